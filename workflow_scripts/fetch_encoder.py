@@ -9,14 +9,10 @@ from sft_atlas.schema import Encoder
 
 def main(args: argparse.Namespace) -> None:
     entry = Encoder.model_validate_json(args.entry)
-    if entry.path is not None:
-        folder = args.path.resolve()
-    elif entry.package is not None:
-        folder = models.folder_from_package(entry.package, args.folder)
-    else:
-        folder = models.from_hub(entry.hub, entry.revision, args.folder, remote_code=False)
+    folder, commit = models.obtain(entry, args.path, args.folder)
     models.check_folder(folder, "measure.similarity.encoder")
-    models.write_manifest(args.output, "encoder", folder, "float32", False, {"source": entry.model_dump(exclude_none=True)})
+    source = {"source": entry.model_dump(exclude_none=True), "commit": commit}
+    models.write_manifest(args.output, "encoder", folder, "float32", False, source)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -3,18 +3,13 @@
 import argparse
 from pathlib import Path
 
-from sft_atlas import hub, job, models
+from sft_atlas import job, models
 from sft_atlas.schema import Model
 
 
 def main(args: argparse.Namespace) -> None:
-    entry, commit = Model.model_validate_json(args.entry), None
-    if entry.path is not None:
-        folder = args.path.resolve()
-    elif entry.package is not None:
-        folder = models.from_package(entry.package, args.folder)
-    else:
-        folder, commit = hub.download(entry.hub, entry.revision, args.folder, entry.trust_remote_code)
+    entry = Model.model_validate_json(args.entry)
+    folder, commit = models.obtain(entry, args.path, args.folder)
     models.check_folder(folder, f"models.{args.name}")
     source = {"source": entry.model_dump(exclude_none=True), "commit": commit}
     models.write_manifest(args.output, args.name, folder, entry.dtype, entry.trust_remote_code, source)

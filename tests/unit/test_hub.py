@@ -92,10 +92,15 @@ def small_hub():
     server.server_close()
 
 
-def fetch(folder, address, repository="team/model", revision="main", tries=5, **entry):
+def fetch(folder, address, repository="team/model", revision="main", tries=5, script="fetch_model", **entry):
     """The fetch job in a process of its own; its exit status, model.json and log."""
     job = [
-        *("workflow_scripts/fetch_model.py", "--name", "ant", "--entry", json.dumps({"hub": repository, "revision": revision, **entry})),
+        *(
+            f"workflow_scripts/{script}.py",
+            *(["--name", "ant"] if script == "fetch_model" else []),
+            "--entry",
+            json.dumps({"hub": repository, "revision": revision, **entry}),
+        ),
         *("--folder", str(folder / "weights"), "--output", str(folder / "model.json"), "--log", str(folder / "log")),
     ]
     quick = f"import sys; sys.path.insert(0, 'workflow_scripts'); from sft_atlas import hub; hub.ask.__defaults__ = (0.01,); hub.RETRIES = {tries}; import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
@@ -120,6 +125,12 @@ def test_a_model_comes_without_pickles_code_or_second_copies_and_with_its_commit
     assert manifest["provenance"]["settings"]["commit"] == COMMIT
     assert "revision 'main' is no commit" in log
     assert small_hub.tokens == {f"Bearer {SECRET}"} and SECRET not in log + json.dumps(manifest)
+
+
+def test_a_sentence_encoder_comes_the_same_way(small_hub, tmp_path):
+    status, manifest, log = fetch(tmp_path, small_hub.address, script="fetch_encoder")
+    assert status == 0, log
+    assert "model.safetensors" in manifest["sha256"] and manifest["provenance"]["settings"]["commit"] == COMMIT
 
 
 def test_code_comes_along_only_where_the_study_says_so(small_hub, tmp_path):

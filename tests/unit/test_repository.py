@@ -1,6 +1,7 @@
 """Promises that the repository makes about itself: generated pages, pins, the anatomy of rules, sizes, command lines."""
 
 import ast
+import importlib
 import json
 import re
 import subprocess
@@ -236,3 +237,24 @@ def test_a_script_explains_itself_without_loading_anything_heavy(path, answers):
     purpose = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     assert "".join(purpose.split()) in "".join(text.split())  # argparse breaks lines, also at hyphens
     assert heavy == []
+
+
+# ---------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_what_a_module_takes_from_another_is_there(path):
+    """Merged branches may each be whole and not fit: a function that one removes and the other calls."""
+    tree, modules = ast.parse(path.read_text(encoding="utf-8")), {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "sft_atlas":
+            for alias in node.names:
+                if (ROOT / "workflow_scripts" / node.module.replace(".", "/") / f"{alias.name}.py").exists():
+                    modules[alias.asname or alias.name] = importlib.import_module(f"{node.module}.{alias.name}")
+                else:
+                    assert hasattr(importlib.import_module(node.module), alias.name), (
+                        f"line {node.lineno}: {node.module} has no {alias.name}"
+                    )
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            assert hasattr(modules[node.value.id], node.attr), f"line {node.lineno}: {node.value.id} has no {node.attr}"

@@ -8,9 +8,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from sft_atlas import job
+from sft_atlas import hub, job
 from sft_atlas.job import AtlasError
-from sft_atlas.schema import EncoderPackage, Package
+from sft_atlas.schema import Encoder, EncoderPackage, Model, Package
 
 
 def write_manifest(output: Path, name: str, folder: Path, dtype: str, trust_remote_code: bool, more: dict[str, object]) -> None:
@@ -33,6 +33,16 @@ def check_folder(folder: Path, where: str) -> None:
     for pattern, what in wanted.items():
         if not any(folder.glob(pattern)):
             raise AtlasError(f"{where}: {folder} has no {what}")
+
+
+def obtain(entry: Model | Encoder, path: Path | None, folder: Path) -> tuple[Path, str | None]:
+    """The folder of a model or encoder, brought to ``folder`` unless the entry names a local ``path``; and its commit on the hub."""
+    if entry.path is not None:
+        return path.resolve(), None
+    if entry.package is not None:
+        take = folder_from_package if isinstance(entry.package, EncoderPackage) else from_package
+        return take(entry.package, folder), None
+    return hub.download(entry.hub, entry.revision, folder, getattr(entry, "trust_remote_code", False))
 
 
 def from_package(package: Package, folder: Path) -> Path:
