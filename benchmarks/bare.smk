@@ -1,10 +1,10 @@
-# The files of config/paper.yaml and nothing else: the measure for the dry run of the real workflow (benchmarks/dry_run.py).
-# As many jobs and files of each kind, plain wildcards, no configuration, no settings, no functions but the expansion of names.
+# The jobs and files of config/paper.yaml and nothing else: the measure for the dry run of the real workflow (benchmarks/dry_run.py, which
+# checks that the counts still agree). Plain wildcards, no configuration, no settings, no functions but the expansion of names.
 
 MODELS = [f"model{i}" for i in range(12)]
 SETS = [f"set{i}" for i in range(10)]
-SUITES = ["zero", "few", "judged"]
 ROOT = "results/bare"
+LOGS = f"{ROOT}/logs"
 LAST, ALL = [10], list(range(1, 11))
 BLOCKS = [  # models, sets, recipes, kept epochs
     (MODELS, SETS, ["full", "lora"], LAST),
@@ -23,46 +23,52 @@ TUNED = [
     for recipe in recipes
     for epoch in epochs
 ]
-LEFT_OUT = [place for place in TUNED if "/without-" in place]
 REPRESENTED = BASES + [place for place in TUNED if "/without-" not in place]
-DATA = [f"{name}/1000" for name in (*SETS, "all", *(f"without-{name}" for name in SETS))] + [f"{name}/20000" for name in SETS[:9]]
+SAMPLES_20K = [f"{ROOT}/data/{name}/20000/train.parquet" for name in SETS[:9]]
+SAMPLES_1K = [f"{ROOT}/data/{name}/1000/train.parquet" for name in SETS]
+
 BENCHMARKS = [f"{ROOT}/benchmarks/bench{i}/test.jsonl" for i in range(19)]
-IN_SUITE = {"zero": range(10), "few": range(10, 17), "judged": range(17, 19)}
-ITEMS = {suite: [BENCHMARKS[i] for i in part] for suite, part in IN_SUITE.items()}
-TASKS = {suite: [workflow.snakefile] * len(part) for suite, part in IN_SUITE.items()}  # as many task files, of any kind
-SCORES = expand(f"{ROOT}/runs/{{place}}/scores/{{suite}}.parquet", place=BASES + TUNED, suite=SUITES)
-SAMPLES = expand(f"{ROOT}/runs/{{place}}/samples/{{suite}}.parquet", place=BASES + TUNED, suite=SUITES)
-LAYERS = expand(f"{ROOT}/runs/{{place}}/layers.parquet", place=TUNED)
-DIMENSIONS = expand(f"{ROOT}/runs/{{place}}/dimension.parquet", place=REPRESENTED)
-LIKELIHOODS = expand(f"{ROOT}/runs/{{place}}/likelihood.parquet", place=REPRESENTED)
-PERPLEXITIES = expand(f"{ROOT}/perplexity/{{model}}/{{dataset}}.parquet", model=MODELS, dataset=SETS)
+ITEMS = {"zero": BENCHMARKS[:10], "few": BENCHMARKS[10:17], "judged": BENCHMARKS[17:]}
+SHOTS = {"zero": [], "few": [path.replace("test", "shots") for path in ITEMS["few"]]}
+TASK_FILES = [f"config/benchmarks/{name}.yaml" for name in glob_wildcards("config/benchmarks/{name}.yaml").name]
+TASKS = {suite: TASK_FILES[: len(items)] for suite, items in ITEMS.items()}  # as many, whichever
+CODE = [f"workflow_scripts/sft_atlas/{name}.py" for name in glob_wildcards("workflow_scripts/sft_atlas/{name,[a-z_]+}.py").name]
+
+SCORES = expand(f"{ROOT}/runs/{{place}}/scores/{{suite}}.parquet", place=BASES + TUNED, suite=ITEMS)
+SAMPLES = expand(f"{ROOT}/runs/{{place}}/samples/{{suite}}.parquet", place=BASES + TUNED, suite=ITEMS)
 RECORDS = [f"{ROOT}/runs/{run}/train.json" for run in dict.fromkeys(place.rsplit("/", 1)[0] for place in TUNED)]
-HISTORIES = [path.replace("train.json", "history.parquet") for path in RECORDS]
 TABLES = {
     "runs": RECORDS,
-    "history": HISTORIES,
+    "history": [path.replace("train.json", "history.parquet") for path in RECORDS],
     "scores": SCORES,
     "gains": SAMPLES,
-    "perplexity": PERPLEXITIES,
-    "layers": LAYERS,
-    "dimension": DIMENSIONS,
-    "likelihood": LIKELIHOODS,
+    "perplexity": expand(f"{ROOT}/perplexity/{{model}}/{{dataset}}.parquet", model=MODELS, dataset=SETS),
+    "properties": [path.replace("train", "properties") for path in SAMPLES_1K],
+    "layers": expand(f"{ROOT}/runs/{{place}}/layers.parquet", place=TUNED),
+    "dimension": expand(f"{ROOT}/runs/{{place}}/dimension.parquet", place=REPRESENTED),
+    "likelihood": expand(f"{ROOT}/runs/{{place}}/likelihood.parquet", place=REPRESENTED),
 }
-FIGURES = [f"figure{i}" for i in range(9)]
+ANALYSED = ["predictors", "layer_curves", "layer_peaks", "map_shares", "map_effects", "map_spread"]
+CHECKED = ["overlap", "contamination", "clean_scores", "similarity"]
+FIGURES = [f"figure{i}" for i in range(16)]
+TABLE = f"{ROOT}/tables/{{table}}.parquet"
+CHECKPOINT = f"{ROOT}/runs/{{model}}/{{dataset}}/{{recipe}}/epoch-{{epoch}}"
+JUST_TUNED = "set[0-9]+|all|without-set[0-9]+"
 
 
 wildcard_constraints:
     model="model[0-9]+",
-    dataset="set[0-9]+|all|without-set[0-9]+|base",
+    dataset=f"{JUST_TUNED}|base",
     recipe="[a-z0-9-]+",
     epoch="[0-9]+",
     rows="[0-9]+",
+    table="|".join(TABLES),
 
 
 rule all:
     input:
         SCORES,
-        expand(f"{ROOT}/tables/{{table}}.parquet", table=[*TABLES, "overlap"]),
+        expand(TABLE, table=[*TABLES, *ANALYSED, *CHECKED]),
         expand(f"{ROOT}/figures/{{figure}}.{{ending}}", figure=FIGURES, ending=("pdf", "png")),
         f"{ROOT}/findings.md",
 
@@ -70,6 +76,17 @@ rule all:
 rule fetch_model:
     output:
         f"{ROOT}/models/{{model}}/model.json",
+    log:
+        f"{LOGS}/fetch_model/{{model}}.log",
+    shell:
+        "touch {output}"
+
+
+rule fetch_encoder:
+    output:
+        f"{ROOT}/encoder/model.json",
+    log:
+        f"{LOGS}/fetch_encoder.log",
     shell:
         "touch {output}"
 
@@ -77,6 +94,8 @@ rule fetch_model:
 rule fetch_dataset:
     output:
         f"{ROOT}/data/{{dataset}}/source.parquet",
+    log:
+        f"{LOGS}/fetch_dataset/{{dataset}}.log",
     shell:
         "touch {output}"
 
@@ -84,6 +103,19 @@ rule fetch_dataset:
 rule fetch_benchmark:
     output:
         f"{ROOT}/benchmarks/{{benchmark}}/test.jsonl",
+    log:
+        f"{LOGS}/fetch_benchmark/{{benchmark}}.log",
+    shell:
+        "touch {output}"
+
+
+rule fetch_shots:
+    input:
+        f"{ROOT}/benchmarks/{{benchmark}}/test.jsonl",
+    output:
+        f"{ROOT}/benchmarks/{{benchmark}}/shots.jsonl",
+    log:
+        f"{LOGS}/fetch_shots/{{benchmark}}.log",
     shell:
         "touch {output}"
 
@@ -93,29 +125,62 @@ rule prepare_dataset:
         f"{ROOT}/data/{{dataset}}/source.parquet",
     output:
         f"{ROOT}/data/{{dataset}}/{{rows}}/train.parquet",
+    log:
+        f"{LOGS}/prepare_dataset/{{dataset}}/{{rows}}.log",
     wildcard_constraints:
         dataset="set[0-9]+",
     shell:
         "touch {output}"
 
 
-rule merge_datasets:
+rule merge_all:
     input:
-        expand(f"{ROOT}/data/{{dataset}}/1000/train.parquet", dataset=SETS),
+        SAMPLES_1K,
     output:
-        f"{ROOT}/data/{{dataset}}/{{rows}}/train.parquet",
-    wildcard_constraints:
-        dataset="all|without-set[0-9]+",
+        f"{ROOT}/data/all/1000/train.parquet",
+    log:
+        f"{LOGS}/merge_datasets/all.log",
     shell:
         "touch {output}"
 
 
+for number in range(len(SETS)):
+
+    rule:
+        name:
+            f"merge_without_{number}"
+        input:
+            SAMPLES_1K[:number] + SAMPLES_1K[number + 1 :],
+        output:
+            f"{ROOT}/data/without-set{number}/1000/train.parquet",
+        log:
+            f"{LOGS}/merge_datasets/{number}.log",
+        shell:
+            "touch {output}"
+
+
 rule check_overlap:
     input:
-        [f"{ROOT}/data/{place}/train.parquet" for place in DATA if place.startswith("set")],
+        SAMPLES_1K + SAMPLES_20K,
         BENCHMARKS,
     output:
         f"{ROOT}/tables/overlap.parquet",
+    log:
+        f"{LOGS}/check_overlap.log",
+    shell:
+        "touch {output}"
+
+
+rule measure_contamination:
+    input:
+        SAMPLES_1K + SAMPLES_20K,
+        BENCHMARKS,
+        CODE[:2],
+    output:
+        f"{ROOT}/tables/contamination.parquet",
+        f"{ROOT}/tables/contaminated_items.parquet",
+    log:
+        f"{LOGS}/measure_contamination.log",
     shell:
         "touch {output}"
 
@@ -134,22 +199,27 @@ for recipe, epochs in KEPT.items():
             f"{ROOT}/runs/{{model}}/{{dataset}}/{recipe}/history.parquet",
             f"{ROOT}/runs/{{model}}/{{dataset}}/{recipe}/preflight.txt",
             [directory(f"{ROOT}/runs/{{model}}/{{dataset}}/{recipe}/epoch-{epoch}/weights") for epoch in epochs],
+        log:
+            f"{LOGS}/train/{{model}}/{{dataset}}/{recipe}.log",
         shell:
             f"train {recipe} {{output}}"
 
 
-for suite in SUITES:
+for suite in ("zero", "few"):
 
     rule:
         name:
             f"evaluate_base_{suite}"
         input:
             f"{ROOT}/models/{{model}}/model.json",
-            ITEMS[suite],
             TASKS[suite],
+            ITEMS[suite],
+            SHOTS[suite],
         output:
             f"{ROOT}/runs/{{model}}/base/base/epoch-0/scores/{suite}.parquet",
             f"{ROOT}/runs/{{model}}/base/base/epoch-0/samples/{suite}.parquet",
+        log:
+            f"{LOGS}/evaluate/{{model}}/{suite}.log",
         shell:
             "touch {output}"
 
@@ -158,24 +228,73 @@ for suite in SUITES:
             f"evaluate_{suite}"
         input:
             f"{ROOT}/models/{{model}}/model.json",
-            f"{ROOT}/runs/{{model}}/{{dataset}}/{{recipe}}/epoch-{{epoch}}/weights",
-            ITEMS[suite],
+            f"{CHECKPOINT}/weights",
             TASKS[suite],
+            ITEMS[suite],
+            SHOTS[suite],
         output:
-            f"{ROOT}/runs/{{model}}/{{dataset}}/{{recipe}}/epoch-{{epoch}}/scores/{suite}.parquet",
-            f"{ROOT}/runs/{{model}}/{{dataset}}/{{recipe}}/epoch-{{epoch}}/samples/{suite}.parquet",
+            f"{CHECKPOINT}/scores/{suite}.parquet",
+            f"{CHECKPOINT}/samples/{suite}.parquet",
+        log:
+            f"{LOGS}/evaluate/{{model}}/{{dataset}}/{{recipe}}/epoch-{{epoch}}/{suite}.log",
         wildcard_constraints:
-            dataset="set[0-9]+|all|without-set[0-9]+",
+            dataset=JUST_TUNED,
         shell:
             "touch {output}"
+
+
+rule generate_base:
+    input:
+        f"{ROOT}/models/{{model}}/model.json",
+        TASKS["judged"],
+        ITEMS["judged"],
+    output:
+        f"{ROOT}/runs/{{model}}/base/base/epoch-0/answers/judged.parquet",
+    log:
+        f"{LOGS}/generate/{{model}}/judged.log",
+    shell:
+        "touch {output}"
+
+
+rule generate:
+    input:
+        f"{ROOT}/models/{{model}}/model.json",
+        f"{CHECKPOINT}/weights",
+        TASKS["judged"],
+        ITEMS["judged"],
+    output:
+        f"{CHECKPOINT}/answers/judged.parquet",
+    log:
+        f"{LOGS}/generate/{{model}}/{{dataset}}/{{recipe}}/epoch-{{epoch}}/judged.log",
+    wildcard_constraints:
+        dataset=JUST_TUNED,
+    shell:
+        "touch {output}"
+
+
+rule judge:
+    input:
+        f"{CHECKPOINT}/answers/judged.parquet",
+        TASKS["judged"],
+        ITEMS["judged"],
+    output:
+        f"{CHECKPOINT}/scores/judged.parquet",
+        f"{CHECKPOINT}/samples/judged.parquet",
+        f"{CHECKPOINT}/judgements/judged.parquet",
+    log:
+        f"{LOGS}/judge/{{model}}/{{dataset}}/{{recipe}}/epoch-{{epoch}}/judged.log",
+    shell:
+        "touch {output}"
 
 
 rule measure_layers:
     input:
         f"{ROOT}/models/{{model}}/model.json",
-        f"{ROOT}/runs/{{model}}/{{dataset}}/{{recipe}}/epoch-{{epoch}}/weights",
+        f"{CHECKPOINT}/weights",
     output:
-        f"{ROOT}/runs/{{model}}/{{dataset}}/{{recipe}}/epoch-{{epoch}}/layers.parquet",
+        f"{CHECKPOINT}/layers.parquet",
+    log:
+        f"{LOGS}/measure_layers/{{model}}/{{dataset}}/{{recipe}}/epoch-{{epoch}}.log",
     shell:
         "touch {output}"
 
@@ -183,10 +302,12 @@ rule measure_layers:
 rule represent_base:
     input:
         f"{ROOT}/models/{{model}}/model.json",
-        BENCHMARKS,
+        BENCHMARKS[:18],
     output:
         f"{ROOT}/runs/{{model}}/base/base/epoch-0/dimension.parquet",
         f"{ROOT}/runs/{{model}}/base/base/epoch-0/likelihood.parquet",
+    log:
+        f"{LOGS}/represent/{{model}}.log",
     shell:
         "touch {output}"
 
@@ -194,13 +315,15 @@ rule represent_base:
 rule represent:
     input:
         f"{ROOT}/models/{{model}}/model.json",
-        f"{ROOT}/runs/{{model}}/{{dataset}}/{{recipe}}/epoch-{{epoch}}/weights",
-        BENCHMARKS,
+        f"{CHECKPOINT}/weights",
+        BENCHMARKS[:18],
     output:
-        f"{ROOT}/runs/{{model}}/{{dataset}}/{{recipe}}/epoch-{{epoch}}/dimension.parquet",
-        f"{ROOT}/runs/{{model}}/{{dataset}}/{{recipe}}/epoch-{{epoch}}/likelihood.parquet",
+        f"{CHECKPOINT}/dimension.parquet",
+        f"{CHECKPOINT}/likelihood.parquet",
+    log:
+        f"{LOGS}/represent/{{model}}/{{dataset}}/{{recipe}}/epoch-{{epoch}}.log",
     wildcard_constraints:
-        dataset="set[0-9]+|all|without-set[0-9]+",
+        dataset=JUST_TUNED,
     shell:
         "touch {output}"
 
@@ -211,6 +334,34 @@ rule measure_perplexity:
         f"{ROOT}/data/{{dataset}}/1000/train.parquet",
     output:
         f"{ROOT}/perplexity/{{model}}/{{dataset}}.parquet",
+    log:
+        f"{LOGS}/measure_perplexity/{{model}}/{{dataset}}.log",
+    shell:
+        "touch {output}"
+
+
+rule measure_dataset:
+    input:
+        f"{ROOT}/data/{{dataset}}/{{rows}}/train.parquet",
+        CODE[:2],
+    output:
+        f"{ROOT}/data/{{dataset}}/{{rows}}/properties.parquet",
+    log:
+        f"{LOGS}/measure_dataset/{{dataset}}/{{rows}}.log",
+    shell:
+        "touch {output}"
+
+
+rule measure_similarity:
+    input:
+        f"{ROOT}/encoder/model.json",
+        SAMPLES_1K,
+        BENCHMARKS,
+        CODE[:3],
+    output:
+        f"{ROOT}/tables/similarity.parquet",
+    log:
+        f"{LOGS}/measure_similarity.log",
     shell:
         "touch {output}"
 
@@ -218,6 +369,8 @@ rule measure_perplexity:
 rule resolve_study:
     output:
         f"{ROOT}/study.json",
+    log:
+        f"{LOGS}/resolve_study.log",
     shell:
         "touch {output}"
 
@@ -230,27 +383,90 @@ for table, files in TABLES.items():
         input:
             files,
             f"{ROOT}/study.json",
+            CODE[:5],
         output:
             f"{ROOT}/tables/{table}.parquet",
+        log:
+            f"{LOGS}/collect/{table}.log",
         shell:
             "touch {output}"
 
 
+rule score_clean_items:
+    input:
+        SAMPLES,
+        f"{ROOT}/study.json",
+        f"{ROOT}/tables/contaminated_items.parquet",
+        CODE[:3],
+    output:
+        f"{ROOT}/tables/clean_scores.parquet",
+    log:
+        f"{LOGS}/score_clean_items.log",
+    shell:
+        "touch {output}"
+
+
+rule analyse_predictors:
+    input:
+        expand(TABLE, table=("gains", "perplexity", "properties", "similarity")),
+        f"{ROOT}/study.json",
+        CODE[:6],
+    output:
+        f"{ROOT}/tables/predictors.parquet",
+    log:
+        f"{LOGS}/analyse_predictors.log",
+    shell:
+        "touch {output}"
+
+
+rule analyse_layers:
+    input:
+        expand(TABLE, table=("gains", "layers")),
+        f"{ROOT}/study.json",
+        CODE[:6],
+    output:
+        expand(TABLE, table=("layer_curves", "layer_peaks")),
+    log:
+        f"{LOGS}/analyse_layers.log",
+    shell:
+        "touch {output}"
+
+
+rule analyse_map:
+    input:
+        f"{ROOT}/tables/likelihood.parquet",
+        f"{ROOT}/study.json",
+        CODE[:6],
+    output:
+        expand(TABLE, table=("map_shares", "map_effects", "map_spread")),
+    log:
+        f"{LOGS}/analyse_map.log",
+    shell:
+        "touch {output}"
+
+
 rule plot:
     input:
-        expand(f"{ROOT}/tables/{{table}}.parquet", table=["gains", "scores"]),
+        f"{ROOT}/tables/gains.parquet",
         f"{ROOT}/study.json",
+        CODE[:11],
     output:
         f"{ROOT}/figures/{{figure}}.pdf",
         f"{ROOT}/figures/{{figure}}.png",
+    log:
+        f"{LOGS}/plot/{{figure}}.log",
     shell:
         "touch {output}"
 
 
 rule summarise:
     input:
-        expand(f"{ROOT}/tables/{{table}}.parquet", table=TABLES),
+        expand(TABLE, table=["runs", "scores", "gains", "perplexity", "layers", "dimension", "likelihood", *ANALYSED]),
+        f"{ROOT}/study.json",
+        CODE[:13],
     output:
         f"{ROOT}/findings.md",
+    log:
+        f"{LOGS}/summarise.log",
     shell:
         "touch {output}"
