@@ -29,9 +29,9 @@ SAMPLES_1K = [f"{ROOT}/data/{name}/1000/train.parquet" for name in SETS]
 
 BENCHMARKS = [f"{ROOT}/benchmarks/bench{i}/test.jsonl" for i in range(19)]
 ITEMS = {"zero": BENCHMARKS[:10], "few": BENCHMARKS[10:17], "judged": BENCHMARKS[17:]}
-SHOTS = {"zero": [], "few": [path.replace("test", "shots") for path in ITEMS["few"]]}
+SHOTS = {"zero": [], "few": [path.replace("test", "shots") for path in ITEMS["few"]], "judged": []}
 TASK_FILES = [f"config/benchmarks/{name}.yaml" for name in glob_wildcards("config/benchmarks/{name}.yaml").name]
-TASKS = {suite: TASK_FILES[: len(items)] for suite, items in ITEMS.items()}  # as many, whichever
+TASKS = {"zero": TASK_FILES[:11], "few": TASK_FILES[:8], "judged": TASK_FILES[:2]}  # as many, with what they include; whichever
 CODE = [f"workflow_scripts/sft_atlas/{name}.py" for name in glob_wildcards("workflow_scripts/sft_atlas/{name,[a-z_]+}.py").name]
 
 SCORES = expand(f"{ROOT}/runs/{{place}}/scores/{{suite}}.parquet", place=BASES + TUNED, suite=ITEMS)
@@ -205,6 +205,23 @@ for recipe, epochs in KEPT.items():
             f"train {recipe} {{output}}"
 
 
+for suite in ITEMS:
+
+    rule:
+        name:
+            f"prepare_{suite}"
+        input:
+            TASKS[suite],
+            ITEMS[suite],
+            SHOTS[suite],
+        output:
+            f"{ROOT}/suites/{suite}.json",
+        log:
+            f"{LOGS}/prepare_suite/{suite}.log",
+        shell:
+            "touch {output}"
+
+
 for suite in ("zero", "few"):
 
     rule:
@@ -212,9 +229,7 @@ for suite in ("zero", "few"):
             f"evaluate_base_{suite}"
         input:
             f"{ROOT}/models/{{model}}/model.json",
-            TASKS[suite],
-            ITEMS[suite],
-            SHOTS[suite],
+            f"{ROOT}/suites/{suite}.json",
         output:
             f"{ROOT}/runs/{{model}}/base/base/epoch-0/scores/{suite}.parquet",
             f"{ROOT}/runs/{{model}}/base/base/epoch-0/samples/{suite}.parquet",
@@ -229,9 +244,7 @@ for suite in ("zero", "few"):
         input:
             f"{ROOT}/models/{{model}}/model.json",
             f"{CHECKPOINT}/weights",
-            TASKS[suite],
-            ITEMS[suite],
-            SHOTS[suite],
+            f"{ROOT}/suites/{suite}.json",
         output:
             f"{CHECKPOINT}/scores/{suite}.parquet",
             f"{CHECKPOINT}/samples/{suite}.parquet",
@@ -246,8 +259,7 @@ for suite in ("zero", "few"):
 rule generate_base:
     input:
         f"{ROOT}/models/{{model}}/model.json",
-        TASKS["judged"],
-        ITEMS["judged"],
+        f"{ROOT}/suites/judged.json",
     output:
         f"{ROOT}/runs/{{model}}/base/base/epoch-0/answers/judged.parquet",
     log:
@@ -260,8 +272,7 @@ rule generate:
     input:
         f"{ROOT}/models/{{model}}/model.json",
         f"{CHECKPOINT}/weights",
-        TASKS["judged"],
-        ITEMS["judged"],
+        f"{ROOT}/suites/judged.json",
     output:
         f"{CHECKPOINT}/answers/judged.parquet",
     log:
@@ -275,8 +286,7 @@ rule generate:
 rule judge:
     input:
         f"{CHECKPOINT}/answers/judged.parquet",
-        TASKS["judged"],
-        ITEMS["judged"],
+        f"{ROOT}/suites/judged.json",
     output:
         f"{CHECKPOINT}/scores/judged.parquet",
         f"{CHECKPOINT}/samples/judged.parquet",

@@ -2,9 +2,9 @@
 
     make env && .venv/bin/python benchmarks/dry_run.py
 
-Prints Markdown for benchmarks/README.md: CPU seconds (median of three, user and system) and peak memory of `snakemake -n` from
-nothing, after everything exists, and with one recipe changed. Existence is made by empty files and `snakemake --touch`, in a
-temporary folder. CPU time and not wall time, because it does not depend on what else the machine does.
+Prints Markdown for benchmarks/README.md: wall and CPU seconds (medians of three; the two workflows take turns) and peak memory of
+`snakemake -n` from nothing, after everything exists, and with one recipe changed. Existence is made by empty files and `snakemake
+--touch`, in a temporary folder. Fails where the bare file no longer has the jobs and files of the real one.
 """
 
 import argparse
@@ -23,28 +23,47 @@ PARTS = ("Snakefile", "rules", "envs", "config", "workflow_scripts", "profiles")
 GRID = ["--configfile", "config/paper.yaml"]
 
 
-def snakemake(folder: Path, *arguments: str) -> tuple[str, float, float]:
-    """What a call printed, its CPU seconds, and its peak resident memory in MiB."""
+def snakemake(folder: Path, *arguments: str) -> tuple[str, float, float, float]:
+    """What a call printed, its wall and CPU seconds, and its peak resident memory in MiB."""
     with tempfile.TemporaryFile("w+") as printed:
+        start = time.perf_counter()
         process = subprocess.Popen([sys.executable, "-m", "snakemake", *arguments], cwd=folder, stdout=printed, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
         printed.seek(0)
         text = printed.read()
     if status:
         sys.exit(f"snakemake {' '.join(arguments)} failed:\n{text[-2000:]}")
-    return text, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    return text, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
-def dry_run(folder: Path, arguments: list[str], repeats: int) -> tuple[int, float, float]:
-    """Jobs of a dry run, median CPU seconds, peak memory in MiB."""
-    calls = [snakemake(folder, "-n", *arguments) for _ in range(repeats)]
-    jobs = re.search(r"^total +(\d+)$", calls[0][0], re.M)
-    return int(jobs[1]) if jobs else 0, statistics.median(cpu for _, cpu, _ in calls), max(memory for _, _, memory in calls)
+def jobs_of(text: str) -> int:
+    """Jobs of a dry run."""
+    jobs = re.search(r"^total +(\d+)$", text, re.M)
+    return int(jobs[1]) if jobs else 0
+
+
+def files_of(text: str) -> dict[str, int]:
+    """How many inputs, outputs and logs the jobs of a dry run name."""
+    named = {key: re.findall(rf"^    {key}: (.*)$", text, re.M) for key in ("input", "output", "log")}
+    return {key: sum(len(line.split(", ")) for line in lines) for key, lines in named.items()}
+
+
+def dry_runs(calls: dict[str, tuple[Path, list[str]]], repeats: int) -> dict[str, tuple[int, float, float, float]]:
+    """Of each workflow: jobs of a dry run, median wall and CPU seconds, peak memory in MiB."""
+    found = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, (folder, arguments) in calls.items():
+            found[name].append(snakemake(folder, "-n", *arguments))
+    return {
+        name: (jobs_of(runs[0][0]), *(statistics.median(run[i] for run in runs) for i in (1, 2)), max(run[3] for run in runs))
+        for name, runs in found.items()
+    }
 
 
 def make_everything(folder: Path, arguments: list[str]) -> None:
     """Empty files for all outputs of the dry run, all of the same age, and Snakemake's records of them."""
-    text, _, _ = snakemake(folder, "-n", *arguments)
+    text = snakemake(folder, "-n", *arguments)[0]
     now = time.time()
     for line in re.findall(r"^    output: (.*)$", text, re.M):
         for name in line.split(", "):
@@ -58,42 +77,49 @@ def make_everything(folder: Path, arguments: list[str]) -> None:
     snakemake(folder, "--touch", "--forceall", "--cores", "1", "--quiet", "all", *arguments)
 
 
-def measure(name: str, folder: Path, arguments: list[str], changed, repeats: int) -> list[tuple]:
-    """Rows (workflow, state, jobs, CPU s, MiB) of the three states."""
-    rows = [(name, "nothing done", *dry_run(folder, arguments, repeats))]
-    make_everything(folder, arguments)
-    rows.append((name, "everything exists", *dry_run(folder, arguments, repeats)))
-    changed()
-    rows.append((name, "one recipe changed", *dry_run(folder, arguments, repeats)))
-    return rows
+def check_alike(calls: dict[str, tuple[Path, list[str]]]) -> None:
+    """End the call where the bare file has other jobs than the real workflow, or a thousandth more or fewer files."""
+    texts = [snakemake(folder, "-n", *arguments)[0] for folder, arguments in calls.values()]
+    jobs, files = [jobs_of(text) for text in texts], [files_of(text) for text in texts]
+    if jobs[0] != jobs[1] or any(abs(files[0][key] - files[1][key]) > files[1][key] / 1000 for key in files[0]):
+        sys.exit(
+            f"benchmarks/bare.smk has {jobs[0]} jobs with {files[0]}, config/paper.yaml {jobs[1]} with {files[1]}: bring it up to date"
+        )
+    print(f"{jobs[1]:,} jobs with " + ", ".join(f"{number:,} {key}s" for key, number in files[1].items()) + "\n")
 
 
 def main(repeats: int) -> None:
     with tempfile.TemporaryDirectory(prefix="sft-atlas-") as scratch:
         real, bare = Path(scratch) / "real", Path(scratch) / "bare"
-        real.mkdir()
-        bare.mkdir()
-        for part in PARTS:
-            copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
-            copy(ROOT / part, real / part)
+        for folder in (bare, real):
+            folder.mkdir()
+            for part in PARTS:
+                copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+                copy(ROOT / part, folder / part)
         shutil.copy(ROOT / "benchmarks/bare.smk", bare / "Snakefile")
-        grid = real / "config/paper.yaml"
+        calls = {"bare": (bare, []), "sft-atlas": (real, GRID)}
+        check_alike(calls)
 
-        def change_grid():
-            grid.write_text(
-                grid.read_text().replace("schedule: constant, learning_rate: 1.0e-5", "schedule: constant, learning_rate: 9.0e-6", 1)
-            )
+        states = {"nothing done": dry_runs(calls, repeats)}
+        for folder, arguments in calls.values():
+            make_everything(folder, arguments)
+        states["everything exists"] = dry_runs(calls, repeats)
+        change(real / "config/paper.yaml", "schedule: constant, learning_rate: 1.0e-5", "schedule: constant, learning_rate: 9.0e-6")
+        change(bare / "Snakefile", "train {recipe} ", "train {recipe.replace('1k', '1k-anew')} ")
+        states["one recipe changed"] = dry_runs(calls, repeats)
+    print("| state | workflow | jobs | wall s | x bare | CPU s | x bare | peak MiB |\n|---|---|---|---|---|---|---|---|")
+    for state, measured in states.items():
+        for name, (jobs, wall, cpu, memory) in measured.items():
+            times = f"{wall:.1f} | {wall / measured['bare'][1]:.2f} | {cpu:.1f} | {cpu / measured['bare'][2]:.2f}"
+            print(f"| {state} | {name} | {jobs:,} | {times} | {memory:.0f} |")
 
-        def change_bare():
-            rules = bare / "Snakefile"
-            rules.write_text(rules.read_text().replace("train {recipe} ", "train {recipe.replace('1k', '1k-anew')} "))
 
-        rows = [*measure("bare", bare, [], change_bare, repeats), *measure("sft-atlas", real, GRID, change_grid, repeats)]
-    half = len(rows) // 2
-    print("| state | workflow | jobs | CPU s | x bare | peak MiB |\n|---|---|---|---|---|---|")
-    for one, other in zip(rows[:half], rows[half:], strict=True):
-        for name, state, jobs, cpu, memory in (one, other):
-            print(f"| {state} | {name} | {jobs:,} | {cpu:.1f} | {cpu / one[3]:.2f} | {memory:.0f} |")
+def change(path: Path, old: str, new: str) -> None:
+    """Replace the first occurrence in a file."""
+    text = path.read_text(encoding="utf-8")
+    if old not in text:
+        sys.exit(f"{path.name} has no {old!r} to change")
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
 if __name__ == "__main__":

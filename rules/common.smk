@@ -3,6 +3,7 @@
 # requires  the configuration (config/demo.yaml unless --configfile names another)
 # gives     `study` and the path patterns
 
+import functools
 import json
 import os
 import re
@@ -24,7 +25,7 @@ from sft_atlas.job import AtlasError
 from sft_atlas.planning import Forecast
 from sft_atlas.plots import CAPTIONS, FIGURES
 from sft_atlas.resolved import resolve
-from sft_atlas.suites import task_file
+from sft_atlas.suites import task_file, task_sources
 
 
 def load_study():
@@ -72,6 +73,7 @@ if site:
 RESULTS = f"results/{study.name}"
 LOGS = f"{RESULTS}/logs"
 BENCHMARK = f"{RESULTS}/benchmarks/{{benchmark}}"
+SUITE = f"{RESULTS}/suites/{{suite}}.json"
 MODEL = f"{RESULTS}/models/{{model}}"
 DATA = f"{RESULTS}/data/{{dataset}}"
 RUN = f"{RESULTS}/runs/{{model}}/{{dataset}}/{{recipe}}"

@@ -1,7 +1,11 @@
 # Scores: one job per checkpoint and suite, one model load each. Judged suites generate first and are judged afterwards.
 #
 # requires  a checkpoint's weights (or a base model), lm-eval task files, benchmark items and examples; the network to ask a judge
-# gives     runs/.../epoch-{epoch}/scores/{suite}.parquet, samples/{suite}.parquet, answers/{suite}.parquet, rescored/{suite}.parquet
+# gives     suites/{suite}.json, runs/.../epoch-{epoch}/scores/{suite}.parquet, samples/{suite}.parquet, answers/{suite}.parquet, rescored/{suite}.parquet
+
+
+localrules:
+    prepare_suite,
 
 
 rule scores:
@@ -10,14 +14,32 @@ rule scores:
         [checkpoint_files(f"scores/{suite}.parquet", study.checkpoints) for suite in study.file.suites],
 
 
+rule prepare_suite:
+    """What a suite is made of, with the hash of every file: one input of its jobs in place of two or three for each benchmark."""
+    input:
+        tasks=suite_tasks,
+        includes=suite_includes,
+        data=suite_items,
+        shots=suite_shots,
+    output:
+        SUITE,
+    log:
+        f"{LOGS}/prepare_suite/{{suite}}.log",
+    priority: 90
+    conda:
+        "../envs/data.yaml"
+    params:
+        benchmarks=suite_arguments,
+    shell:
+        "python workflow_scripts/prepare_suite.py --name {wildcards.suite} {params.benchmarks} --output {output} --log {log}"
+
+
 rule evaluate:
     """Score one checkpoint on one suite."""
     input:
         base=f"{MODEL}/model.json",
         weights=weights_of,
-        tasks=suite_tasks,
-        data=suite_items,
-        shots=suite_shots,
+        suite=SUITE,
     output:
         scores=f"{CHECKPOINT}/scores/{{suite}}.parquet",
         samples=f"{CHECKPOINT}/samples/{{suite}}.parquet",
@@ -32,14 +54,11 @@ rule evaluate:
     resources:
         **cluster("evaluate"),
     params:
-        weights=weights_argument,
-        benchmarks=suite_arguments,
         settings=suite_settings,
-        template=template_json,
     shell:
-        "python -S workflow_scripts/warm.py workflow_scripts/evaluate.py --base {input.base} {params.weights}"
+        "python -S workflow_scripts/warm.py workflow_scripts/evaluate.py --base {input.base} --weights {input.weights}"
         " --model {wildcards.model} --dataset {wildcards.dataset} --recipe {wildcards.recipe} --epoch {wildcards.epoch}"
-        " --suite {wildcards.suite} {params.benchmarks} --template {params.template:q} {params.settings} --threads {threads}"
+        " --suite {input.suite} {params.settings} --threads {threads}"
         " --output-scores {output.scores} --output-samples {output.samples} --log {log}"
 
 
@@ -48,9 +67,7 @@ rule evaluate_vllm:
     input:
         base=f"{MODEL}/model.json",
         weights=weights_of,
-        tasks=suite_tasks,
-        data=suite_items,
-        shots=suite_shots,
+        suite=SUITE,
     output:
         scores=f"{CHECKPOINT}/scores/{{suite}}.parquet",
         samples=f"{CHECKPOINT}/samples/{{suite}}.parquet",
@@ -65,14 +82,11 @@ rule evaluate_vllm:
     resources:
         **cluster("evaluate_vllm"),
     params:
-        weights=weights_argument,
-        benchmarks=suite_arguments,
         settings=suite_settings,
-        template=template_json,
     shell:
-        "python workflow_scripts/evaluate_vllm.py --base {input.base} {params.weights}"
+        "python workflow_scripts/evaluate_vllm.py --base {input.base} --weights {input.weights}"
         " --model {wildcards.model} --dataset {wildcards.dataset} --recipe {wildcards.recipe} --epoch {wildcards.epoch}"
-        " --suite {wildcards.suite} {params.benchmarks} --template {params.template:q} {params.settings} --threads {threads}"
+        " --suite {input.suite} {params.settings} --threads {threads}"
         " --output-scores {output.scores} --output-samples {output.samples} --log {log}"
 
 
@@ -87,8 +101,7 @@ rule rescore_samples:
     input:
         scores=f"{CHECKPOINT}/scores/{{suite}}.parquet",
         samples=f"{CHECKPOINT}/samples/{{suite}}.parquet",
-        tasks=suite_tasks,
-        data=suite_items,
+        suite=SUITE,
         code=code(*SCORING_CODE),
     output:
         f"{CHECKPOINT}/rescored/{{suite}}.parquet",
@@ -101,9 +114,8 @@ rule rescore_samples:
     resources:
         **cluster("rescore_samples"),
     params:
-        benchmarks=suite_arguments,
         permission=code_permission,
     shell:
         "python workflow_scripts/rescore_samples.py --model {wildcards.model} --dataset {wildcards.dataset} --recipe {wildcards.recipe}"
-        " --epoch {wildcards.epoch} --suite {wildcards.suite} {params.benchmarks}{params.permission}"
+        " --epoch {wildcards.epoch} --suite {input.suite}{params.permission}"
         " --scores {input.scores} --samples {input.samples} --output {output} --log {log}"

@@ -14,8 +14,7 @@ rule generate:
     input:
         base=f"{MODEL}/model.json",
         weights=weights_of,
-        tasks=suite_tasks,
-        data=suite_items,
+        suite=SUITE,
     output:
         f"{CHECKPOINT}/answers/{{suite}}.parquet",
     log:
@@ -29,14 +28,11 @@ rule generate:
     resources:
         **cluster("generate"),
     params:
-        weights=weights_argument,
-        benchmarks=suite_arguments,
         settings=suite_settings,
-        template=template_json,
     shell:
-        "python -S workflow_scripts/warm.py workflow_scripts/generate.py --base {input.base} {params.weights}"
+        "python -S workflow_scripts/warm.py workflow_scripts/generate.py --base {input.base} --weights {input.weights}"
         " --model {wildcards.model} --dataset {wildcards.dataset} --recipe {wildcards.recipe} --epoch {wildcards.epoch}"
-        " --suite {wildcards.suite} {params.benchmarks} --template {params.template:q} {params.settings} --threads {threads}"
+        " --suite {input.suite} {params.settings} --threads {threads}"
         " --output {output} --log {log}"
 
 
@@ -44,8 +40,7 @@ rule judge:
     """Ask the judge about every answer of one checkpoint, and score them."""
     input:
         answers=f"{CHECKPOINT}/answers/{{suite}}.parquet",
-        tasks=suite_tasks,
-        data=suite_items,
+        suite=SUITE,
         judge=judge_model,
     output:
         scores=f"{CHECKPOINT}/scores/{{suite}}.parquet",
@@ -62,14 +57,12 @@ rule judge:
     resources:
         judge=judge_requests,
     params:
-        benchmarks=suite_arguments,
         settings=judge_json,
-        local=judge_argument,
         seed=study.file.seed,
         state=f"{RESULTS}/state/judgements/{{model}}/{{dataset}}/{{recipe}}/epoch-{{epoch}}/{{suite}}.jsonl",
     shell:
         "python workflow_scripts/judge.py --answers {input.answers}"
         " --model {wildcards.model} --dataset {wildcards.dataset} --recipe {wildcards.recipe} --epoch {wildcards.epoch}"
-        " --suite {wildcards.suite} {params.benchmarks} --judge {params.settings:q} {params.local} --state {params.state}"
+        " --suite {input.suite} --judge {params.settings:q} --judge-base {input.judge} --state {params.state}"
         " --seed {params.seed} --threads {threads} --output-scores {output.scores} --output-samples {output.samples}"
         " --output-judgements {output.judgements} --log {log}"

@@ -50,11 +50,6 @@ def weights_of(wildcards):
     return [] if wildcards.dataset == studies.BASE else f"{CHECKPOINT.format(**wildcards)}/weights"
 
 
-def weights_argument(wildcards):
-    """The command-line argument for `weights_of`."""
-    return f"--weights {weights_of(wildcards)}" if wildcards.dataset != studies.BASE else ""
-
-
 def checkpoint_files(name, checkpoints):
     """One file of each of the checkpoints."""
     return [f"{RESULTS}/runs/{c.model}/{c.dataset}/{c.recipe}/epoch-{c.epoch}/{name}" for c in checkpoints]
@@ -143,6 +138,17 @@ def perplexity_data(wildcards):
     return f"{RESULTS}/data/{wildcards.dataset}/{perplexity_rows(wildcards)}/train.parquet"
 
 
-def items_arguments(wildcards, input):
-    """The items of each benchmark, as arguments."""
-    return " ".join(f"--items {Path(path).parent.name}={path}" for path in input.data)
+@functools.cache
+def representation_arguments():
+    """How hidden states and likelihoods are measured: one string for all jobs."""
+    how = study.file.measure.representation
+    return (
+        f"--items-per-benchmark {how.items_per_benchmark} --seed {study.file.seed}"
+        f" --template {shlex.quote(study.file.template.model_dump_json())} --estimators {','.join(how.estimators)}"
+        f" --batch-size {how.batch_size} --max-length {how.max_length}"
+    )
+
+
+def representation_settings(wildcards):
+    """The same, as a function: Snakemake would take the template's braces for wildcards."""
+    return representation_arguments()

@@ -145,17 +145,10 @@ rule measure_representation:
     resources:
         **cluster("measure_representation"),
     params:
-        weights=weights_argument,
-        arguments=items_arguments,
-        per_benchmark=study.file.measure.representation.items_per_benchmark,
-        estimators=",".join(study.file.measure.representation.estimators),
-        batch_size=study.file.measure.representation.batch_size,
-        max_length=study.file.measure.representation.max_length,
-        seed=study.file.seed,
-        template=template_json,
+        arguments=ANSWERED_ITEMS,
+        settings=representation_settings,
     shell:
-        "python -S workflow_scripts/warm.py workflow_scripts/measure_representation.py --base {input.base} {params.weights}"
+        "python -S workflow_scripts/warm.py workflow_scripts/measure_representation.py --base {input.base} --weights {input.weights}"
         " --model {wildcards.model} --dataset {wildcards.dataset} --recipe {wildcards.recipe} --epoch {wildcards.epoch}"
-        " {params.arguments} --items-per-benchmark {params.per_benchmark} --seed {params.seed} --template {params.template:q}"
-        " --estimators {params.estimators} --batch-size {params.batch_size} --max-length {params.max_length} --threads {threads}"
+        " {params.arguments} {params.settings} --threads {threads}"
         " --output-dimension {output.dimension} --output-likelihood {output.likelihood} --log {log}"

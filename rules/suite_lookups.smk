@@ -18,6 +18,11 @@ def suite_tasks(wildcards):
     return [study.file.benchmarks[name].task for name in study.file.suites[wildcards.suite].benchmarks]
 
 
+def suite_includes(wildcards):
+    """The files that the task files of a suite include."""
+    return sorted({path for task in suite_tasks(wildcards) for path in task_sources(task)[1:]})
+
+
 def suite_items(wildcards):
     """The items of a suite's benchmarks."""
     return [f"{BENCHMARK.format(benchmark=name)}/test.jsonl" for name in study.file.suites[wildcards.suite].benchmarks]
@@ -41,17 +46,30 @@ def suite_arguments(wildcards, input):
     return " ".join(parts)
 
 
-def suite_settings(wildcards):
-    """How a suite is run, as arguments; a suite that runs code says so."""
-    suite = study.file.suites[wildcards.suite]
+@functools.cache
+def scoring_arguments(suite_name):
+    """How a suite is run, as arguments: the same string for all its jobs, because a dry run of a large study holds thousands."""
+    suite = study.file.suites[suite_name]
     limit = f" --max-new-tokens {suite.max_new_tokens}" if suite.max_new_tokens else ""
-    return f"--batch-size {suite.batch_size} --max-length {suite.max_length}{limit} --seed {study.file.seed}{code_permission(wildcards)}"
+    numbers = f"--batch-size {suite.batch_size} --max-length {suite.max_length}{limit} --seed {study.file.seed}"
+    return f"--template {shlex.quote(study.file.template.model_dump_json())} {numbers}{permission(suite_name)}"
+
+
+def suite_settings(wildcards):
+    """Template, lengths and seed of a suite; one that runs code says so."""
+    return scoring_arguments(wildcards.suite)
+
+
+@functools.cache
+def permission(suite_name):
+    """The permission to run code that models write, for the suites that do."""
+    tasks = [study.file.benchmarks[name].task for name in study.file.suites[suite_name].benchmarks]
+    return " --allow-code-execution" if any(task_file(task).get("unsafe_code") for task in tasks) else ""
 
 
 def code_permission(wildcards):
-    """The permission to run code that models write, for the suites that do."""
-    unsafe = any(task_file(task).get("unsafe_code") for task in suite_tasks(wildcards))
-    return " --allow-code-execution" if unsafe else ""
+    """The permission of a suite to run code."""
+    return permission(wildcards.suite)
 
 
 def shots_path(wildcards):
@@ -71,6 +89,9 @@ def answered_items():
     return [f"{BENCHMARK.format(benchmark=name)}/test.jsonl" for name in names if study.file.benchmarks[name].columns.response is not None]
 
 
+ANSWERED_ITEMS = " ".join(f"--items {Path(path).parent.name}={path}" for path in answered_items())
+
+
 def judge_json(wildcards):
     """Who judges a suite, and how."""
     return study.file.suites[wildcards.suite].judge.model_dump_json()
@@ -80,11 +101,6 @@ def judge_model(wildcards):
     """The manifest of the local model that judges a suite; nothing where an endpoint does."""
     judge = study.file.suites[wildcards.suite].judge
     return [] if judge.url else f"{RESULTS}/models/{judge.model}/model.json"
-
-
-def judge_argument(wildcards, input):
-    """The command-line argument for `judge_model`."""
-    return f"--judge-base {input.judge}" if input.judge else ""
 
 
 def judge_requests(wildcards):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from sft_atlas import job
-from sft_atlas.scoring_job import benchmark_files, inputs, keys, load, model_parser
+from sft_atlas.scoring_job import inputs, keys, load, model_parser, settings, suite
 
 
 def main(args) -> None:
@@ -14,9 +14,8 @@ def main(args) -> None:
 
     model, tokenizer, text, facts = load(args)
     adapter = adapter_for(model, tokenizer, args.batch_size, args.max_length)
-    frame = answers(adapter, tokenizer, benchmark_files(args), text, args.seed, args.max_new_tokens)
-    settings = {name: getattr(args, name) for name in ("suite", "batch_size", "max_length", "max_new_tokens", "seed")} | {"template": text}
-    job.write_json(args.output.with_suffix(".json"), job.provenance(settings, inputs(args), **facts, backend="hf", usage=job.usage()))
+    frame = answers(adapter, tokenizer, suite(args).benchmarks, text, args.seed, args.max_new_tokens)
+    job.write_json(args.output.with_suffix(".json"), job.provenance(settings(args), inputs(args), **facts, backend="hf", usage=job.usage()))
     job.write_table(args.output, frame.select(*keys(args), pl.all()))
 
 

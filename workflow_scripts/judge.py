@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sft_atlas import job, suites
 from sft_atlas.schema import Judge
-from sft_atlas.scoring_job import benchmark_files, keys, suite_parser, write
+from sft_atlas.scoring_job import keys, suite, suite_parser, write
 
 
 def main(args) -> None:
@@ -20,7 +20,7 @@ def main(args) -> None:
     answers = pl.read_parquet(args.answers)
     record = json.loads(args.answers.with_suffix(".json").read_text(encoding="utf-8"))
     plan = []  # (benchmark, kind, items, answers, questions)
-    for file in benchmark_files(args):
+    for file in suite(args).benchmarks:
         rows = answers.filter(benchmark=file.name)
         said = {(item, turn): output for item, turn, output in rows.select("item", "turn", "output").iter_rows()}
         items, kind = read_items(file.items), suites.judged(str(file.task))
@@ -80,7 +80,7 @@ def main(args) -> None:
             args.model,
             args.dataset,
             args.recipe,
-            args.suite,
+            suite(args).name,
             missing,
             len(samples),
             args.output_judgements,
@@ -133,7 +133,7 @@ def parser():
     p = suite_parser(__doc__)
     p.add_argument("--answers", type=Path, required=True, help="Parquet of rule generate")
     p.add_argument("--judge", required=True, help="the suite's judge of the study file, as JSON")
-    p.add_argument("--judge-base", type=Path, help="model.json of the base model that judges, without an endpoint")
+    p.add_argument("--judge-base", type=Path, nargs="?", help="model.json of the base model that judges, without an endpoint")
     p.add_argument("--state", type=Path, required=True, help="JSON lines of every judgement so far; kept")
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--output-scores", type=Path, required=True)

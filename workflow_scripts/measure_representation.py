@@ -90,7 +90,9 @@ def estimators(text: str) -> list[str]:
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--base", type=Path, required=True, help="manifest model.json of the base model")
-    parser.add_argument("--weights", type=Path, help="the checkpoint: full weights or a LoRA adapter (default: the base model itself)")
+    parser.add_argument(
+        "--weights", type=Path, nargs="?", help="the checkpoint: full weights or a LoRA adapter (default: the base model itself)"
+    )
     parser.add_argument("--model", required=True, help="name of the base model")
     parser.add_argument("--dataset", default="base", help="name of the training set (default: base, for the base model itself)")
     parser.add_argument("--recipe", default="base", help="name of the recipe (default: base, for the base model itself)")

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from sft_atlas import job
-from sft_atlas.scoring_job import benchmark_files, keys, suite_parser, write
+from sft_atlas.scoring_job import keys, suite, suite_parser, write
 
 
 def main(args) -> None:
@@ -15,7 +15,7 @@ def main(args) -> None:
     place = ("model", "dataset", "recipe", "epoch", "suite")
     old_samples, old_scores = (pl.read_parquet(path).drop(place) for path in (args.samples, args.scores))
     record = json.loads(args.scores.with_suffix(".json").read_text(encoding="utf-8"))
-    scores, samples, changes = rescore(old_samples, old_scores, benchmark_files(args), args.seed, args.allow_code_execution)
+    scores, samples, changes = rescore(old_samples, old_scores, suite(args).benchmarks, args.seed, args.allow_code_execution)
     args.output_scores, args.output_samples = args.scores, args.samples
     generated = record.get("generated") or {
         name: record.get(name) for name in ("settings", "inputs", "versions", "code", "weights", "device")
@@ -25,7 +25,7 @@ def main(args) -> None:
         job.LOG.warning(
             "%s/%s: %s %.4f -> %.4f, %d items changed",
             args.model,
-            args.suite,
+            suite(args).name,
             row["benchmark"],
             row["score_before"],
             row["score"],

@@ -3,10 +3,12 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sft_atlas import job
 from sft_atlas.job import AtlasError
+from sft_atlas.suites import task_sources
 from sft_atlas.template import render
 
 PROMPT = "rendered prompt"  # column of an item's prompt
@@ -25,6 +27,38 @@ class BenchmarkFiles:
     items: Path
     shots: Path | None = None
     by: str | None = None  # field that an item's examples share with it, such as `subject`
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The benchmarks of one evaluation job, as a file that changes when what they are made of does.
+
+    Fields of the file: ``name``, ``benchmarks`` (those of ``BenchmarkFiles``) and ``sha256`` (file -> hash).
+    """
+
+    name: str
+    benchmarks: list[BenchmarkFiles]
+
+    @classmethod
+    def read(cls, path: Path) -> "Suite":
+        """Read a suite that ``write`` wrote."""
+        entry = json.loads(path.read_text(encoding="utf-8"))
+        files = [
+            {key: Path(value) if value and key in ("task", "items", "shots") else value for key, value in row.items()}
+            for row in entry["benchmarks"]
+        ]
+        return cls(entry["name"], [BenchmarkFiles(**row) for row in files])
+
+    def write(self, path: Path) -> None:
+        """Write the suite with the hash of every file behind it, the files that a task file includes too."""
+        rows = [asdict(file) for file in self.benchmarks]
+        paths = [file for b in self.benchmarks for file in (*map(Path, task_sources(str(b.task))), b.items, b.shots) if file]
+        entry = {
+            "name": self.name,
+            "benchmarks": [{key: str(value) if isinstance(value, Path) else value for key, value in row.items()} for row in rows],
+            "sha256": {str(path): job.sha256(path) for path in paths},
+        }
+        job.write_json(path, entry)
 
 
 def read_items(path: Path) -> list[dict]:

@@ -6,34 +6,18 @@ from pathlib import Path
 
 from sft_atlas import job, template
 from sft_atlas.checkpoints import BaseModel, load_model, load_tokenizer
-from sft_atlas.prompts import BenchmarkFiles
+from sft_atlas.prompts import Suite
 
 CHECKPOINT = ("model", "dataset", "recipe")
 
 
 def suite_parser(description: str) -> argparse.ArgumentParser:
-    """Arguments that name a checkpoint's place, a suite and its benchmarks."""
+    """Arguments that name a checkpoint's place and a suite."""
     p = argparse.ArgumentParser(description=description)
     for key in CHECKPOINT:
         p.add_argument(f"--{key}", required=True)
     p.add_argument("--epoch", type=int, required=True)
-    p.add_argument("--suite", required=True)
-    p.add_argument(
-        "--benchmark",
-        nargs=3,
-        action="append",
-        required=True,
-        metavar=("NAME", "TASK", "ITEMS"),
-        help="lm-eval task file and items of a benchmark",
-    )
-    p.add_argument(
-        "--shots",
-        nargs=3,
-        action="append",
-        default=[],
-        metavar=("NAME", "FILE", "BY"),
-        help="examples of a benchmark; BY: a field, or - for none",
-    )
+    p.add_argument("--suite", type=Path, required=True, help="what is scored, as prepare_suite.py writes it")
     p.add_argument("--allow-code-execution", action="store_true", help="run code that models write, in the sandbox")
     p.add_argument("--seed", type=int, default=0)
     return p
@@ -43,7 +27,7 @@ def model_parser(description: str) -> argparse.ArgumentParser:
     """Arguments of a job that loads a checkpoint too."""
     p = suite_parser(description)
     p.add_argument("--base", type=Path, required=True, help="model.json of the base model")
-    p.add_argument("--weights", type=Path, help="folder of the checkpoint; without it the base model itself is scored")
+    p.add_argument("--weights", type=Path, nargs="?", help="folder of the checkpoint; without one the base model itself is scored")
     p.add_argument("--template", required=True, help="prompt template, as JSON")
     p.add_argument("--batch-size", type=_batch_size, default=16, help="requests per batch, or auto")
     p.add_argument("--max-length", type=int, default=2048)
@@ -64,10 +48,9 @@ def _batch_size(text: str) -> int | str:
     return text if text == "auto" else int(text)
 
 
-def benchmark_files(args: argparse.Namespace) -> list[BenchmarkFiles]:
-    """The benchmarks that the arguments name."""
-    shots = {name: (Path(path), None if by == "-" else by) for name, path, by in args.shots}
-    return [BenchmarkFiles(name, Path(task), Path(items), *shots.get(name, (None, None))) for name, task, items in args.benchmark]
+def suite(args: argparse.Namespace) -> Suite:
+    """What the job scores."""
+    return Suite.read(args.suite)
 
 
 def keys(args: argparse.Namespace) -> list:
@@ -75,14 +58,21 @@ def keys(args: argparse.Namespace) -> list:
     import polars as pl
 
     text = [pl.lit(getattr(args, key)).alias(key) for key in CHECKPOINT]
-    return [*text, pl.lit(args.epoch, pl.Int64).alias("epoch"), pl.lit(args.suite).alias("suite")]
+    return [*text, pl.lit(args.epoch, pl.Int64).alias("epoch"), pl.lit(suite(args).name).alias("suite")]
 
 
 def inputs(args: argparse.Namespace) -> dict[str, Path]:
     """Every input file of the job, by name, for its provenance."""
-    files = benchmark_files(args)
+    files = suite(args).benchmarks
     named = {f"{file.name}.{kind}": getattr(file, kind) for file in files for kind in ("task", "items", "shots") if getattr(file, kind)}
     return named | ({"base": args.base} if "base" in args else {})
+
+
+def settings(args: argparse.Namespace) -> dict[str, object]:
+    """How the job scores, for its provenance."""
+    names = ("batch_size", "max_length", "max_new_tokens", "seed", "allow_code_execution")
+    found = {"suite": suite(args).name} | {name: getattr(args, name) for name in names if name in args}
+    return found | ({"template": template.read(args.template)} if "template" in args else {})
 
 
 def write(args: argparse.Namespace, scores, samples, **facts: object) -> None:
@@ -90,11 +80,7 @@ def write(args: argparse.Namespace, scores, samples, **facts: object) -> None:
     import polars as pl
 
     job.write_table(args.output_samples, samples.select(*keys(args), pl.all()))
-    names = ("suite", "batch_size", "max_length", "max_new_tokens", "seed", "allow_code_execution")
-    settings = {name: getattr(args, name) for name in names if name in args}
-    if "template" in args:
-        settings["template"] = template.read(args.template)
-    job.write_json(args.output_scores.with_suffix(".json"), job.provenance(settings, inputs(args), **facts, usage=job.usage()))
+    job.write_json(args.output_scores.with_suffix(".json"), job.provenance(settings(args), inputs(args), **facts, usage=job.usage()))
     job.write_table(args.output_scores, scores.select(*keys(args), pl.all()))
 
 
@@ -124,7 +110,7 @@ def score_with_transformers(args: argparse.Namespace) -> None:
         facts["sandbox_missing"] = list(sandbox.missing())
     call = {"max_new_tokens": args.max_new_tokens, "allow_code": args.allow_code_execution}
     scores, samples = evaluation.evaluate(
-        model, tokenizer, benchmark_files(args), text, args.batch_size, args.max_length, args.seed, **call
+        model, tokenizer, suite(args).benchmarks, text, args.batch_size, args.max_length, args.seed, **call
     )
     write(args, scores, samples, backend=evaluation.BACKEND, **facts)
 
@@ -145,5 +131,5 @@ def score_with_vllm(args: argparse.Namespace) -> None:
         if args.allow_code_execution:
             facts["sandbox_missing"] = list(sandbox.missing())
         call = {"max_new_tokens": args.max_new_tokens, "allow_code": args.allow_code_execution, "backend": "vllm"}
-        scores, samples = evaluation.score(adapter, tokenizer, benchmark_files(args), text, args.seed, **call)
+        scores, samples = evaluation.score(adapter, tokenizer, suite(args).benchmarks, text, args.seed, **call)
     write(args, scores, samples, backend="vllm", **facts)

@@ -22,12 +22,25 @@ _Loader.add_constructor("!function", lambda loader, node: node.value)
 @functools.cache
 def task_file(path: str) -> dict[str, object]:
     """The keys of an lm-eval task file, those of the files that it includes too; functions by name."""
+    own, included = _read(path)
+    merged: dict[str, object] = {}
+    for other in included:
+        merged |= task_file(other)
+    return merged | own
+
+
+def task_sources(path: str) -> list[str]:
+    """A task file and every file that it includes, itself first."""
+    return [path, *(source for other in _read(path)[1] for source in task_sources(other))]
+
+
+@functools.cache
+def _read(path: str) -> tuple[dict[str, object], list[str]]:
+    """(the keys of one file, the files that it includes)."""
     config = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader) or {}
     included = config.pop("include", [])
-    merged: dict[str, object] = {}
-    for name in included if isinstance(included, list) else [included]:
-        merged |= task_file(os.path.join(os.path.dirname(path), name))
-    return merged | config
+    names = included if isinstance(included, list) else [included]
+    return config, [os.path.normpath(os.path.join(os.path.dirname(path), name)) for name in names]
 
 
 def judged(path: str) -> str | None:
