@@ -9,9 +9,10 @@ localrules:
 
 
 rule scores:
-    """Every base model and checkpoint scored on every suite."""
+    """Every base model and checkpoint scored on every suite; and what else is made of weights that do not stay."""
     input:
         [checkpoint_files(f"scores/{suite}.parquet", study.checkpoints) for suite in study.file.suites],
+        passing=passing_files(study.checkpoints),
 
 
 rule prepare_suite:

@@ -100,12 +100,22 @@ def weights_output(recipe, epoch):
 
 
 def trained_files(checkpoints):
-    """What shows that runs were trained to their last kept epoch: weights where they stay, else what was measured on them."""
-    return [
-        f"{RESULTS}/runs/{c.model}/{c.dataset}/{c.recipe}/epoch-{c.epoch}/{'weights' if stays(c.recipe, c.epoch) else 'layers.parquet'}"
-        for c in checkpoints
-        if c.dataset != studies.BASE
-    ]
+    """What shows that runs were trained: the weights that stay, and what is measured on those that do not."""
+    tuned = [c for c in checkpoints if c.dataset != studies.BASE]
+    return [*checkpoint_files("weights", [c for c in tuned if stays(c.recipe, c.epoch)]), *passing_files(tuned)]
+
+
+def passing_files(checkpoints):
+    """Every file made from weights that do not stay. A target that asks for some of them only would lose the weights for the others."""
+    passing = [c for c in checkpoints if c.dataset != studies.BASE and not stays(c.recipe, c.epoch)]
+    return measured_files(passing)
+
+
+def measured_files(checkpoints):
+    """Every file made from the weights of tuned checkpoints."""
+    scores = [path for suite in study.file.suites for path in checkpoint_files(f"scores/{suite}.parquet", checkpoints)]
+    likelihoods = checkpoint_files("likelihood.parquet", [c for c in checkpoints if c.represented])
+    return [*scores, *checkpoint_files("layers.parquet", checkpoints), *likelihoods]
 
 
 # ---------------------------------------------------------------- blocks.smk, plan.smk
@@ -114,10 +124,7 @@ def trained_files(checkpoints):
 def block_files(block):
     """Every file of the runs of a block."""
     checkpoints = [c for c in study.checkpoints if c.dataset != studies.BASE and block in study.runs[c.model, c.dataset, c.recipe].blocks]
-    scores = [checkpoint_files(f"scores/{suite}.parquet", checkpoints) for suite in study.file.suites]
-    layers = checkpoint_files("layers.parquet", checkpoints)
-    likelihoods = checkpoint_files("likelihood.parquet", [c for c in checkpoints if c.represented])
-    return [*trained_files(checkpoints), *scores, *layers, *likelihoods]
+    return list(dict.fromkeys([*trained_files(checkpoints), *measured_files(checkpoints)]))
 
 
 def plan_json(wildcards):

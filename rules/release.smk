@@ -15,6 +15,7 @@ rule cards:
     """A model card for every checkpoint whose weights stay."""
     input:
         checkpoint_files("card.md", KEPT),
+        passing_files(study.checkpoints),
 
 
 rule write_card:
@@ -43,6 +44,7 @@ rule release:
     input:
         cards=checkpoint_files("card.md", KEPT),
         weights=checkpoint_files("weights", KEPT),
+        passing=passing_files(study.checkpoints),
         code=code("release.py", "sft_atlas/cards.py"),
     output:
         f"{RESULTS}/release.json",

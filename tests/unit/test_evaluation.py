@@ -191,8 +191,21 @@ def test_what_is_not_known_is_null_and_missing_is_not_zero():
 
 def test_the_script_writes_scores_and_samples_with_their_keys(tiny_base, benchmarks, tmp_path):
     scores, samples = tmp_path / "scores/tasks.parquet", tmp_path / "samples/tasks.parquet"
-    words = ["--base", tiny_base, "--model", "tiny", "--dataset", "base", "--recipe", "base", "--epoch", 0, "--suite", "tasks"]
-    words += [word for file in benchmarks for word in ("--benchmark", file.name, file.task, file.items)]
+    words = [
+        "--base",
+        tiny_base,
+        "--model",
+        "tiny",
+        "--dataset",
+        "base",
+        "--recipe",
+        "base",
+        "--epoch",
+        0,
+        "--suite",
+        tmp_path / "tasks.json",
+    ]
+    prompts.Suite("tasks", benchmarks).write(tmp_path / "tasks.json")
     words += ["--template", json.dumps(TEMPLATE), "--max-length", 256, "--output-scores", scores, "--output-samples", samples]
     evaluate_script.main(evaluate_script.parser().parse_args(list(map(str, words))))
     keys = {"model": "tiny", "dataset": "base", "recipe": "base", "epoch": 0, "suite": "tasks"}

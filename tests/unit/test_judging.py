@@ -16,6 +16,7 @@ from sft_atlas import endpoint, judging
 from sft_atlas.checkpoints import BaseModel, load_model, load_tokenizer
 from sft_atlas.endpoint import Memory, Reply
 from sft_atlas.job import ROOT, AtlasError
+from sft_atlas.prompts import BenchmarkFiles, Suite
 from sft_atlas.schema import Judge, Template
 
 KEY = "JUDGE_TEST_KEY"
@@ -321,9 +322,12 @@ def test_length_control_takes_the_length_out():
 def words(tmp_path, tiny_base):
     for name, items in (("mt", MT), ("ae", PAIRS)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
-    place = ["--model", "tiny", "--dataset", "base", "--recipe", "base", "--epoch", "0", "--suite", "judged"]
-    place += ["--benchmark", "mt", str(TASKS / "mt_bench.yaml"), str(tmp_path / "mt.jsonl")]
-    place += ["--benchmark", "ae", str(TASKS / "alpaca_eval.yaml"), str(tmp_path / "ae.jsonl")]
+    files = [
+        BenchmarkFiles(name, TASKS / f"{task}.yaml", tmp_path / f"{name}.jsonl")
+        for name, task in (("mt", "mt_bench"), ("ae", "alpaca_eval"))
+    ]
+    Suite("judged", files).write(tmp_path / "judged.json")
+    place = ["--model", "tiny", "--dataset", "base", "--recipe", "base", "--epoch", "0", "--suite", str(tmp_path / "judged.json")]
     made = [
         "--base",
         str(tiny_base),

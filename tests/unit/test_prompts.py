@@ -10,7 +10,7 @@ from sft_atlas.checkpoints import BaseModel, load_tokenizer
 from sft_atlas.complaints import ConfigError, strict_yaml
 from sft_atlas.data import sliced
 from sft_atlas.job import ROOT, AtlasError
-from sft_atlas.prompts import DELIMITER, PROMPT, SHOTS, BenchmarkFiles, Fits, task_config
+from sft_atlas.prompts import DELIMITER, PROMPT, SHOTS, BenchmarkFiles, Fits, Suite, task_config
 from sft_atlas.schema import Benchmark, StudyFile, Template
 
 TEMPLATE = Template().model_dump()
@@ -221,3 +221,29 @@ def test_scores_without_the_overlapping_items():
         ("base", 0.25, 4, 0.25, 4, 0.25), ("a", 0.75, 4, pytest.approx(2 / 3), 3, pytest.approx(1 / 3)), ("all", 0.75, 4, 0.5, 2, 0.5),
     ]  # fmt: skip
     assert found.filter(dataset="all")["stderr_clean"].item() == pytest.approx(0.5)
+
+
+# ---------------------------------------------------------------- suites
+
+
+def test_the_file_of_a_suite_is_read_as_it_was_written_and_changes_with_what_is_behind_it(tmp_path):
+    """An edited include changes no name and no task file, yet what is scored; Snakemake compares the content of small inputs."""
+    (tmp_path / "common.yaml").write_text("output_type: generate_until\n")
+    (tmp_path / "task.yaml").write_text("include: common.yaml\ntask: one\n")
+    (tmp_path / "items.jsonl").write_text('{"instruction": "?"}\n')
+    shots = tmp_path / "shots.jsonl"
+    shots.write_text("{}\n")
+    files = [
+        BenchmarkFiles("plain", tmp_path / "task.yaml", tmp_path / "items.jsonl"),
+        BenchmarkFiles("shown", tmp_path / "task.yaml", tmp_path / "items.jsonl", shots, "subject"),
+    ]
+    suite, path = Suite("both", files), tmp_path / "both.json"
+    seen = set()
+    for changed in (None, *sorted(tmp_path.glob("*.*l"))):
+        if changed:
+            changed.write_text(changed.read_text() + " \n")
+        suites._read.cache_clear()
+        suite.write(path)
+        assert Suite.read(path) == suite
+        seen.add(path.read_text())
+    assert len(seen) == 5

@@ -46,17 +46,29 @@ def test_a_label_redraws_and_trains_nothing(copied):
     assert set(copied.planned()) == TABLES
 
 
-def test_a_new_benchmark_is_scored_and_trains_nothing(copied):
+def with_new_suite(copied):
     copied.study["benchmarks"]["sequences"] = {"task": "config/benchmarks/generate.yaml", "tasks": {"number_sequence": 1}, "size": 12}
     copied.study["suites"]["more"] = {"benchmarks": ["sequences"]}
-    copied.study["measure"]["representation"]["items_per_benchmark"] = 8
-    copied.study["keep_weights"] = "all"
     copied.write(copied.study)
-    planned = copied.planned("results/small/tables/scores.parquet")
-    # Full weights of earlier epochs are gone (keep_weights was final): the three full runs that kept them are trained again, no other.
-    assert planned["train_merged-full"] == 1 and planned["train_constant-96"] == planned["train_constant-288"] == 1
-    assert "train_full" not in planned and "train_lora" not in planned and "train_merged-lora" not in planned
-    assert planned["fetch_benchmark"] == 1
+    return copied
+
+
+def test_a_new_suite_is_scored_and_trains_nothing_where_the_weights_are(copied):
+    planned = with_new_suite(copied).planned("scores", "--config", "only={recipes: [full, lora]}")
+    assert planned == {"fetch_benchmark": 1, "check_overlap": 1, "prepare_suite": 1, "evaluate": 2 + 8}
+
+
+def test_a_new_suite_trains_again_what_has_no_weights_any_more(copied):
+    planned = with_new_suite(copied).planned("scores")
+    assert (
+        planned["evaluate"] == 20 + 6 and planned["fetch_benchmark"] == planned["prepare_suite"] == 1
+    )  # the old suite on weights made anew
+    # The full weights of earlier epochs are gone (keep_weights is final): the runs that had kept them, no other.
+    assert {name: count for name, count in planned.items() if name.startswith("train")} == {
+        "train_merged-full": 1,
+        "train_constant-96": 1,
+        "train_constant-288": 1,
+    }
 
 
 def test_a_deleted_score_is_scored_again(copied):
@@ -131,11 +143,19 @@ def test_a_revision_on_the_hub_is_part_of_what_a_model_is_made_with(copied):
 def test_a_benchmark_added_to_a_suite_scores_that_suite_again(copied):
     copied.study["benchmarks"]["sequences"] = {"task": "config/benchmarks/generate.yaml", "tasks": {"number_sequence": 1}, "size": 12}
     copied.study["suites"]["tasks"]["benchmarks"].append("sequences")
-    copied.study["keep_weights"] = "all"
     copied.write(copied.study)
-    planned = copied.planned("results/small/tables/scores.parquet")
-    assert planned["evaluate"] == 20 and planned["fetch_benchmark"] == 1
-    assert "train_full" not in planned and "train_lora" not in planned
+    planned = copied.planned("scores", "--config", "only={recipes: [full, lora]}")
+    assert planned == {"fetch_benchmark": 1, "check_overlap": 1, "prepare_suite": 1, "evaluate": 2 + 8}
+
+
+def test_a_file_that_a_task_file_includes_is_part_of_the_task(copied):
+    (copied.path / "config/benchmarks/common.yaml").write_text("metadata: {version: 1}\n")
+    task = copied.path / "config/benchmarks/generate.yaml"
+    task.write_text("include: common.yaml\n" + task.read_text())
+    copied.run("scores", "--touch")
+    assert not copied.planned("scores")
+    (copied.path / "config/benchmarks/common.yaml").write_text("metadata: {version: 2}\n")
+    assert copied.planned("scores")["evaluate"] == 20
 
 
 # ---------------------------------------------------------------- subsets
@@ -172,10 +192,7 @@ def test_the_plan_says_what_is_done_and_changes_nothing(copied):
 
 
 def test_the_plan_says_what_a_new_suite_trains_again(copied):
-    copied.study["suites"]["more"] = {"benchmarks": ["sequences"]}
-    copied.study["benchmarks"]["sequences"] = {"task": "config/benchmarks/generate.yaml", "tasks": {"number_sequence": 1}, "size": 12}
-    copied.write(copied.study)
-    said = copied.run("plan")
+    said = with_new_suite(copied).run("plan")
     again = {name: count for name, count in copied.planned("results/small/tables/scores.parquet").items() if name.startswith("train")}
     assert f"**Trained again: {sum(again.values())} runs" in said and sum(again.values()) == 3
     assert "qwen3-numbers/all/merged-full" in said

@@ -1,5 +1,6 @@
-"""Full weights die young: however many runs a study has, few full checkpoints are on disk at once."""
+"""Full weights die young: however many runs a study has, few full checkpoints are on disk at once; and none is made twice."""
 
+import copy
 import subprocess
 import time
 
@@ -9,27 +10,30 @@ def weights(folder):
     return len(list(folder.result("runs").glob("*/*/*/epoch-*/weights/model.safetensors")))
 
 
-def test_few_full_checkpoints_are_alive_at_once(empty):
+def test_few_full_checkpoints_are_alive_at_once_and_no_stage_loses_what_a_later_one_needs(empty):
     study = empty.study
     study["keep_weights"] = "none"
-    study["blocks"]["single"]["recipes"] = ["full"]
+    for name in list(study["models"]):
+        study["models"][f"{name}-again"] = copy.deepcopy(study["models"][name])
     study["blocks"] = {name: study["blocks"][name] for name in ("single", "merged", "trajectory")}
-    study["blocks"]["merged"]["recipes"] = ["merged-full"]
+    study["blocks"]["single"]["recipes"], study["blocks"]["merged"]["recipes"] = ["full"], ["merged-full"]
+    for name in ("merged", "trajectory"):
+        study["blocks"][name]["models"] += [f"{model}-again" for model in study["blocks"][name]["models"]]
     study["recipes"] = {name: study["recipes"][name] for name in ("full", "merged-full", "constant-96", "constant-288")}
     empty.write(study)
     process = subprocess.Popen(
-        empty.command("single", "merged", "trajectory"),
-        cwd=empty.path,
-        env=empty.environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        empty.command("scores"), cwd=empty.path, env=empty.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     most = 0
     while process.poll() is None:
         most = max(most, weights(empty))
         time.sleep(0.02)
     assert process.returncode == 0
-    # Ten in all: four single ones and two of each of the three other runs. Two cores: two runs are used up while at most two train.
+    # Twenty in all: eight single ones and two of each of the six other runs. Two cores: two runs are used up while at most two train.
+    assert len(list(empty.result("runs").glob("*/*/*/epoch-[1-9]*/scores/tasks.parquet"))) == 20
     assert 0 < most <= 6
     assert weights(empty) == 0
-    assert len(list(empty.result("runs").glob("*/*/*/epoch-*/scores/tasks.parquet"))) == 10
+    # Only scores were asked for; what else is made of weights that are gone by now is there too.
+    planned = empty.planned()
+    assert planned["measure_representation"] == 4  # the base models', whose weights stay
+    assert "evaluate" not in planned and not [name for name in planned if name.startswith("train")]
