@@ -82,6 +82,14 @@ def test_the_report_has_every_figure_with_its_caption(finished, tmp_path):
     assert "Where in depth weight change goes with the gain" in text
 
 
+def test_the_report_shows_the_page_on_training_where_there_is_one(copied, tmp_path):
+    page = copied.result("correctness.md")
+    page.write_text("# Training invariants\n")
+    copied.run("correctness", "--touch")
+    copied.run("all", "correctness", "--report", str(tmp_path / "report.html"))
+    assert "correctness.md" in (tmp_path / "report.html").read_text()
+
+
 def test_no_training_instruction_is_a_benchmark_item(finished):
     overlap = pl.read_parquet(finished.result("tables/overlap.parquet"))
     assert len(overlap) == 3 * 3 and (overlap["shared"] == 0).all() and (overlap["benchmark_items"] == 12).all()
