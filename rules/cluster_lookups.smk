@@ -61,7 +61,7 @@ def cluster(kind):
         return max(threads, site.cpus_per_gpu * want(wildcards).gpus)
 
     asked = {"mem_mb": mem_mb, "runtime": runtime, "slurm_partition": partition, "gres": gres, "cpus_per_task": cpus}
-    if kind in ("evaluate", "generate", "measure_layers", "measure_representation"):
+    if kind in ("evaluate", "evaluate_vllm", "generate", "measure_layers", "measure_representation"):
         asked["slot"] = 1  # see the profile
     facts = {"slurm_account": site.account, "qos": site.qos, "constraint": site.constraint}
     return asked | {key: value for key, value in facts.items() if value}

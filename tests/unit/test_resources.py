@@ -191,3 +191,16 @@ def test_every_job_says_what_it_needs_or_runs_beside_snakemake(path):
         if "shell:" in body:
             script = re.findall(r"workflow_scripts/(\w+)\.py", body.split("shell:")[1])[-1]
             assert f'**cluster("{script}"),' in body or script in local, script
+
+
+def test_every_job_on_the_weights_of_a_checkpoint_is_in_its_group_and_takes_the_slot():
+    profile = yaml.safe_load((ROOT / "slurm/config.yaml").read_text())
+    grouped = dict(entry.split("=") for entry in profile["groups"])
+    found = set()
+    for path in (ROOT / "rules").glob("*.smk"):
+        for name, body in re.findall(r"^rule (\w+):\n((?:    .*\n|\n)+)", path.read_text(encoding="utf-8"), re.M):
+            if re.search(r'weights=(weights_of|f"\{CHECKPOINT\}/weights")', body):
+                found.add(name)
+    assert set(grouped) == found and len(set(grouped.values())) == 1
+    lookups = (ROOT / "rules/cluster_lookups.smk").read_text(encoding="utf-8")
+    assert found == set(re.findall(r'"(\w+)"', re.search(r"if kind in \((.*)\):", lookups)[1]))
