@@ -231,6 +231,14 @@ def test_shards_equal_one_file(base, tmp_path):
         layer_changes(base.path, tmp_path)
 
 
+def test_workers_do_not_show(base, tmp_path):
+    load_model(base).save_pretrained(tmp_path)
+    assert layer_changes(base.path, tmp_path, workers=2) == layer_changes(base.path, tmp_path)
+    with pytest.raises(AtlasError, match="dtype I64"):  # a worker's error is the job's
+        broken = save(tmp_path / "broken", {"x": np.arange(4), "y": np.arange(4)})
+        layer_changes(broken, broken, workers=2)
+
+
 def test_tied_head_is_the_embedding(tmp_path):
     embedding = {"model.embed_tokens.weight": random(6, 3)}
     tied = save(tmp_path / "tied", embedding)

@@ -6,7 +6,10 @@ Needs numpy only. Weights are read in blocks, so memory stays bounded by a block
 import json
 import math
 import re
+import sys
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -146,15 +149,27 @@ def compare_factors(before: Tensor, down: np.ndarray, up: np.ndarray, scale: flo
     return change
 
 
-def full_changes(base: Path, weights: Path, spectra: bool = False) -> dict[str, Change]:
+def full_changes(base: Path, weights: Path, spectra: bool = False, workers: int = 1) -> dict[str, Change]:
     """Change of every parameter between two folders of full weights; a tied head that one side does not store is its embedding."""
     before, after = tensors(base), tensors(weights)
     names = sorted(before.keys() | after.keys())
-    pairs = {name: (_tied(before, name), _tied(after, name)) for name in names}
-    lost = [name for name, pair in pairs.items() if None in pair]
+    sides = {name: (_tied(before, name), _tied(after, name)) for name in names}
+    lost = [name for name, pair in sides.items() if None in pair]
     if lost:
         raise AtlasError(f"{base} and {weights} do not hold the same parameters: {len(lost)} have no counterpart, e.g. {lost[0]}")
-    return {name: compare(*pair, spectra) for name, pair in pairs.items()}
+    return _measured({name: (compare, *both, spectra) for name, both in sides.items()}, workers)
+
+
+def _measured(tasks: dict[str, tuple], workers: int) -> dict[str, Change]:
+    """Results of (function, tensor, further arguments ...) by name."""
+    if workers == 1:
+        return {name: function(*arguments) for name, (function, *arguments) in tasks.items()}
+    # Processes, not threads: a block is a dozen calls of some microseconds each, between which threads would wait for the
+    # interpreter's lock (measured: two were as slow as one). The largest tensor goes first, so that none is left with it at the end.
+    largest = sorted(tasks, key=lambda name: -tasks[name][1].size)
+    with ProcessPoolExecutor(workers, get_context("fork" if sys.platform == "linux" else "spawn")) as pool:
+        futures = {name: pool.submit(*tasks[name]) for name in largest}
+        return {name: futures[name].result() for name in tasks}
 
 
 def _tied(found: dict[str, Tensor], name: str) -> Tensor | None:
@@ -163,7 +178,7 @@ def _tied(found: dict[str, Tensor], name: str) -> Tensor | None:
     return next((tensor for key, tensor in found.items() if key.endswith(EMBEDDING)), None)
 
 
-def adapter_changes(base: Path, weights: Path, spectra: bool = False) -> dict[str, Change]:
+def adapter_changes(base: Path, weights: Path, spectra: bool = False, workers: int = 1) -> dict[str, Change]:
     """Change of every parameter of the base model under a LoRA adapter; modules saved whole are compared exactly.
 
     Raises :class:`AtlasError` for adapters whose effect is not scale * B A: DoRA, biases, initialisations that alter the base.
@@ -174,13 +189,13 @@ def adapter_changes(base: Path, weights: Path, spectra: bool = False) -> dict[st
         odd.append(f"init_lora_weights={config['init_lora_weights']}")
     if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none" or odd:
         raise AtlasError(f"{weights} is no plain LoRA adapter ({', '.join(odd) or config.get('peft_type')}, bias {config.get('bias')})")
-    before, factors, changes = tensors(base), {}, {}
+    before, factors, tasks = tensors(base), {}, {}
     for key, tensor in tensors(weights, "adapter_model").items():
         name = key.removeprefix("base_model.model.").replace(".base_layer.", ".")
         if factor := FACTOR.match(name):
             factors.setdefault((factor["path"], factor["kind"]), {})[factor["side"]] = tensor.read()
         elif (original := _tied(before, name)) is not None:
-            changes[name] = compare(original, tensor, spectra)
+            tasks[name] = (compare, original, tensor, spectra)
         else:
             raise AtlasError(f"{weights}: {key} is neither a LoRA factor nor a parameter of the base model in {base}")
     for (path, kind), pair in factors.items():
@@ -189,8 +204,9 @@ def adapter_changes(base: Path, weights: Path, spectra: bool = False) -> dict[st
             raise AtlasError(f"{weights}: {path} lacks a factor or is no parameter of the base model in {base}")
         scale = scaling(config, path, len(pair["A"]))
         down, up = (pair["B"].T, pair["A"].T) if kind else (pair["A"], pair["B"])  # an embedding is stored as [vocabulary, hidden]
-        changes[f"{path}.weight"] = compare_factors(original, down, up, scale, spectra)
-    return changes | {name: unchanged(tensor) for name, tensor in before.items() if name not in changes}
+        tasks[f"{path}.weight"] = (compare_factors, original, down, up, scale, spectra)
+    rest = {name: (unchanged, tensor) for name, tensor in before.items() if name not in tasks}
+    return _measured(tasks | rest, workers)
 
 
 def scaling(config: dict, path: str, rank: int) -> float:
@@ -203,14 +219,14 @@ def scaling(config: dict, path: str, rank: int) -> float:
 # ---------------------------------------------------------------- the table
 
 
-def layer_changes(base: Path, weights: Path, spectra: bool = False) -> list[dict]:
+def layer_changes(base: Path, weights: Path, spectra: bool = False, workers: int = 1) -> list[dict]:
     """Rows of the table, one per layer x component, plus the component "all" of each layer; layer is None outside the layers.
 
     Fields: layer, depth (layer / (layers - 1)), component, relative_change (||dW|| / ||W||, Frobenius), mean_abs_change,
     cosine (of W and W + dW), unchanged (fraction of equal elements), stable_rank
     and effective_rank (with ``spectra``, where a row is one matrix), parameters (compared), skipped_rows (of a resized vocabulary).
     """
-    changes = (adapter_changes if is_adapter(weights) else full_changes)(base, weights, spectra)
+    changes = (adapter_changes if is_adapter(weights) else full_changes)(base, weights, spectra, workers)
     groups: dict[tuple[int | None, str], Change] = {}
     for name, change in changes.items():
         layer, component = place(name)
