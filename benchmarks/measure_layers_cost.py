@@ -57,12 +57,17 @@ def forget(folders: list[Path]) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+def cpu() -> float:
+    """CPU seconds of this process and of the workers that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
 def timed(call) -> tuple[float, float]:
-    """Wall and CPU seconds of a call, those of its worker processes included."""
-    before, started = os.times(), time.perf_counter()
+    """Wall and CPU seconds of a call."""
+    before, started = cpu(), time.perf_counter()
     call()
-    wall, after = time.perf_counter() - started, os.times()
-    return wall, sum(after[:4]) - sum(before[:4])
+    return time.perf_counter() - started, cpu() - before
 
 
 def main(args: argparse.Namespace) -> None:
@@ -86,7 +91,7 @@ def main(args: argparse.Namespace) -> None:
             best = {name: [min(column) for column in zip(*times, strict=True)] for name, times in found.items()}
             for name, (wall, cpu) in best.items():
                 read_wall, read_cpu = best["reading"]
-                row = f"{size:.0f} MiB {state} | {name} | {wall:.2f} | {wall / read_wall:.2f} | {cpu:.2f} | {cpu / read_cpu:.2f}"
+                row = f"{size:.0f} MiB {state} | {name} | {wall:.3f} | {wall / read_wall:.2f} | {cpu:.3f} | {cpu / read_cpu:.2f}"
                 print(f"| {row} |", flush=True)
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
     print(f"\nPeak memory of a process: {peak:.0f} MiB. Load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.")
