@@ -117,14 +117,16 @@ rule measure_layers:
     priority: 20
     conda:
         "../envs/data.yaml"
+    threads: study.file.threads
     resources:
         **cluster("measure_layers"),
     params:
         ranks="--ranks" if study.file.measure.layers.ranks else "",
+    # One thread of BLAS in each of the job's processes, where Snakemake would give each all of the job's threads.
     shell:
-        "python workflow_scripts/measure_layers.py --base {input.base} --weights {input.weights}"
+        "OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python workflow_scripts/measure_layers.py --base {input.base} --weights {input.weights}"
         " --model {wildcards.model} --dataset {wildcards.dataset} --recipe {wildcards.recipe} --epoch {wildcards.epoch}"
-        " {params.ranks} --output {output} --log {log}"
+        " {params.ranks} --threads {threads} --output {output} --log {log}"
 
 
 rule measure_representation:

@@ -180,6 +180,22 @@ def test_stored_dtypes_are_read_exactly(tmp_path, dtype):
     assert read.shape == tuple(tensor.shape) and (read == tensor.double().numpy()).all()
 
 
+@pytest.mark.parametrize("size", [1, 4095, 3 * 65536 + 7])
+@pytest.mark.parametrize("dtypes", [("bfloat16", "bfloat16"), ("bfloat16", "float32"), ("float16", "float32")])
+def test_sums_are_those_of_float64(tmp_path, dtypes, size):
+    import torch
+
+    old = torch.randn(size, generator=torch.Generator().manual_seed(1)).to(getattr(torch, dtypes[0]))
+    new = (old.float() * (1 + 0.01 * (torch.arange(size) % 3 == 0))).to(getattr(torch, dtypes[1]))
+    old[-1:], new[-1:] = 0.0, -0.0  # equal numbers
+    name = "layers.0.mlp.up_proj.bias"
+    pair = [tensors(save(tmp_path / key, {name: value}))[name] for key, value in (("a", old), ("b", new))]
+    change, weight, delta = compare(*pair), old.double().numpy(), (new.double() - old.double()).numpy()
+    exact = ((weight**2).sum(), (weight * delta).sum(), (delta**2).sum(), np.abs(delta).sum())
+    assert (change.base, change.product, change.change, change.absolute) == pytest.approx(exact, rel=1e-6)
+    assert (change.unchanged, change.parameters) == (np.count_nonzero(delta == 0), size)
+
+
 def test_unknown_dtype_and_cut_file_are_errors(tmp_path):
     whole = tensors(save(tmp_path, {"x": np.arange(4), "y": random(2)}))
     with pytest.raises(AtlasError, match="x has dtype I64"):
@@ -213,6 +229,14 @@ def test_shards_equal_one_file(base, tmp_path):
     next(tmp_path.glob("model-00002*")).unlink()
     with pytest.raises(AtlasError, match="not there"):
         layer_changes(base.path, tmp_path)
+
+
+def test_workers_do_not_show(base, tmp_path):
+    load_model(base).save_pretrained(tmp_path)
+    assert layer_changes(base.path, tmp_path, workers=2) == layer_changes(base.path, tmp_path)
+    with pytest.raises(AtlasError, match="dtype I64"):  # a worker's error is the job's
+        broken = save(tmp_path / "broken", {"x": np.arange(4), "y": np.arange(4)})
+        layer_changes(broken, broken, workers=2)
 
 
 def test_tied_head_is_the_embedding(tmp_path):

@@ -6,17 +6,19 @@ Needs numpy only. Weights are read in blocks, so memory stays bounded by a block
 import json
 import math
 import re
-from collections.abc import Iterator
+import sys
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
 from sft_atlas.checkpoints import is_adapter
 from sft_atlas.job import AtlasError
+from sft_atlas.stored import BLOCK, Tensor, pairs, tensors
 
-BLOCK = 1 << 17  # elements read at a time: 512 KiB as float32, which stays in the cache
-DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+ROW = 4096  # elements summed in float32; sums of rows add up in float64
 MODULES = {
     "q_proj": "q", "k_proj": "k", "v_proj": "v", "o_proj": "o", "gate_proj": "gate", "up_proj": "up", "down_proj": "down",
     "embed_tokens": "embedding", "lm_head": "head",
@@ -26,73 +28,6 @@ EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
 LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 FACTOR = re.compile(r"(?P<path>.+)\.lora_(?P<kind>embedding_)?(?P<side>[AB])(?:\.weight)?$")
 PLAIN_STARTS = (True, False, "gaussian", "eva", "orthogonal")  # initialisations of LoRA that leave the base weights as they are
-
-
-# ---------------------------------------------------------------- reading
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """A tensor inside a safetensors file: ``start`` is its first byte in ``file``."""
-
-    name: str
-    file: Path
-    dtype: str
-    shape: tuple[int, ...]
-    start: int
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
-
-    def blocks(self, size: int, step: int) -> Iterator[np.ndarray]:
-        """The first ``size`` elements as float32, ``step`` at a time."""
-        # Read, not mapped: mapped pages would count as this process's memory, up to the size of both checkpoints.
-        if self.dtype not in DTYPES:
-            raise AtlasError(f"{self.file}: {self.name} has dtype {self.dtype}; supported are {', '.join(DTYPES)}")
-        with open(self.file, "rb") as handle:
-            handle.seek(self.start)
-            for begin in range(0, size, step):
-                stored = np.fromfile(handle, DTYPES[self.dtype], min(step, size - begin))
-                if self.dtype == "BF16":  # bfloat16, which numpy lacks, is the upper half of a float32
-                    yield np.left_shift(stored, 16, dtype=np.uint32).view(np.float32)
-                else:
-                    yield stored.astype(np.float32, copy=False)
-
-    def read(self) -> np.ndarray:
-        """The whole tensor as float64; for LoRA factors, which are small."""
-        return np.concatenate([*self.blocks(self.size, BLOCK), np.zeros(0)]).reshape(self.shape)
-
-
-def tensors(folder: Path, name: str = "model") -> dict[str, Tensor]:
-    """The tensors of ``{name}.safetensors``, or of the shards in ``{name}.safetensors.index.json``, by name."""
-    index = folder / f"{name}.safetensors.index.json"
-    if (folder / f"{name}.safetensors").exists():
-        files = [folder / f"{name}.safetensors"]
-    elif index.exists():
-        files = [folder / file for file in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
-    else:
-        raise AtlasError(f"{folder} holds neither {name}.safetensors nor {index.name}")
-    found: dict[str, Tensor] = {}
-    for file in files:
-        if not file.exists():
-            raise AtlasError(f"{index} names {file.name}, which is not there")
-        found |= _header(file)
-    return {key: tensor for key, tensor in found.items() if not key.endswith("rotary_emb.inv_freq")}  # no parameter
-
-
-def _header(file: Path) -> dict[str, Tensor]:
-    # The format: the header's length as a 64-bit little-endian integer, the header as JSON, then the bytes of the tensors.
-    with open(file, "rb") as handle:
-        length = int.from_bytes(handle.read(8), "little")
-        if length > file.stat().st_size:
-            raise AtlasError(f"{file} is no complete safetensors file")
-        header = json.loads(handle.read(length))
-    header.pop("__metadata__", None)
-    entries = {name: (entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]) for name, entry in header.items()}
-    if max((8 + length + end for _, _, (_, end) in entries.values()), default=0) > file.stat().st_size:
-        raise AtlasError(f"{file} is cut short: its header announces more bytes than it has")
-    return {name: Tensor(name, file, dtype, shape, 8 + length + begin) for name, (dtype, shape, (begin, _)) in entries.items()}
 
 
 def place(name: str) -> tuple[int | None, str]:
@@ -167,15 +102,20 @@ def compare(before: Tensor, after: Tensor, spectra: bool = False) -> Change:
             raise AtlasError(f"{after.file}: {after.name} has shape {after.shape}, the base model has {before.shape}")
         skipped = abs(before.shape[0] - after.shape[0])
     size = min(before.size, after.size)  # rows are stored one after the other, so the common rows come first
-    change = Change(parameters=size, skipped=skipped)
-    ones = np.ones(min(size, BLOCK), np.float32)
-    for weight, tuned in zip(before.blocks(size, BLOCK), after.blocks(size, BLOCK), strict=True):
-        change.unchanged += int(np.count_nonzero(weight == tuned))
-        delta = np.subtract(tuned, weight, out=tuned)
-        change.base += float(weight @ weight)
-        change.product += float(weight @ delta)
-        change.change += float(delta @ delta)
-        change.absolute += float(np.abs(delta, out=delta) @ ones[: delta.size])  # sums by BLAS: twice as fast as sum()
+    width = min(ROW, BLOCK)
+    rows = min(max(1, math.ceil(size / width)), BLOCK // width)
+    norms, products, absolute = np.zeros((2, rows)), np.zeros(rows), np.zeros(rows)
+    ones, changed = np.ones(width, np.float32), 0
+    for both in pairs(before, after, size, rows * width):
+        weight, delta = parts = both.reshape(2, rows, width)
+        np.subtract(delta, weight, out=delta)
+        norms += np.vecdot(parts, parts)
+        products += np.vecdot(weight, delta)
+        np.abs(delta, out=delta)
+        absolute += np.vecdot(delta, ones)  # sums by BLAS: twice as fast as sum()
+        changed += int(np.count_nonzero(delta.view(np.int32)))  # integers are counted faster than floats; |-0| has no bit set
+    base, moved = norms.sum(axis=1)
+    change = Change(float(base), float(products.sum()), float(moved), float(absolute.sum()), size - changed, size, skipped)
     if spectra and place(before.name)[0] is not None and len(before.shape) == 2:  # not the vocabulary's, which are too large
         change.spectrum = np.linalg.svd((after.read() - before.read()).astype(np.float32), compute_uv=False)
     return change
@@ -209,15 +149,27 @@ def compare_factors(before: Tensor, down: np.ndarray, up: np.ndarray, scale: flo
     return change
 
 
-def full_changes(base: Path, weights: Path, spectra: bool = False) -> dict[str, Change]:
+def full_changes(base: Path, weights: Path, spectra: bool = False, workers: int = 1) -> dict[str, Change]:
     """Change of every parameter between two folders of full weights; a tied head that one side does not store is its embedding."""
     before, after = tensors(base), tensors(weights)
     names = sorted(before.keys() | after.keys())
-    pairs = {name: (_tied(before, name), _tied(after, name)) for name in names}
-    lost = [name for name, pair in pairs.items() if None in pair]
+    sides = {name: (_tied(before, name), _tied(after, name)) for name in names}
+    lost = [name for name, pair in sides.items() if None in pair]
     if lost:
         raise AtlasError(f"{base} and {weights} do not hold the same parameters: {len(lost)} have no counterpart, e.g. {lost[0]}")
-    return {name: compare(*pair, spectra) for name, pair in pairs.items()}
+    return _measured({name: (compare, *both, spectra) for name, both in sides.items()}, workers)
+
+
+def _measured(tasks: dict[str, tuple], workers: int) -> dict[str, Change]:
+    """Results of (function, tensor, further arguments ...) by name."""
+    if workers == 1:
+        return {name: function(*arguments) for name, (function, *arguments) in tasks.items()}
+    # Processes, not threads: a block is a dozen calls of some microseconds each, between which threads would wait for the
+    # interpreter's lock (measured: two were as slow as one). The largest tensor goes first, so that none is left with it at the end.
+    largest = sorted(tasks, key=lambda name: -tasks[name][1].size)
+    with ProcessPoolExecutor(workers, get_context("fork" if sys.platform == "linux" else "spawn")) as pool:
+        futures = {name: pool.submit(*tasks[name]) for name in largest}
+        return {name: futures[name].result() for name in tasks}
 
 
 def _tied(found: dict[str, Tensor], name: str) -> Tensor | None:
@@ -226,7 +178,7 @@ def _tied(found: dict[str, Tensor], name: str) -> Tensor | None:
     return next((tensor for key, tensor in found.items() if key.endswith(EMBEDDING)), None)
 
 
-def adapter_changes(base: Path, weights: Path, spectra: bool = False) -> dict[str, Change]:
+def adapter_changes(base: Path, weights: Path, spectra: bool = False, workers: int = 1) -> dict[str, Change]:
     """Change of every parameter of the base model under a LoRA adapter; modules saved whole are compared exactly.
 
     Raises :class:`AtlasError` for adapters whose effect is not scale * B A: DoRA, biases, initialisations that alter the base.
@@ -237,13 +189,13 @@ def adapter_changes(base: Path, weights: Path, spectra: bool = False) -> dict[st
         odd.append(f"init_lora_weights={config['init_lora_weights']}")
     if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none" or odd:
         raise AtlasError(f"{weights} is no plain LoRA adapter ({', '.join(odd) or config.get('peft_type')}, bias {config.get('bias')})")
-    before, factors, changes = tensors(base), {}, {}
+    before, factors, tasks = tensors(base), {}, {}
     for key, tensor in tensors(weights, "adapter_model").items():
         name = key.removeprefix("base_model.model.").replace(".base_layer.", ".")
         if factor := FACTOR.match(name):
             factors.setdefault((factor["path"], factor["kind"]), {})[factor["side"]] = tensor.read()
         elif (original := _tied(before, name)) is not None:
-            changes[name] = compare(original, tensor, spectra)
+            tasks[name] = (compare, original, tensor, spectra)
         else:
             raise AtlasError(f"{weights}: {key} is neither a LoRA factor nor a parameter of the base model in {base}")
     for (path, kind), pair in factors.items():
@@ -252,8 +204,9 @@ def adapter_changes(base: Path, weights: Path, spectra: bool = False) -> dict[st
             raise AtlasError(f"{weights}: {path} lacks a factor or is no parameter of the base model in {base}")
         scale = scaling(config, path, len(pair["A"]))
         down, up = (pair["B"].T, pair["A"].T) if kind else (pair["A"], pair["B"])  # an embedding is stored as [vocabulary, hidden]
-        changes[f"{path}.weight"] = compare_factors(original, down, up, scale, spectra)
-    return changes | {name: unchanged(tensor) for name, tensor in before.items() if name not in changes}
+        tasks[f"{path}.weight"] = (compare_factors, original, down, up, scale, spectra)
+    rest = {name: (unchanged, tensor) for name, tensor in before.items() if name not in tasks}
+    return _measured(tasks | rest, workers)
 
 
 def scaling(config: dict, path: str, rank: int) -> float:
@@ -266,14 +219,14 @@ def scaling(config: dict, path: str, rank: int) -> float:
 # ---------------------------------------------------------------- the table
 
 
-def layer_changes(base: Path, weights: Path, spectra: bool = False) -> list[dict]:
+def layer_changes(base: Path, weights: Path, spectra: bool = False, workers: int = 1) -> list[dict]:
     """Rows of the table, one per layer x component, plus the component "all" of each layer; layer is None outside the layers.
 
     Fields: layer, depth (layer / (layers - 1)), component, relative_change (||dW|| / ||W||, Frobenius), mean_abs_change,
     cosine (of W and W + dW), unchanged (fraction of equal elements), stable_rank
     and effective_rank (with ``spectra``, where a row is one matrix), parameters (compared), skipped_rows (of a resized vocabulary).
     """
-    changes = (adapter_changes if is_adapter(weights) else full_changes)(base, weights, spectra)
+    changes = (adapter_changes if is_adapter(weights) else full_changes)(base, weights, spectra, workers)
     groups: dict[tuple[int | None, str], Change] = {}
     for name, change in changes.items():
         layer, component = place(name)
