@@ -40,6 +40,7 @@ TARGETS = frozenset(
         "plot",
         "plot_published",
         "prepare_dataset",
+        "prepare_suite",
         "pretrain_demo_model",
         "published",
         "release",
