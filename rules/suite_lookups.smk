@@ -85,8 +85,7 @@ def shots_argument(wildcards, input):
 
 def answered_items():
     """The items of every benchmark in a suite that has right answers: the others have no likelihood to measure."""
-    names = [name for suite in study.file.suites.values() for name in suite.benchmarks]
-    return [f"{BENCHMARK.format(benchmark=name)}/test.jsonl" for name in names if study.file.benchmarks[name].columns.response is not None]
+    return [f"{BENCHMARK.format(benchmark=name)}/test.jsonl" for name in study.answered]
 
 
 ANSWERED_ITEMS = " ".join(f"--items {Path(path).parent.name}={path}" for path in answered_items())

@@ -48,6 +48,12 @@ class Study:
         return tuple(name for name in self.file.models if name in used)
 
     @property
+    def answered(self) -> tuple[str, ...]:
+        """Benchmarks of the suites that have right answers, whose likelihood can be measured."""
+        names = (name for suite in self.file.suites.values() for name in suite.benchmarks)
+        return tuple(name for name in names if self.file.benchmarks[name].columns.response is not None)
+
+    @property
     def source_datasets(self) -> tuple[str, ...]:
         """Datasets that are not merges."""
         return tuple(name for name, entry in self.file.datasets.items() if entry.merge is None)
