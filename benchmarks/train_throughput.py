@@ -1,11 +1,12 @@
 """Measure training: tokens per second, share of the device's matrix rate (MFU), peak memory, and the same through bare TRL.
 
     .venv/bin/python benchmarks/train_throughput.py                  # 8b on a GPU, small on a CPU
-    .venv/bin/python benchmarks/train_throughput.py --model 8b --weights bfloat16 --packing yes
+    .venv/bin/python benchmarks/train_throughput.py --model 8b --methods full --packing yes
 
 Models are Llama-3-shaped with random weights, samples random tokens with the lengths of instruction data. Each measurement is a
 process of its own and goes through the functions that the rule `train` calls; the bare run hands the same arguments, model and samples to
-SFTTrainer. The first step is left out of the rate. Prints Markdown for benchmarks/README.md.
+SFTTrainer. The first step is left out of the rate. Prints Markdown for benchmarks/README.md. A measurement that fails is a row with its
+reason, the others go on, and the script ends with status 1.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import json
 import math
 import platform
 import random
+import re
 import resource
 import subprocess
 import sys
@@ -161,15 +163,31 @@ def bare(base, found, tokenizer, settings, fit, folder: Path, marks: list) -> No
     trainer.save_model(str(folder / "final"))
 
 
+class Failed(Exception):
+    """A measurement ended with an error; the message names it."""
+
+
 def child(job: dict) -> dict:
     """Measure in a fresh process."""
     ended = subprocess.run([sys.executable, __file__, "--child", json.dumps(job)], capture_output=True, text=True)
     if ended.returncode:
-        sys.exit(ended.stderr[-3000:])
+        print(ended.stderr[-3000:], file=sys.stderr)
+        errors = re.findall(r"^[\w.]*(?:Error|Exception)\b.*", ended.stderr, re.M) or ended.stderr.split("\n")[-2:-1] or ["no message"]
+        raise Failed(f"{'bare TRL' if job['bare'] else 'ours'}, exit status {ended.returncode}: {errors[-1][:200]}")
     return json.loads(ended.stdout.splitlines()[-1])
 
 
-def main(args: argparse.Namespace) -> None:
+def in_turns(job: dict, repeats: int) -> tuple[list[dict], list[dict]]:
+    """Ours and bare TRL, in turns, so that a machine that slows down slows both."""
+    ours, theirs = [], []
+    for _ in range(repeats):
+        ours.append(child(job))
+        theirs.append(child(job | {"bare": True, "fit": ours[-1]["fit"]}))
+    return ours, theirs
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the table; 1 where a measurement failed."""
     import torch
 
     from sft_atlas import memory
@@ -177,6 +195,7 @@ def main(args: argparse.Namespace) -> None:
 
     where = device()
     name, rows = args.model or ("8b" if where == "cuda" else "small"), args.rows or ROWS[where]
+    weights = args.weights or ("bfloat16" if name == "8b" else "float32")
     torch.set_num_threads(args.threads)
     rate = matrix_rate(where)
     versions = ", ".join(f"{package} {metadata.version(package)}" for package in ("torch", "transformers", "trl", "peft", "accelerate"))
@@ -185,9 +204,10 @@ def main(args: argparse.Namespace) -> None:
         f"Model {name}, {rows} samples, median {LENGTHS[where][0]} tokens; {what}, {rate / 1e12:.2f} TFLOP/s in matrix products; {versions}.\n"
     )
     print(
-        "| method | packed | micro-batch | tokens/s | MFU | bare TRL, tokens/s | ours / bare, CPU time | peak GiB | to first step, s | after last step, s |"
+        "| method | weights | packed | micro-batch | tokens/s | MFU | bare TRL, tokens/s | ours / bare, CPU time | peak GiB | to first step, s | after last step, s |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
+    print("|---|---|---|---|---|---|---|---|---|---|---|", flush=True)
+    failures = 0
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
         subprocess.run([sys.executable, __file__, "--make", name, "--scratch", scratch], check=True, stderr=subprocess.DEVNULL)
         shape = memory.Shape.read(Path(scratch) / "base")
@@ -202,7 +222,9 @@ def main(args: argparse.Namespace) -> None:
                     "packing": packed == "yes",
                 }
                 recipe |= {"micro_batch_size": args.micro_batch_size, "activation_checkpointing": args.activation_checkpointing}
-                recipe |= {"weights": args.weights} if method == "full" else {}
+                recipe |= {"weights": weights} if method == "full" else {}
+                held = weights if method == "full" else "bfloat16" if where == "cuda" else "float32"
+                row = f"| {method} | {held} | {packed}"
                 job = {
                     "settings": recipe,
                     "base": f"{scratch}/base",
@@ -212,14 +234,15 @@ def main(args: argparse.Namespace) -> None:
                     "bare": False,
                 }
                 job |= dict(zip(("median", "longest"), LENGTHS[where], strict=True))
-                ours, theirs = [], []
-                for _ in range(args.repeats):  # in turns, so that a machine that slows down slows both
-                    ours.append(child(job))
-                    theirs.append(child(job | {"bare": True, "fit": ours[-1]["fit"]}))
-                report(shape, method, packed, rate, ours, theirs)
+                try:
+                    report(shape, method, row, rate, *in_turns(job, args.repeats))
+                except Failed as error:
+                    failures += 1
+                    print(f"{row} | failed ({str(error).replace('|', '/')}) | | | | | | | |", flush=True)
+    return int(failures > 0)
 
 
-def report(shape, method: str, packed: str, rate: float, ours: list[dict], theirs: list[dict]) -> None:
+def report(shape, method: str, row: str, rate: float, ours: list[dict], theirs: list[dict]) -> None:
     """Print one row: the fastest of the repeats of each."""
     one, other = (min(runs, key=lambda run: run["seconds"]) for runs in (ours, theirs))
     tokens = sum(one["tokens"]) * one["epochs"] * one["share"]
@@ -228,7 +251,7 @@ def report(shape, method: str, packed: str, rate: float, ours: list[dict], their
     again = ", recomputed" if fit["activation_checkpointing"] else ""
     cpu = min(run["cpu"] for run in ours) / min(run["cpu"] for run in theirs)
     print(
-        f"| {method} | {packed} | {fit['micro_batch_size']} x {fit['gradient_accumulation_steps']}{again} | {tokens / one['seconds']:,.0f}"
+        f"{row} | {fit['micro_batch_size']} x {fit['gradient_accumulation_steps']}{again} | {tokens / one['seconds']:,.0f}"
         f" | {needed / one['seconds'] / rate:.1%} | {tokens / other['seconds']:,.0f} | {cpu:.3f} | {one['peak'] / 2**30:.2f}"
         f" | {one['start']:.1f} | {one['end']:.2f} |",
         flush=True,
@@ -246,7 +269,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--micro-batch-size", type=int, help="default: the batch size, on a GPU what is forecast to fit")
     p.add_argument("--activation-checkpointing", action="store_true")
     p.add_argument(
-        "--weights", choices=("float32", "bfloat16"), default="float32", help="with full: 8b in float32 fits on no single GPU of today"
+        "--weights",
+        choices=("float32", "bfloat16"),
+        help="with full; default: float32 as in recipes, but bfloat16 for 8b, whose float32 weights fit on no single GPU of today",
     )
     p.add_argument("--repeats", type=int, default=3)
     p.add_argument("--threads", type=int, default=1)
@@ -263,4 +288,4 @@ if __name__ == "__main__":
     elif arguments.child:
         print(json.dumps(measure(json.loads(arguments.child))))
     else:
-        main(arguments)
+        sys.exit(main(arguments))

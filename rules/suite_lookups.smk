@@ -84,18 +84,8 @@ def shots_argument(wildcards, input):
 
 
 def answered_items():
-    """The items of every benchmark in a suite that has right answers: the others have no likelihood to measure.
-
-    Once where several benchmarks put the same items in other ways (with examples, say), so that none counts twice.
-    """
-    how = {"task", "shots", "chance", "label", "group"}  # everything else decides what the items are
-    names = {}
-    for suite in study.file.suites.values():
-        for name in suite.benchmarks:
-            entry = study.file.benchmarks[name]
-            if entry.columns.response is not None:
-                names.setdefault(entry.model_dump_json(exclude=how), name)
-    return [f"{BENCHMARK.format(benchmark=name)}/test.jsonl" for name in names.values()]
+    """The items of every benchmark in a suite that has right answers: the others have no likelihood to measure."""
+    return [f"{BENCHMARK.format(benchmark=name)}/test.jsonl" for name in study.answered]
 
 
 ANSWERED_ITEMS = " ".join(f"--items {Path(path).parent.name}={path}" for path in answered_items())

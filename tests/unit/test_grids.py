@@ -1,6 +1,7 @@
 """A recipe with a grid stands for all its combinations, and the search of the paper is one."""
 
 import pytest
+from snakemake.utils import update_config
 
 from sft_atlas import grids
 from sft_atlas.complaints import ConfigError, strict_yaml
@@ -46,13 +47,19 @@ def test_a_wrong_grid_is_explained():
 
 
 def test_the_papers_search_has_96_conditions_and_5760_candidates():
-    paper, search = (strict_yaml(ROOT / f"config/{name}.yaml") for name in ("paper", "search"))
-    merged = paper | {key: paper[key] | value if isinstance(value, dict) and key in paper else value for key, value in search.items()}
-    merged["suites"] = {name: suite | search["suites"].get(name, {}) for name, suite in paper["suites"].items()}
+    merged = {}
+    for name in ("paper", "search"):
+        update_config(merged, strict_yaml(ROOT / f"config/{name}.yaml"))
     study = from_config(merged, "search")
     assert len(study.runs) == 576 and len({run.recipe for run in study.runs.values()}) == 96
     assert sum(len(run.settings.kept_epochs) for run in study.runs.values()) == 5760
     assert {run.model for run in study.runs.values()} == {"llama3-8b"}
+    assert set(study.sources) == {"magicoder", "lima", "code_alpaca", "flan", "openmath", "alpaca_cleaned"}
+    parts = [study.file.datasets[f"flan_{part}"] for part in ("knowledge", "reasoning", "comprehension")]
+    tasks = {"_task_name": [task for part in parts for task in part.where["_task_name"]]}
+    assert study.file.datasets["flan"] == parts[0].model_copy(update={"label": "FLAN", "where": tasks}), "the union of the grid's three"
+    assert {(run.settings.method, run.settings.gpus) for run in study.runs.values()} == {("full", 4), ("lora", 1)}
+    assert [(c.what, c.value) for c in study.file.plan.compare] == [("gpu_hours", 23040)] and "flan" in study.file.plan.tokens
     conditions = {
         (run.settings.method, run.settings.learning_rate, run.settings.batch_size, run.settings.weight_decay) for run in study.runs.values()
     }

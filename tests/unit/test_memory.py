@@ -111,6 +111,15 @@ def test_an_8b_model_is_counted_and_forecast():
     assert lora.weights / GIB == pytest.approx(15.0, abs=0.2) and lora.optimizer / GIB < 0.2
 
 
+def test_full_fine_tuning_of_8b_needs_several_gpus():
+    """The figures of the comment in config/paper.yaml."""
+    found = []
+    for gpus in (1, 2, 4):
+        recipe = settings(batch_size=32, gpus=gpus)
+        found.append(memory.forecast(Shape.of(LLAMA_8B), recipe, Fit.of(recipe, 1, True), "float32", True, 500).total / GIB)
+    assert [round(total) for total in found] == [133, 61, 31]
+
+
 def test_lora_counts_the_adapter_that_peft_makes():
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM

@@ -18,6 +18,7 @@ from sft_atlas.schema import Device, Load
 DEVICE = Device(
     label="Test",
     peak_tflops=100,
+    float32_tflops=50,
     memory_gib=80,
     mfu_full=(0.2, 0.4, 0.5),
     mfu_lora=(0.2, 0.4, 0.5),
@@ -59,6 +60,14 @@ def make(root, *names):
         (root / name).touch()
 
 
+def sharded(root, gpus, name="cpu"):
+    """The forecast with full fine-tuning on several devices."""
+    config = json.loads(json.dumps(STUDY))
+    config["recipes"]["full"]["gpus"] = gpus
+    config["plan"] |= {"parallel": 2, "device": name}
+    return Forecast(studies.from_config(config, "small.yaml"), DEVICE, root)
+
+
 def all_files(root, run, epochs):
     make(root, f"runs/{run}/train.json")
     for epoch in epochs:
@@ -75,6 +84,12 @@ def test_training_costs_six_flop_per_parameter_and_token():
     assert low == pytest.approx(0 + 6 * 7e9 * 1e6 / (0.5 * 100e12)), "the low case is the fast device"
     assert high == pytest.approx(20 + 6 * 7e9 * 1e6 / (0.2 * 100e12))
     assert cost.training(7e9, tokens, "lora", DEVICE)[1] == pytest.approx(10 + (likely - 10) * 4 / 6)
+
+
+def test_several_gpus_share_the_work_and_not_the_start():
+    tokens = (1e6, 1e6, 1e6)
+    one, four = (cost.training(7e9, tokens, "full", DEVICE, gpus)[1] for gpus in (1, 4))
+    assert four - 10 == pytest.approx((one - 10) / 4)
 
 
 def test_scoring_costs_reading_and_generating():
@@ -135,8 +150,41 @@ def test_the_disk_holds_what_stays_what_waits_and_the_state_of_what_trains(forec
     disk, weights = forecast.disk(), 2 * 7e9
     adapters = 2 * 4 * cost.adapter_parameters(7e9, 8)
     assert disk["base models"] == weights and disk["checkpoints that stay"] == pytest.approx(adapters)
-    assert disk["peak with temp()"] == pytest.approx(weights + adapters + 12 * 7e9 + 2 * 2 * weights), "two runs of two epochs wait"
-    assert disk["peak without temp()"] == pytest.approx(weights + adapters + 3 * 2 * weights + 12 * 7e9)
+    states = 2 * 12 * 7e9  # the newer replaces the older
+    assert disk["peak with temp()"] == pytest.approx(weights + adapters + states + 2 * 2 * weights), "two runs of two epochs wait"
+    assert disk["peak without temp()"] == pytest.approx(weights + adapters + 3 * 2 * weights + states)
+
+
+def test_a_run_on_two_gpus_takes_two_devices(tmp_path):
+    two = sharded(tmp_path, 2)
+    full = [job for job in two.jobs if job.kind == "train full"]
+    assert {job.gpus for job in full} == {2} and two.hours(full)[1] == pytest.approx(2 * sum(job.seconds[1] for job in full) / 3600)
+    train = cost.training(7e9, (2e6, 3e6, 5e6), "full", DEVICE, 2)
+    after = cost.scoring(7e9, [Load(**STUDY["plan"]["load"]["quiz"])], DEVICE)
+    assert two.longest_chain()[1] == pytest.approx((train[1] + after[1]) / 3600), "the chain is wall time"
+    assert two.disk()["peak with temp()"] < sharded(tmp_path, 1).disk()["peak with temp()"], "half as many run at a time"
+    assert "Runs on 2 devices" in page(two) and "Runs on" not in page(sharded(tmp_path, 1))
+
+
+def test_runs_that_do_not_fit_are_listed_on_the_page_and_counted_in_the_table(tmp_path):
+    one, two = sharded(tmp_path, 1, "h100"), sharded(tmp_path, 2, "h100")  # 16 bytes a parameter: 104 GiB
+    assert "**3 runs do not fit** into the memory of their GPUs (Test)" in page(one) and "ant/red/full, ant/blue/full" in page(one)
+    assert dict(jobs_table(one).group_by("kind").agg(pl.sum("too_large")).rows())["train full"] == 3
+    assert jobs_table(one)["too_large"].sum() == 3 and jobs_table(two)["too_large"].sum() == 0 and "do not fit" not in page(two)
+
+
+def test_items_are_read_twice_in_float32_and_without_examples(tmp_path):
+    config = json.loads(json.dumps(STUDY))
+    quiz = config["benchmarks"]["quiz"]
+    config["benchmarks"] |= {
+        "quiz-4": quiz | {"shots": {"count": 4, "path": "shots.jsonl"}},
+        "open": quiz | {"columns": {"response": None}},
+    }
+    config["suites"]["short"]["benchmarks"] += ["quiz-4", "open"]
+    config["plan"]["load"]["quiz-4"] = {"items": 1000, "prompt_tokens": [300, 500, 900]}
+    forecast = Forecast(studies.from_config(config, "small.yaml"), DEVICE, tmp_path)
+    tokens = 2 * 150 * (100 + 500 / 5)  # of `open` no answer is known, so nothing is measured
+    assert forecast.representation(7e9)[1] == pytest.approx(10 + tokens * 2 * 7e9 / (0.4 * 50e12))
 
 
 def test_what_is_there_is_done(forecast):
@@ -173,6 +221,21 @@ def test_logs_of_finished_jobs_replace_the_assumptions(forecast):
     full = next(job for job in forecast.jobs if job.kind == "train full")
     assert full.seconds == pytest.approx([likely[full.log] * factor for factor in (low, mid, high)])
     assert "train full: finished jobs took 2." in page(forecast)
+
+
+def test_the_logs_of_runs_on_several_gpus_count_by_their_gpus(tmp_path):
+    config = json.loads(json.dumps(STUDY))
+    config["overrides"] = [{"datasets": ["all"], "recipes": ["full"], "set": {"gpus": 4}}]
+    forecast = Forecast(studies.from_config(config, "small.yaml"), DEVICE, tmp_path)
+    spent = foreseen = 0
+    for job in [job for job in forecast.assumed if job.kind == "train full"]:
+        factor = 3 if job.gpus == 4 else 1  # sharding was slower than assumed
+        make(tmp_path, job.log.replace("train/", "runs/").replace(".log", "/train.json"), f"logs/{job.log}")
+        (tmp_path / "logs" / job.log).write_text(f"done in {factor * job.seconds[1]:.6f} s wall, {{}}\n")
+        spent, foreseen = spent + job.gpus * factor * job.seconds[1], foreseen + job.gpus * job.seconds[1]
+    known = Forecast(forecast.study, DEVICE, tmp_path)
+    assert known.corrections["train full"][1] == pytest.approx(spent / foreseen)
+    assert known.hours([job for job in known.jobs if job.kind == "train full"])[1] == pytest.approx(spent / 3600)
 
 
 def test_two_logs_are_too_few_to_be_believed():

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 from snakemake.utils import update_config
 
+from sft_atlas import fitting
 from sft_atlas import study as studies
 from sft_atlas.complaints import strict_yaml
 from sft_atlas.job import ROOT
@@ -22,6 +23,14 @@ def load(*names):
 @pytest.fixture(scope="module")
 def paper():
     return load("paper.yaml")
+
+
+def ladder(settings):
+    """Every fit that a run may come to for want of memory."""
+    fit = fitting.wanted(settings)
+    while fit:
+        yield fit
+        fit = fitting.smaller(fit, settings)
 
 
 def by_block(study):
@@ -60,6 +69,10 @@ def test_the_data_are_the_papers(paper):
 def test_the_recipes_have_the_papers_values(paper, method, rate, batch):
     settings = [run.settings for run in paper.runs.values() if run.settings.method == method]
     assert {(s.learning_rate, s.batch_size, s.weight_decay, s.epochs) for s in settings} == {(rate, batch, 0.0, 10)}
+    gpus = 4 if method == "full" else 1
+    assert {(s.gpus, fit.micro_batch_size * fit.gradient_accumulation_steps * gpus) for s in settings for fit in ladder(s)} == {
+        (gpus, batch)
+    }
     schedules = {(block, run.settings.schedule) for run in paper.runs.values() for block in run.blocks}
     assert {block for block, schedule in schedules if schedule == "constant"} == {"trajectory_1k", "trajectory_20k"}
 

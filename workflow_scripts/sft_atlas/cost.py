@@ -26,15 +26,21 @@ def scale(triple: Triple, factor: float) -> Triple:
     return tuple(value * factor for value in triple)
 
 
-def compute(parameters: float, tokens: Triple, work: str, device: Device) -> Triple:
-    """Seconds of matrix work on tokens; ``work`` is full, lora or score. The low case has few tokens and a high rate."""
+def compute(parameters: float, tokens: Triple, work: str, device: Device, tflops: float | None = None) -> Triple:
+    """Seconds of matrix work on tokens; ``work`` is full, lora or score. The low case has few tokens and a high rate.
+
+    ``tflops`` is the peak that the share is of; default: bfloat16's.
+    """
     shares = getattr(device, f"mfu_{work}")[::-1]
-    return tuple(count * FLOP[work] * parameters / (1e12 * device.peak_tflops * share) for count, share in zip(tokens, shares, strict=True))
+    return tuple(
+        count * FLOP[work] * parameters / (1e12 * (tflops or device.peak_tflops) * share)
+        for count, share in zip(tokens, shares, strict=True)
+    )
 
 
-def training(parameters: float, tokens: Triple, method: str, device: Device) -> Triple:
-    """Seconds of one training run that sees ``tokens`` tokens over all its epochs."""
-    return add([device.start_seconds, compute(parameters, tokens, method, device)])
+def training(parameters: float, tokens: Triple, method: str, device: Device, gpus: int = 1) -> Triple:
+    """Wall seconds of one training run that sees ``tokens`` tokens over all its epochs, each of its GPUs at the share of its peak of one alone."""
+    return add([device.start_seconds, scale(compute(parameters, tokens, method, device), 1 / gpus)])
 
 
 def scoring(parameters: float, loads: Iterable[Load], device: Device) -> Triple:
@@ -48,9 +54,9 @@ def scoring(parameters: float, loads: Iterable[Load], device: Device) -> Triple:
     return add(parts)
 
 
-def reading(parameters: float, tokens: Triple, device: Device) -> Triple:
-    """Seconds to read tokens once: perplexity, likelihoods, hidden states."""
-    return add([device.start_seconds, compute(parameters, tokens, "score", device)])
+def reading(parameters: float, tokens: Triple, device: Device, tflops: float | None = None) -> Triple:
+    """Seconds to read tokens once: perplexity, likelihoods, hidden states; ``tflops`` as in :func:`compute`."""
+    return add([device.start_seconds, compute(parameters, tokens, "score", device, tflops)])
 
 
 def adapter_parameters(parameters: float, rank: int) -> float:
@@ -68,9 +74,9 @@ def checkpoint_bytes(parameters: float, method: str, rank: int, bytes_each: int)
     return parameters * bytes_each if method == "full" else 4 * adapter_parameters(parameters, rank)
 
 
-def state_bytes(parameters: float, method: str, rank: int) -> float:
-    """Size of the trainer's newest state on disk while a run lasts."""
-    return ADAM_BYTES * (parameters if method == "full" else adapter_parameters(parameters, rank))
+def states_bytes(trained: float, epochs: int) -> float:
+    """Most bytes of a run's resume states on disk: two while the newer replaces the older; after the last epoch none is written."""
+    return min(2, epochs - 1) * ADAM_BYTES * trained
 
 
 def tiny_parameters(hidden: int, layers: int, vocabulary: int) -> float:

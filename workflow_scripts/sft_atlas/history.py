@@ -22,7 +22,7 @@ def seconds(log: Path) -> float | None:
 def correction(pairs: list[tuple[float, float]]) -> tuple[float, float, float] | None:
     """Factor (low, likely, high) from forecast to measured: total over total, with its 95 % bootstrap interval.
 
-    ``pairs`` are (measured, forecast) seconds of finished jobs, resampled 400 times, seeded. None for fewer than three.
+    ``pairs`` are (measured, forecast) device-seconds of finished jobs, resampled 400 times, seeded. None for fewer than three.
     """
     if len(pairs) < ENOUGH:
         return None

@@ -10,6 +10,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from sft_atlas import cost
 from sft_atlas.checkpoints import BaseModel
 from sft_atlas.devices import precision
 from sft_atlas.fitting import Fit, smaller, wanted
@@ -235,13 +236,14 @@ def written_elements(folder: Path, settings: Hyperparameters) -> int:
 
 def state_bytes(base: BaseModel, settings: Hyperparameters) -> float:
     """Bytes of one resume state: weights and the two moments of AdamW, in float32."""
-    return 12 * written_elements(base.path, settings)
+    return cost.ADAM_BYTES * written_elements(base.path, settings)
 
 
 def disk_bytes(base: BaseModel, settings: Hyperparameters) -> float:
-    """Most bytes that a run has on disk at once: its kept epochs, and two resume states while the newer replaces the older."""
-    epoch = written_elements(base.path, settings) * (4 if settings.method == "lora" else BYTES[base.dtype])
-    return len(settings.kept_epochs) * epoch + min(2, settings.epochs - 1) * state_bytes(base, settings)
+    """Most bytes that a run has on disk at once: its kept epochs and its resume states."""
+    elements = written_elements(base.path, settings)
+    epoch = elements * (4 if settings.method == "lora" else BYTES[base.dtype])
+    return len(settings.kept_epochs) * epoch + cost.states_bytes(elements, settings.epochs)
 
 
 def check_disk(base: BaseModel, settings: Hyperparameters, folder: Path, name: str) -> None:

@@ -4,11 +4,16 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from sft_atlas import cost
+from sft_atlas import cost, resources
 from sft_atlas.cost import Triple
 from sft_atlas.planning import Forecast, Job
 
 TERABYTE, GIGABYTE = 1e12, 1e9
+
+
+def too_large(forecast: Forecast) -> list[str]:
+    """Runs that do not fit into the memory of the plan's devices."""
+    return resources.too_large(resources.Needs(forecast, gpus=forecast.study.file.plan.device != "cpu"))
 
 
 def page(forecast: Forecast) -> str:
@@ -19,7 +24,7 @@ def page(forecast: Forecast) -> str:
         f"# Plan of the study {study.name}",
         "",
         f"{len(study.models)} base models, {runs} training runs, {checkpoints:,} checkpoints; {len(study.file.suites)} suites. "
-        f"Device: {forecast.device.label}, {study.file.plan.parallel} at work at once. Hours are device-hours: likely (low to high).",
+        f"Device: {forecast.device.label}, {study.file.plan.parallel} at work at once. Hours are device-hours, wall time times devices: likely (low to high).",
         "",
         *blocks(forecast),
         "",
@@ -91,14 +96,19 @@ def notes(forecast: Forecast) -> list[str]:
     """Time, disk, comparisons, and what a reader must know."""
     study, plan = forecast.study, forecast.study.file.plan
     left = [job for job in forecast.jobs if not job.done or job.again]
-    chain = forecast.longest_chain()
+    chain, large = forecast.longest_chain(), too_large(forecast)
     finish = tuple(max(one, other) for one, other in zip(chain, cost.scale(forecast.hours(left), 1 / plan.parallel), strict=True))
     lines = [
-        f"- Longest chain: {span(chain)} h. Everything left on {plan.parallel} devices, without queueing: at least {span(finish)} h.",
+        f"- Longest chain: {span(chain)} h of wall time. Everything left on {plan.parallel} devices, without queueing: at least {span(finish)} h.",
         "- Disk: "
         + "; ".join(f"{name} {size(value)}" for name, value in forecast.disk().items())
         + f" (`keep_weights: {study.file.keep_weights}`).",
     ]
+    if large:
+        lines.append(
+            f"- **{len(large)} runs do not fit** into the memory of their GPUs ({forecast.device.label}): weights, gradients and Adam's moments "
+            f"alone are larger. Give their recipe more `gpus`, or `weights: bfloat16`: {some(large)}."
+        )
     if forecast.again:
         jobs = [job for job in forecast.jobs if job.again]
         lines.append(
@@ -123,11 +133,20 @@ def notes(forecast: Forecast) -> list[str]:
     lines += [
         f"- Assumed of {device.label} (`config/devices.yaml`), low / likely / high: {device.peak_tflops:g} TFLOP/s peak, of which full "
         f"{triple(device.mfu_full)}, LoRA {triple(device.mfu_lora)}, reading {triple(device.mfu_score)}; {triple(device.decode_tokens_per_second)} "
-        f"generated tokens/s of a 7-billion-parameter model; start {triple(device.start_seconds)} s.",
+        f"generated tokens/s of a 7-billion-parameter model; start {triple(device.start_seconds)} s. Hidden states and likelihoods are read in "
+        f"float32: the same share of {device.float32_tflops:g} TFLOP/s.",
+        *sharded(forecast),
         "- An interval of assumptions takes all cheap or all dear cases together; one of measured jobs is the 95 % bootstrap interval of their mean.",
         "- Done means that the files are there; `snakemake -n` says what a change of settings makes again. Judging by an API and CPU jobs are not counted.",
     ]
     return lines
+
+
+def sharded(forecast: Forecast) -> list[str]:
+    """What is assumed of runs on several devices, where there are any."""
+    counts = sorted({run.settings.gpus for run in forecast.study.runs.values()} - {1})
+    several = " or ".join(map(str, counts))
+    return [f"- Runs on {several} devices (`gpus`) are assumed to reach the same share of each device's peak as on one."] if counts else []
 
 
 def comparisons(forecast: Forecast) -> list[str]:
@@ -136,6 +155,7 @@ def comparisons(forecast: Forecast) -> list[str]:
     totals = {
         "train_gpu_hours": ("training, device-hours", span(forecast.hours([job for job in jobs if job.kind.startswith("train")]))),
         "evaluate_gpu_hours": ("scoring, device-hours", span(forecast.hours([job for job in jobs if job.kind.startswith("evaluate")]))),
+        "gpu_hours": ("all jobs, device-hours", span(forecast.hours(jobs))),
         "disk_tb": ("disk, TB", f"{(forecast.disk()['peak without temp()'] or float('nan')) / TERABYTE:.3g} without temp()"),
     }
     return [
@@ -159,13 +179,14 @@ def some(names: Iterable[str], most: int = 6) -> str:
 
 
 def jobs_table(forecast: Forecast) -> pl.DataFrame:
-    """One row per block and kind of job: jobs, done, again, and device-hours low, likely, high (null where not forecast)."""
-    rows = []
+    """One row per block and kind of job: jobs, done, again, too large for their devices, and device-hours (null where not forecast)."""
+    rows, large = [], {f"train/{run}.log" for run in too_large(forecast)}
     for block, kind in dict.fromkeys((job.blocks[0], job.kind) for job in forecast.jobs):
         jobs = [job for job in forecast.jobs if (job.blocks[0], job.kind) == (block, kind)]
         known = all(job.seconds for job in jobs)
         hours = forecast.hours(jobs) if known else (None, None, None)
-        rows.append((block, kind, len(jobs), sum(job.done for job in jobs), sum(job.again for job in jobs), *hours))
+        counts = (sum(job.done for job in jobs), sum(job.again for job in jobs), sum(job.log in large for job in jobs))
+        rows.append((block, kind, len(jobs), *counts, *hours))
     whole, real = pl.Int64, pl.Float64
     schema = {
         "block": pl.String,
@@ -173,6 +194,7 @@ def jobs_table(forecast: Forecast) -> pl.DataFrame:
         "jobs": whole,
         "done": whole,
         "again": whole,
+        "too_large": whole,
         "hours_low": real,
         "hours": real,
         "hours_high": real,

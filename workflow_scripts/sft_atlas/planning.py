@@ -22,7 +22,7 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 @dataclass(frozen=True)
 class Job:
-    """One job on a device: ``seconds`` (low, likely, high), None where the study does not say enough to forecast it."""
+    """One job: wall ``seconds`` (low, likely, high), None where the study does not say enough to forecast it, on ``gpus`` devices."""
 
     kind: str  # train full, train lora, evaluate {suite}, measure_representation, measure_perplexity
     blocks: tuple[str, ...]
@@ -30,6 +30,11 @@ class Job:
     log: str
     done: bool
     again: bool = False  # its files are there, but it runs again with its training run
+    gpus: int = 1
+
+    @property
+    def device_seconds(self) -> Triple:
+        return cost.scale(self.seconds, self.gpus)
 
 
 class Forecast:
@@ -71,7 +76,7 @@ class Forecast:
         pairs = defaultdict(list)
         for job in self.assumed:
             if job.done and job.seconds and (measured := history.seconds(self.root / "logs" / job.log)) is not None:
-                pairs[job.kind].append((measured, job.seconds[1]))
+                pairs[job.kind].append((measured * job.gpus, job.device_seconds[1]))
         factors = {kind: history.correction(of_kind) for kind, of_kind in pairs.items()}
         return {kind: factor for kind, factor in factors.items() if factor}
 
@@ -107,9 +112,10 @@ class Forecast:
             tokens, parameters = self.run_tokens(run), self.parameters(run.model)
             known = tokens is not None and parameters is not None
             method = run.settings.method
-            seconds = cost.training(parameters, tokens, method, self.device) if known else None
+            gpus = run.settings.gpus
+            seconds = cost.training(parameters, tokens, method, self.device, gpus) if known else None
             log = f"train/{run.model}/{run.dataset}/{run.recipe}.log"
-            yield Job(f"train {method}", run.blocks, seconds, log, self._trained(run), run.key in self.again)
+            yield Job(f"train {method}", run.blocks, seconds, log, self._trained(run), run.key in self.again, gpus)
 
     def _checkpoints(self) -> Iterator[Job]:
         plan, file = self.study.file.plan, self.study.file
@@ -124,15 +130,24 @@ class Forecast:
                 done = c.file(self.root, f"scores/{name}.parquet").exists()
                 yield Job(f"evaluate {name}", blocks, seconds, f"evaluate/{place}/{name}.log", done, again and done)
             if c.represented:
-                seconds = cost.reading(parameters, self._item_tokens, self.device) if parameters else None
+                seconds = self.representation(parameters) if parameters else None
                 done = c.file(self.root, "likelihood.parquet").exists()
                 yield Job("measure_representation", blocks, seconds, f"measure_representation/{place}.log", done, again and done)
 
+    def representation(self, parameters: float) -> Triple:
+        """Seconds to measure hidden states and likelihoods of a checkpoint: each item is read twice, in float32."""
+        tokens = cost.scale(self._item_tokens, 2 * self.study.file.measure.representation.items_per_benchmark)
+        return cost.reading(parameters, tokens, self.device, self.device.float32_tflops)
+
     @cached_property
     def _item_tokens(self) -> Triple:
-        plan, per_benchmark = self.study.file.plan, self.study.file.measure.representation.items_per_benchmark
-        names = [name for suite in self.study.file.suites.values() for name in suite.benchmarks]
-        return cost.scale(add(plan.load[name].prompt_tokens if name in plan.load else ITEM_TOKENS for name in names), per_benchmark)
+        """Tokens of one item of each benchmark, without examples: a prompt with k of them is taken for k + 1 items, answers included."""
+        plan, parts = self.study.file.plan, []
+        for name in self.study.answered:
+            shots = self.study.file.benchmarks[name].shots
+            prompt = plan.load[name].prompt_tokens if name in plan.load else ITEM_TOKENS
+            parts.append(cost.scale(prompt, 1 / (1 + shots.count) if shots and name in plan.load else 1))
+        return add(parts)
 
     def _perplexities(self) -> Iterator[Job]:
         for model in self.study.models:
@@ -145,8 +160,8 @@ class Forecast:
     # ------------------------------------------------------------ totals
 
     def hours(self, jobs: list[Job]) -> Triple:
-        """Device-hours of those jobs that can be forecast."""
-        return cost.scale(add(job.seconds for job in jobs if job.seconds), 1 / 3600)
+        """Device-hours of those jobs that can be forecast: wall time times devices."""
+        return cost.scale(add(job.device_seconds for job in jobs if job.seconds), 1 / 3600)
 
     def longest_chain(self) -> Triple:
         """Hours from the data to the tables with unlimited devices: the longest training and then its longest further job."""
@@ -164,18 +179,19 @@ class Forecast:
             return dict.fromkeys(("base models", "checkpoints that stay", "peak with temp()", "peak without temp()"))
         bases = sum(self.parameters(model) * BYTES[file.models[model].dtype] for model in self.study.models)
         kept = everything = 0.0
-        states, passing = [], []  # of each run: the trainer's state, and the epochs that go once they are used up
+        states, passing = [], []  # of each device of each run: the trainer's states, and the epochs that go once they are used up
         for run in self.study.runs.values():
             method, epochs = run.settings.method, run.settings.kept_epochs
-            size = self.parameters(run.model), method, run.settings.lora.rank
-            each = cost.checkpoint_bytes(*size, BYTES[file.models[run.model].dtype])
+            parameters, rank, gpus = self.parameters(run.model), run.settings.lora.rank, run.settings.gpus
+            trained = parameters if method == "full" else cost.adapter_parameters(parameters, rank)
+            each = cost.checkpoint_bytes(parameters, method, rank, BYTES[file.models[run.model].dtype])
             stay = len(epochs) if method == "lora" or file.keep_weights == "all" else int(file.keep_weights == "final")
             kept += each * stay
             everything += each * len(epochs)
-            states.append(cost.state_bytes(*size))
-            passing.append(each * (len(epochs) - stay))
+            states += [cost.states_bytes(trained, run.settings.epochs) / gpus] * gpus
+            passing += [each * (len(epochs) - stay) / gpus] * gpus
         at_once = sum(sorted(states, reverse=True)[:parallel])
-        # Twice the devices: while they train, as many finished runs wait for the scores of their epochs.
+        # Twice the devices: while they train, as many finished runs as they can train wait for the scores of their epochs.
         waiting = sum(sorted(passing, reverse=True)[: 2 * parallel])
         return {
             "base models": bases,

@@ -100,11 +100,11 @@ class Needs:
     def _train(self, wildcards, model: str, parameters: float) -> Need:
         run = self.study.runs[model, wildcards["dataset"], wildcards["recipe"]]
         settings = run.settings
-        gpus = self.gpus * run.settings.gpus
+        gpus = self.gpus * settings.gpus
         members = len(self.study.members(run.dataset)) or 1
         bound = settings.rows * settings.epochs * members * settings.max_length  # no sample is longer
         tokens = self.forecast.run_tokens(run) or (bound,) * 3
-        seconds = cost.training(parameters, tokens, settings.method, self.device)[2] / max(gpus, 1)
+        seconds = cost.training(parameters, tokens, settings.method, self.device, max(gpus, 1))[2]
         if settings.method == "full":
             # On a GPU's node: float32 weights while loading, by each process, or Adam's two moments while resuming.
             held = max(4 * gpus, 8) if gpus else 16
@@ -120,10 +120,7 @@ class Needs:
     _generate = _evaluate_vllm = _evaluate
 
     def _measure_representation(self, wildcards, model: str, parameters: float) -> Need:
-        names = [name for suite in self.study.file.suites.values() for name in suite.benchmarks]
-        items = self.study.file.measure.representation.items_per_benchmark
-        tokens = cost.scale(cost.add(self._load(name).prompt_tokens for name in names), items)
-        seconds = cost.reading(parameters, tokens, self.device)
+        seconds = self.forecast.representation(parameters)
         return Need(self.gpus, self._loaded(wildcards, model, parameters), _minutes(seconds[2]))
 
     def _measure_perplexity(self, wildcards, model: str, parameters: float) -> Need:
@@ -155,15 +152,18 @@ class Needs:
 
 
 def too_large(needs: Needs) -> list[str]:
-    """Runs whose weights, gradients and Adam moments alone exceed the memory of their GPUs."""
+    """Runs whose weights, gradients and Adam moments alone exceed the memory of their GPUs, over which they are sharded."""
     room = needs.device.memory_gib * 2**30
     found = []
     for run in needs.study.runs.values() if needs.gpus else ():
         parameters = needs.forecast.parameters(run.model)
         if parameters is None:
             continue
-        each = 16 if run.settings.method == "full" else BYTES[needs.study.file.models[run.model].dtype]
-        if each * parameters / run.settings.gpus > room:
+        settings = run.settings
+        trained = settings.layers[1] - settings.layers[0] if settings.layers else 1
+        full = BYTES[settings.weights] * (1 + 3 * trained)
+        each = full if settings.method == "full" else BYTES[needs.study.file.models[run.model].dtype]
+        if each * parameters / settings.gpus > room:
             found.append("/".join(run.key))
     return found
 

@@ -48,6 +48,20 @@ class Study:
         return tuple(name for name in self.file.models if name in used)
 
     @property
+    def answered(self) -> tuple[str, ...]:
+        """Benchmarks of the suites that have right answers, whose likelihood can be measured.
+
+        Once where several put the same items in other ways (with examples, say), so that no item counts twice.
+        """
+        how = {"task", "shots", "chance", "label", "group"}  # everything else of an entry decides what the items are
+        names: dict[str, str] = {}
+        for name in (name for suite in self.file.suites.values() for name in suite.benchmarks):
+            entry = self.file.benchmarks[name]
+            if entry.columns.response is not None:
+                names.setdefault(entry.model_dump_json(exclude=how), name)
+        return tuple(names.values())
+
+    @property
     def source_datasets(self) -> tuple[str, ...]:
         """Datasets that are not merges."""
         return tuple(name for name, entry in self.file.datasets.items() if entry.merge is None)

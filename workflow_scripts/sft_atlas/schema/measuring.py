@@ -66,7 +66,9 @@ class Layers(Part):
 class Representation(Part):
     """Hidden states and log-likelihoods of benchmark items (paper: 150 items of each of 13 tasks)."""
 
-    items_per_benchmark: Positive = Field(150, description="Items of each benchmark, a seeded sample; one that puts the items of another in another way is left out.")
+    items_per_benchmark: Positive = Field(
+        150, description="Items of each benchmark, a seeded sample; one that puts the items of another in another way is left out."
+    )
     estimators: list[Literal["twonn", "mle", "gride"]] = Field(
         ["gride"],
         min_length=1,

@@ -21,10 +21,15 @@ class Device(Part):
 
     label: str = Field(description="Name in the plan.")
     peak_tflops: float = Field(gt=0, description="Dense bfloat16 matrix rate of the data sheet, TFLOP/s.")
+    float32_tflops: float = Field(
+        gt=0, description="The same for float32 without TF32, in which hidden states and likelihoods are measured."
+    )
     memory_gib: float = Field(gt=0, description="Memory of one device, GiB.")
     mfu_full: Estimate = Field(description="Share of the peak that full fine-tuning reaches, counting 6 FLOP per parameter and token.")
     mfu_lora: Estimate = Field(description="The same for LoRA, counting 4 FLOP per parameter and token (no weight gradients).")
-    mfu_score: Estimate = Field(description="The same for reading prompts, counting 2 FLOP per parameter and token.")
+    mfu_score: Estimate = Field(
+        description="The same for reading prompts, counting 2 FLOP per parameter and token; in float32, of that peak."
+    )
     decode_tokens_per_second: Estimate = Field(
         description="Generated tokens per second of a 7-billion-parameter model, all sequences of a batch."
     )
@@ -49,7 +54,9 @@ class Load(Part):
 class Comparison(Part):
     """A figure from elsewhere that the plan puts beside its own."""
 
-    what: Literal["train_gpu_hours", "evaluate_gpu_hours", "disk_tb"] = Field(description="Which total.")
+    what: Literal["train_gpu_hours", "evaluate_gpu_hours", "gpu_hours", "disk_tb"] = Field(
+        description="Which total; `gpu_hours`: all jobs."
+    )
     value: float = Field(gt=0, description="The other figure.")
     source: str = Field(description="Where it is from, and what it covers.")
 

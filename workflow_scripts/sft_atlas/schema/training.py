@@ -61,7 +61,10 @@ class Hyperparameters(Part):
     )
     liger: bool = Field(False, description="Liger kernels for norms, RoPE and feed-forward; needs a GPU and the package liger-kernel.")
     compile: bool = Field(False, description="torch.compile; pays off in long runs only.")
-    gpus: Positive = Field(1, description="GPUs of a job; with more than one it runs under `accelerate launch`.")
+    gpus: Positive = Field(
+        1,
+        description="GPUs of a job; with more than one it runs under `accelerate launch`. The effective batch stays; a change trains again, as order of summation differs.",
+    )
     sharding: Literal["fsdp2", "zero3"] = Field("fsdp2", description="With several GPUs: PyTorch FSDP2 or DeepSpeed ZeRO stage 3.")
     seed: int = Field(0, description="Seed of data order, adapter weights and dropout.")
 
