@@ -173,7 +173,7 @@ def test_runs_that_do_not_fit_are_listed_on_the_page_and_counted_in_the_table(tm
     assert jobs_table(one)["too_large"].sum() == 3 and jobs_table(two)["too_large"].sum() == 0 and "do not fit" not in page(two)
 
 
-def test_items_are_read_twice_in_float32_and_without_examples(tmp_path):
+def test_items_are_read_twice_in_float32_and_once_however_they_are_put(tmp_path):
     config = json.loads(json.dumps(STUDY))
     quiz = config["benchmarks"]["quiz"]
     config["benchmarks"] |= {
@@ -183,7 +183,7 @@ def test_items_are_read_twice_in_float32_and_without_examples(tmp_path):
     config["suites"]["short"]["benchmarks"] += ["quiz-4", "open"]
     config["plan"]["load"]["quiz-4"] = {"items": 1000, "prompt_tokens": [300, 500, 900]}
     forecast = Forecast(studies.from_config(config, "small.yaml"), DEVICE, tmp_path)
-    tokens = 2 * 150 * (100 + 500 / 5)  # of `open` no answer is known, so nothing is measured
+    tokens = 2 * 150 * 100  # quiz-4 has the items of quiz; of `open` no answer is known, so nothing is measured
     assert forecast.representation(7e9)[1] == pytest.approx(10 + tokens * 2 * 7e9 / (0.4 * 50e12))
 
 
