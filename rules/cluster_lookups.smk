@@ -1,5 +1,5 @@
-# What jobs ask a cluster for: `**cluster("name of the script")` under `resources`. Nothing without a site file, that is,
-# in local runs.
+# What jobs ask a cluster for: `**cluster("name of the script")` under `resources`. Without a site file, that is, in local runs, GPUs
+# alone, and those only where the machine has some.
 #
 # requires  `wider`, `site`
 
@@ -17,10 +17,24 @@ def in_group(kind):
     return kind in workflow.group_settings.overwrite_groups
 
 
+GPUS = local_gpus.found() if site is None else []
+ON_GPU = ("train", "evaluate", "evaluate_vllm", "generate", "measure_perplexity", "measure_representation", "measure_similarity")
+
+if GPUS and workflow.is_main_process:
+    os.environ[local_gpus.VARIABLE] = ",".join(GPUS)  # jobs look there, and take one that is free
+    if "gpu" not in workflow.global_resources:
+        workflow.register_resource("gpu", len(GPUS))
+
+
+def gpus_of_run(wildcards):
+    """GPUs of a training run."""
+    return study.runs[wildcards.model, wildcards.dataset, wildcards.recipe].settings.gpus
+
+
 def cluster(kind):
-    """Resources of the jobs whose script is `kind`, as functions of wildcards and attempt; nothing where no site file is used."""
+    """Resources of the jobs whose script is `kind`, as functions of wildcards and attempt; in local runs GPUs alone."""
     if site is None:
-        return {}
+        return {"gpu": gpus_of_run if kind == "train" else 1} if GPUS and kind in ON_GPU else {}
 
     known = {}
 

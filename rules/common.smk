@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow_scripts"))
 
 import warm
-from sft_atlas import asking, leftovers, resources, scratch, slurm
+from sft_atlas import asking, leftovers, local_gpus, resources, scratch, slurm
 from sft_atlas import site as sites
 from sft_atlas import study as studies
 from sft_atlas.complaints import ConfigError, strict_yaml

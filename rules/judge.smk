@@ -56,6 +56,7 @@ rule judge:
     threads: study.file.threads
     resources:
         judge=judge_requests,
+        gpu=judge_gpus,
     params:
         settings=judge_json,
         seed=study.file.seed,

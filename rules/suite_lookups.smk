@@ -107,6 +107,11 @@ def judge_requests(wildcards):
     return 1 if study.file.suites[wildcards.suite].judge.url else 0
 
 
+def judge_gpus(wildcards):
+    """GPUs of a judging job: a local judge takes one where there is one."""
+    return 0 if study.file.suites[wildcards.suite].judge.url or not GPUS else 1
+
+
 def scored_samples():
     """The samples of every checkpoint and suite."""
     return [path for suite in study.file.suites for path in checkpoint_files(f"samples/{suite}.parquet", study.checkpoints)]

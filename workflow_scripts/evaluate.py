@@ -13,4 +13,4 @@ def parser():
 
 
 if __name__ == "__main__":
-    job.run(main, parser())
+    job.run(main, parser(), gpus=lambda args: 1)

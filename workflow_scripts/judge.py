@@ -143,4 +143,4 @@ def parser():
 
 
 if __name__ == "__main__":
-    job.run(main, parser(), network=True)
+    job.run(main, parser(), network=True, gpus=lambda args: 1 if args.judge_base else 0)

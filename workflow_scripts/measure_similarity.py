@@ -68,4 +68,4 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    job.run(main, parser())
+    job.run(main, parser(), gpus=lambda args: 1 if args.encoder else 0)

@@ -92,6 +92,11 @@ def work(state: Path, facts: dict[str, object]) -> None:
     torch.distributed.destroy_process_group()
 
 
+def gpus(args: argparse.Namespace) -> int:
+    """GPUs that the job takes; the processes that it starts have its own."""
+    return 0 if args.worker else Hyperparameters.model_validate_json(args.settings).gpus
+
+
 def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__)
     p.add_argument("--base", type=Path, required=True, help="model.json of the base model")
@@ -108,4 +113,4 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    job.run(main, parser())
+    job.run(main, parser(), gpus=gpus)

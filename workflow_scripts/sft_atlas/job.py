@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
+from sft_atlas import local_gpus
+
 # Libraries read these when they are imported: no progress bars in logs, nothing phones home, no hub but in fetch jobs.
 QUIET = {
     "TQDM_DISABLE": "1",
@@ -43,8 +45,15 @@ class AtlasError(Exception):
     """An error whose message tells a user what is wrong, where, and what to do; shown without a traceback."""
 
 
-def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser, network: bool = False) -> None:
+def run(
+    main: Callable[[argparse.Namespace], None],
+    parser: argparse.ArgumentParser,
+    network: bool = False,
+    gpus: Callable[[argparse.Namespace], int] = lambda args: 0,
+) -> None:
     """Parse the arguments, open the log given by ``--log`` and call ``main``; only ``network`` jobs may ask the hub.
+
+    ``gpus``: how many GPUs the job takes in a local run, where there are any.
 
     The log holds every message; the terminal gets warnings and errors only, and progress lines when it is a terminal.
     Exits 1 after an :class:`AtlasError` (message only) or any other exception (with traceback, in the log too).
@@ -57,6 +66,8 @@ def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
     LOG.info("%s", " ".join(sys.argv))
     attempts = _note_attempt(args.log)
     try:
+        if taken := local_gpus.claim(gpus(args)):
+            LOG.info("on GPU %s", ", ".join(taken))
         main(args)
     except AtlasError as error:
         LOG.error("error: %s", error)
