@@ -166,23 +166,13 @@ def test_explained_share_equals_the_sums_of_squares():
     labels, units = np.repeat([0, 1, 2], 10), np.tile(np.arange(10), 3)
     points = rng.normal(size=(30, 5)) + 2 * rng.normal(size=(3, 5))[labels]
     within = sum(((points[labels == k] - points[labels == k].mean(axis=0)) ** 2).sum() for k in range(3))
-    found = statistics.explained_share(squared(points), labels, seed=0, units=units)
+    found = statistics.explained_share(squared(points), labels, units)
     assert found.effect == pytest.approx(1 - within / ((points - points.mean(axis=0)) ** 2).sum())
-    assert found.p == pytest.approx(0.001)
     assert found.low < found.effect < found.high
 
 
-def test_explained_share_has_its_false_positive_rate():
-    rng = np.random.default_rng(9)
-    p = [
-        statistics.explained_share(squared(rng.normal(size=(18, 3))), np.repeat([0, 1, 2], 6), seed=i, permutations=99).p
-        for i in range(200)
-    ]
-    assert 0.01 < np.mean(np.asarray(p) <= 0.05) < 0.1
-
-
 def test_explained_share_needs_two_labels():
-    assert np.isnan(statistics.explained_share(squared(np.random.default_rng(0).normal(size=(5, 2))), ["a"] * 5, seed=0).effect)
+    assert np.isnan(statistics.explained_share(squared(np.random.default_rng(0).normal(size=(5, 2))), ["a"] * 5, range(5)).effect)
 
 
 def test_everything_is_the_same_for_the_same_seed():

@@ -198,7 +198,7 @@ def paired_difference(differences, clusters, seed: int, what: str = "", n_of: st
         return Estimate(what, float(differences[keep].mean()) if k else np.nan, np.nan, np.nan, np.nan, k, n_of, "none")
     rng = np.random.default_rng(seed)
     exact = k <= EXACT_CLUSTERS
-    signs = _all_signs(k) if exact else rng.choice((-1.0, 1.0), size=(resamples, k))
+    signs = all_signs(k) if exact else rng.choice((-1.0, 1.0), size=(resamples, k))
     hits = np.sum(np.abs(signs @ sums) >= abs(sums.sum()) * (1 - 1e-9))
     p = hits / len(signs) if exact else (1 + hits) / (1 + len(signs))
     drawn = rng.integers(k, size=(resamples, k))
@@ -220,11 +220,12 @@ def signed_rank_p(values) -> float:
     if len(values) > EXACT_CLUSTERS:
         return float(wilcoxon(values, method="asymptotic").pvalue)
     ranks = rankdata(np.abs(values))
-    return float(np.mean(np.abs(_all_signs(len(values)) @ ranks) >= abs(np.sign(values) @ ranks) - 1e-9))
+    return float(np.mean(np.abs(all_signs(len(values)) @ ranks) >= abs(np.sign(values) @ ranks) - 1e-9))
 
 
 @cache
-def _all_signs(k: int) -> np.ndarray:
+def all_signs(k: int) -> np.ndarray:
+    """Every arrangement of k signs [2^k, k]; the second half begins with 1, the last is all ones."""
     return np.array(list(product((-1.0, 1.0), repeat=k)))
 
 
@@ -254,29 +255,26 @@ def combined(effects, stderrs, what: str, n_of: str, tests: int = 1) -> Estimate
 # ---------------------------------------------------------------- distances
 
 
-def explained_share(squared_distances, labels, seed: int, what: str = "", units=None, permutations: int = 999) -> Estimate:
-    """Share of the total squared distance that lies between labels (PERMANOVA's R squared, Anderson 2001).
+def explained_share(squared_distances, labels, units, what: str = "") -> Estimate:
+    """Share of the total squared distance that lies between labels (PERMANOVA's R squared, Anderson 2001); it carries no test.
 
-    The p-value shuffles the labels. The interval is a delete-one-unit jackknife (``units``: one label per point, such as the
-    training set), normal approximation, cut at 0 and 1; NaN without units. Undefined with one label, or one point per label.
+    The interval is a delete-one-unit jackknife (``units``: one label per point, the training set), normal approximation, cut at 0 and 1;
+    NaN with one unit. Undefined with one label, or one point per label.
     """
-    squared = np.asarray(squared_distances, dtype=float)
+    squared, units = np.asarray(squared_distances, dtype=float), np.asarray(units)
     _, codes = np.unique(np.asarray(labels), return_inverse=True)
     n, k = len(codes), len(set(codes.tolist()))
     if k < 2 or n <= k or squared.sum() == 0:
         return undefined(what, n, "checkpoints")
     effect = _between(squared, codes)
-    rng = np.random.default_rng(seed)
-    null = np.array([_between(squared, rng.permutation(codes)) for _ in range(permutations)])
-    p = (1 + np.sum(null >= effect - 1e-12)) / (1 + permutations)
     low = high = np.nan
-    names = [] if units is None else list(dict.fromkeys(np.asarray(units).tolist()))
+    names = list(dict.fromkeys(units.tolist()))
     if len(names) > 1:
-        keeps = [np.flatnonzero(np.asarray(units) != name) for name in names]
+        keeps = [np.flatnonzero(units != name) for name in names]
         left = np.array([_between(squared[np.ix_(keep, keep)], codes[keep]) for keep in keeps])
         half = 1.959964 * np.sqrt((len(names) - 1) / len(names) * np.sum((left - left.mean()) ** 2))
         low, high = max(0.0, effect - half), min(1.0, effect + half)
-    return Estimate(what, float(effect), float(low), float(high), float(p), n, "checkpoints", f"jackknife over {len(names)} training sets")
+    return Estimate(what, effect, float(low), float(high), np.nan, n, "checkpoints", f"jackknife over {len(names)} training sets")
 
 
 def _between(squared: np.ndarray, codes: np.ndarray) -> float:
