@@ -125,7 +125,7 @@ def similar_sets(gains: pl.DataFrame, study: dict) -> Finding:
     if len(names) < 2 or wide.width < 3:
         return needs(title, "similarity", "runs on two or more training sets with three gains in common")
     labels = [label(study, "datasets", name) for name in names]
-    found = most_similar(wide.to_numpy(), labels, study["seed"])
+    found = most_similar(wide.to_numpy(), labels, study["seed"], zip(*(name.split("/") for name in wide.columns), strict=True))
     _, errors = analyses.gain_vectors(gains, study, "dataset", "stderr")
     shared = analyses.shared_error(
         wide.to_numpy(), errors.to_numpy(), [labels.index(name) for name in found.what.split(" and ") if name in labels]
@@ -137,7 +137,7 @@ def similar_sets(gains: pl.DataFrame, study: dict) -> Finding:
         return f"{estimate.what}: {verdict}; r = {evidence(estimate, q)}."
 
     note = (
-        f"p is for the highest of all pairs under independent shuffles. Gains of a base model share the error "
+        f"p is for the highest of all pairs under independent shuffles of base models and benchmarks. Gains of a base model share the error "
         f"of its base score, which could make up to {shared:.2f} of r; the words above allow for that. "
         f"Observations are base models x benchmarks."
     )

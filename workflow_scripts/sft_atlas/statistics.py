@@ -151,10 +151,12 @@ def correlation_matrix(values) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(r, -1, 1), n.astype(int)
 
 
-def most_similar(values, names: list[str], seed: int, permutations: int = 1999) -> Estimate:
-    """The pair of rows with the highest correlation, its bootstrap interval over observations, and a p-value for the maximum.
+def most_similar(values, names: list[str], seed: int, axes, permutations: int = 1999) -> Estimate:
+    """The pair of rows with the highest correlation, its bootstrap interval, and a p-value for the maximum.
 
-    The null shuffles every row by itself and takes the highest correlation of all pairs, so the search over pairs is paid for.
+    ``axes``: base model and benchmark of each observation (column). Neither those of a base model nor those of a benchmark are
+    independent, so the null reorders both as wholes, in every row by itself; it takes the highest correlation of all pairs, so the
+    search over pairs is paid for. The interval resamples benchmarks, and base models where there are five.
     """
     values = np.asarray(values, dtype=float)
     r, n = correlation_matrix(values)
@@ -164,20 +166,36 @@ def most_similar(values, names: list[str], seed: int, permutations: int = 1999) 
     best = np.nanargmax(r[upper])
     i, j = upper[0][best], upper[1][best]
     rng = np.random.default_rng(seed)
-    null = [np.nanmax(correlation_matrix(rng.permuted(values, axis=1))[0][upper]) for _ in range(permutations)]
+    model, benchmark = (np.unique(np.asarray(axis), return_inverse=True)[1] for axis in axes)
+    models, benchmarks = model.max() + 1, benchmark.max() + 1
+    cells = np.full((len(values), models, benchmarks), np.nan)
+    cells[:, model, benchmark] = values
+    null = []
+    for _ in range(permutations):
+        moved = [row[rng.permutation(models)][:, rng.permutation(benchmarks)].ravel() for row in cells]
+        among = correlation_matrix(moved)[0][upper]
+        null.append(-1.0 if np.isnan(among).all() else np.nanmax(among))
     p = (1 + np.sum(np.asarray(null) >= r[i, j] - 1e-12)) / (1 + permutations)
     both = np.isfinite(values[i]) & np.isfinite(values[j])
-    drawn = _ratio(_resampled_moments(rng, values[i, both], values[j, both], RESAMPLES))
-    low, high = expanded_interval(drawn, int(both.sum()))
+    weights, told, units = rng.multinomial(benchmarks, np.full(benchmarks, 1 / benchmarks), RESAMPLES)[:, benchmark], "", benchmarks
+    if models >= FEWEST_CLUSTERS:  # resampling both errs on the wide side (Owen 2007, doi:10.1214/07-AOAS122)
+        weights = weights * rng.multinomial(models, np.full(models, 1 / models), RESAMPLES)[:, model]
+        told, units = f"{models} base models and ", RESAMPLES
+    drawn = _weighted_correlation(values[i, both], values[j, both], weights[:, both].astype(float))
+    low, high = expanded_interval(drawn, units)
+    kind = f"bootstrap over {told}{benchmarks} benchmarks"
     return Estimate(
-        f"{names[i]} and {names[j]}",
-        float(r[i, j]),
-        float(low),
-        float(high),
-        float(p),
-        int(n[i, j]),
-        interval_kind="bootstrap over observations",
+        f"{names[i]} and {names[j]}", float(r[i, j]), max(low, -1.0), min(high, 1.0), float(p), int(n[i, j]), interval_kind=kind
     )
+
+
+def _weighted_correlation(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Correlation of a and b [n] under each row of weights [draws, n]."""
+    a, b = a - a.mean(), b - b.mean()
+    total = np.maximum(weights.sum(axis=1), 1.0)
+    mean_a, mean_b = weights @ a / total, weights @ b / total
+    moments = (weights @ (a * b) / total - mean_a * mean_b, weights @ a**2 / total - mean_a**2, weights @ b**2 / total - mean_b**2)
+    return _ratio(np.maximum(np.stack(moments, axis=1), [-np.inf, 0.0, 0.0]))
 
 
 # ---------------------------------------------------------------- differences
