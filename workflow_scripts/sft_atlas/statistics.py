@@ -100,7 +100,7 @@ def within_group_correlation(x, y, groups, seed: int, what: str = "", resamples:
     if n < 3 or np.isnan(effect):
         return undefined(what, n)
     rng = np.random.default_rng(seed)
-    shuffled = sum((_shuffles(rng, b, resamples) @ a for a, b in parts), np.zeros(resamples))
+    shuffled = sum((rng.permuted(np.broadcast_to(b, (resamples, len(b))), axis=1) @ a for a, b in parts), np.zeros(resamples))
     limit = abs(sums[:, 0].sum()) * (1 - 1e-9)
     p = (1 + np.sum(np.abs(shuffled) >= limit)) / (1 + resamples)
     if len(parts) >= FEWEST_CLUSTERS:
@@ -120,10 +120,6 @@ def _moments(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
 def _ratio(moments: np.ndarray) -> np.ndarray:
     scale = np.sqrt(moments[..., 1] * moments[..., 2])
     return np.divide(moments[..., 0], scale, out=np.full(scale.shape, np.nan), where=scale > 1e-300)
-
-
-def _shuffles(rng: np.random.Generator, values: np.ndarray, count: int) -> np.ndarray:
-    return rng.permuted(np.broadcast_to(values, (count, len(values))), axis=1)
 
 
 def _resampled_moments(rng: np.random.Generator, a: np.ndarray, b: np.ndarray, count: int) -> np.ndarray:
@@ -258,16 +254,8 @@ def combined(effects, stderrs, what: str, n_of: str, tests: int = 1) -> Estimate
         return undefined(what, 0, n_of)
     mean, stderr = effects[keep].mean(), np.sqrt((stderrs[keep] ** 2).sum()) / n
     p = 2 * ndtr(-abs(mean) / stderr) if stderr > 0 else float(mean == 0)
-    return Estimate(
-        what,
-        float(mean),
-        float(mean - 1.959964 * stderr),
-        float(mean + 1.959964 * stderr),
-        min(1.0, float(p) * tests),
-        n,
-        n_of,
-        "normal, over items",
-    )
+    half = 1.959964 * float(stderr)
+    return Estimate(what, float(mean), float(mean) - half, float(mean) + half, min(1.0, float(p) * tests), n, n_of, "normal, over items")
 
 
 # ---------------------------------------------------------------- distances
