@@ -57,7 +57,7 @@ rule analyse_map:
     input:
         likelihood=f"{RESULTS}/tables/likelihood.parquet",
         study=f"{RESULTS}/study.json",
-        code=code("analyse_map.py", *analysis_modules("map_effects", "mapping", "partition")),
+        code=code("analyse_map.py", *analysis_modules("map_effects", "mapping", "partition", "crossed", "predictors")),
     output:
         shares=f"{RESULTS}/tables/map_shares.parquet",
         effects=f"{RESULTS}/tables/map_effects.parquet",

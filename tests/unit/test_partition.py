@@ -1,13 +1,15 @@
-"""Partition of squared distances: sums of squares by hand, level, power, restricted shuffles; and the effects read off the map."""
+"""Partition of squared distances: sums of squares by hand, level and power in the study's designs; and the effects read off the map."""
 
 import numpy as np
 import polars as pl
 import pytest
 
 import synthetic
+from checkpoints_map import grid as checkpoints
+from checkpoints_map import placed
 from rates import is_at_most, is_nominal
 from sft_atlas import map_effects, mapping
-from sft_atlas.partition import gower, partition
+from sft_atlas.partition import Cells, Signs, gower, partition
 from sft_atlas.statistics import explained_share
 
 
@@ -23,22 +25,24 @@ def test_shares_are_sums_of_squares_and_add_up_in_a_balanced_design():
     rng = np.random.default_rng(0)
     model, dataset, method = grid(3, 4, 2)
     points = rng.normal(size=(24, 5)) + 2 * rng.normal(size=(3, 5))[model] + rng.normal(size=(4, 5))[dataset]
-    terms = partition(squared(points), {"model": model, "dataset": dataset, "method": method}, seed=0)
+    tests = {"model": (Cells(model, dataset, method, "models"),), "method": (Signs(model, "models"),)}
+    terms = partition(squared(points), {"model": model, "dataset": dataset, "method": method}, 0, tests)
     centred = points - points.mean(axis=0)
     for term, labels in zip(terms, (model, dataset, method), strict=False):
         means = np.array([centred[labels == label].mean(axis=0) for label in labels])
         assert term.share == pytest.approx((means**2).sum() / (centred**2).sum())
     assert sum(term.share for term in terms) == pytest.approx(1)
     assert [term.df for term in terms] == [2, 3, 1, 24 - 1 - 6]
-    assert terms[0].p == pytest.approx(0.001) and terms[2].p > 0.05
+    assert terms[0].p < 0.02 and terms[0].share > 2 * terms[0].chance
+    assert [(np.isnan(term.p), term.test) for term in terms[1:3]] == [(True, ""), (True, "3 models are too few to flip")]
 
 
 def test_one_factor_is_permanova_as_it_was():
     rng = np.random.default_rng(1)
     labels = np.repeat([0, 1, 2], 8)
     distances = squared(rng.normal(size=(24, 3)) + rng.normal(size=(3, 3))[labels])
-    (term, _) = partition(distances, {"model": labels}, seed=0)
-    assert term.share == pytest.approx(explained_share(distances, labels, seed=0).effect)
+    (term, _) = partition(distances, {"model": labels}, 0, {})
+    assert term.share == pytest.approx(explained_share(distances, labels, labels).effect)
 
 
 def test_gower_gives_inner_products():
@@ -47,38 +51,94 @@ def test_gower_gives_inner_products():
     assert gower(squared(points)) == pytest.approx(centred @ centred.T)
 
 
-def test_level_and_power_beside_a_large_other_factor():
+def test_signs_are_all_tried_and_equal_the_sums_of_flipped_residuals():
     rng = np.random.default_rng(3)
-    model, dataset = grid(3, 6)
+    unit, method = grid(6, 2)
+    points = rng.normal(size=(12, 3))
+    (term, _) = partition(squared(points), {"method": method}, 0, {"method": (Signs(unit, "models"),)})
+    centred = points - points.mean(axis=0)
+    between = []
+    for bits in range(64):
+        flipped = centred * np.array([1 if bits >> u & 1 else -1 for u in unit])[:, None]
+        added = 6 * sum(((flipped[method == m].mean(axis=0) - flipped.mean(axis=0)) ** 2).sum() for m in (0, 1))
+        between.append(added / (((flipped - flipped.mean(axis=0)) ** 2).sum() - added))
+    assert term.p == pytest.approx(np.mean(np.array(between) >= between[-1] - 1e-9))
 
-    def p(strength):
-        points = rng.normal(size=(18, 4)) + 5 * rng.normal(size=(3, 4))[model] + strength * rng.normal(size=(6, 4))[dataset]
-        return partition(squared(points), {"model": model, "dataset": dataset}, seed=int(rng.integers(1e6)), count=199)[1].p
 
-    assert is_nominal([p(0.0) <= 0.05 for _ in range(300)])
-    assert np.mean([p(1.5) <= 0.05 for _ in range(40)]) > 0.9
+def test_only_cells_of_the_same_roles_change_places():
+    cells = Cells(np.array(list("aabbc")), np.array(list("mmmmm")), np.array(list("lflff")), "sets")
+    assert sorted(map(np.ndarray.tolist, cells.blocks())) == [[[1, 0], [3, 2]], [[4]]]
+    assert cells.few()
 
 
-def test_epochs_are_shuffled_within_runs():
+# One base model's answers to sets, methods and epochs are its own: no null has independent checkpoints.
+NULLS = [
+    ("model", "last", {"models": 12, "sets": 10}, {"model_dataset": 1.5, "dataset": 1.0}),
+    ("dataset", "last", {"models": 12, "sets": 10}, {"model_dataset": 1.5, "model": 3.0}),
+    ("method", "last", {"models": 12, "sets": 10}, {"model_dataset": 1.5, "model_method": 1.0, "model": 3.0}),
+    ("model", "last", {"models": 3, "sets": 6}, {"model_dataset": 1.5, "dataset": 1.0}),
+    ("dataset", "last", {"models": 3, "sets": 6}, {"model_dataset": 1.5, "model": 3.0}),
+    ("method", "last", {"models": 3, "sets": 6}, {"dataset_method": 1.0, "model_dataset": 1.5}),
+    ("epoch", "epochs", {"models": 12, "sets": 4, "last": False, "paths": 3, "merged": True}, {"walk": 1.0, "model": 3.0}),
+    ("epoch", "epochs", {"models": 12, "sets": 4, "last": False, "paths": 3, "merged": True}, {"model_way": 0.5}),
+    ("epoch", "epochs", {"models": 3, "sets": 6, "last": False, "paths": 3}, {"walk": 1.0, "model": 3.0}),
+    ("epoch", "epochs", {"models": 3, "sets": 6, "last": False, "paths": 3}, {"model_dataset_recipe_way": 0.5}),
+]
+
+
+def share_p(term, design, keys, study, found, seed):
+    return map_effects.shares(found, study | {"seed": seed}).filter(design=design, term=term)["p"].item()
+
+
+@pytest.mark.parametrize(("term", "design", "shape", "effects"), NULLS)
+def test_a_term_without_effect_holds_its_level(term, design, shape, effects):
     rng = np.random.default_rng(4)
-    run, epoch = grid(8, 4)
+    keys, study = checkpoints(**shape)
+    lost = 11 if shape["models"] == 12 and design == "last" else 0  # as many runs as failed in the paper
+    p = []
+    for i in range(80):
+        part = keys.sample(keys.height - lost, seed=i) if lost else keys
+        p.append(share_p(term, design, part, study, placed(part, rng, **effects), i))
+    assert is_at_most(np.array(p) <= 0.05) and np.mean(p) < 0.65
 
-    def p(drift):
-        start, direction = rng.normal(size=(8, 5)), rng.normal(size=5)
-        points = 3 * start[run] + drift * epoch[:, None] * direction + rng.normal(size=(32, 5))
-        return partition(squared(points), {"run": run, "epoch": epoch}, seed=int(rng.integers(1e6)), within=run, count=199)
 
-    found = [p(0.0) for _ in range(200)]
-    assert is_nominal([terms[1].p <= 0.05 for terms in found])
-    assert all(np.isnan(terms[0].p) for terms in found)  # runs do not vary within runs
-    assert np.mean([p(0.6)[1].p <= 0.05 for _ in range(30)]) > 0.9
+@pytest.mark.parametrize(
+    ("term", "design", "shape", "effects"),
+    [(term, design, shape, effects | {"way" if term == "epoch" else term: 0.6 if term == "epoch" else 1.2})
+     for term, design, shape, effects in NULLS if "model_way" not in effects],
+)  # fmt: skip
+def test_a_term_with_an_effect_is_found(term, design, shape, effects):
+    rng = np.random.default_rng(5)
+    keys, study = checkpoints(**shape)
+    assert np.mean([share_p(term, design, keys, study, placed(keys, rng, **effects), i) <= 0.05 for i in range(20)]) >= 0.8
+
+
+def test_sets_that_only_go_further_are_no_effect_of_the_set_where_base_models_can_be_flipped():
+    rng = np.random.default_rng(6)
+    keys, study = checkpoints(12, 10)
+    model, dataset = (np.unique(keys[name].to_numpy(), return_inverse=True)[1] for name in ("model", "dataset"))
+    p = []
+    for i in range(100):
+        values = rng.normal(size=(keys.height, 8)) + rng.lognormal(0, 0.7, 10)[dataset][:, None] * rng.normal(size=(12, 8))[model]
+        p.append(share_p("dataset", "last", keys, study, mapping.Vectors(keys, values, 1.0, 0), i))
+    assert is_nominal(np.array(p) <= 0.05)
+
+
+def test_too_few_units_are_said_instead_of_a_p():
+    keys, study = checkpoints(2, 3, paths=2)
+    found = map_effects.shares(placed(keys, np.random.default_rng(7)), study)
+    assert found["p"].is_nan().all()
+    told = dict(found.select(pl.concat_str("design", "term", separator=" "), "test").iter_rows())
+    assert told["last method"] == "2 base models are too few to flip; 3 training sets are too few to flip"
+    assert told["last dataset"].endswith("training sets in each base model: too few to reorder")
+    assert told["epochs epoch"] == "2 base models are too few to flip; 3 training sets are too few to flip"
 
 
 def test_poor_designs_are_empty_or_undefined():
     points = squared(np.random.default_rng(5).normal(size=(6, 2)))
-    assert partition(points, {"model": ["a"] * 6}, seed=0) == []
-    assert partition(points, {"model": list("abcdef")}, seed=0) == []
-    confounded = partition(points, {"model": list("aabbcc"), "again": list("xxyyzz")}, seed=0)
+    assert partition(points, {"model": ["a"] * 6}, 0, {}) == []
+    assert partition(points, {"model": list("abcdef")}, 0, {}) == []
+    confounded = partition(points, {"model": list("aabbcc"), "again": list("xxyyzz")}, 0, {})
     assert [term.df for term in confounded] == [0, 0, 3] and np.isnan(confounded[0].share)
 
 
@@ -147,6 +207,52 @@ def test_effects_on_the_map_have_the_planted_directions():
     # LoRA at half the way of full tuning: its squared divergence is a quarter of it
     full = 1 / (2 * 20) / np.log(2)
     assert effects["method"]["value"] == pytest.approx((0.25 - 1) * full)
+
+
+def test_same_set_holds_its_level_where_each_method_goes_its_own_way():
+    """LoRA and full tuning of a set have nothing in common, whether a set goes one way in all base models, or another in each."""
+    keys, study = checkpoints(6, 5)
+
+    def row(i, **effects):
+        found = map_effects.effects(with_bases(placed(keys, np.random.default_rng(i), model=3.0, **effects)), study | {"seed": i})
+        return found.row(by_predicate=pl.col("effect") == "same set", named=True)
+
+    for effects in ({"dataset_method": 2.0}, {"model_dataset_method": 2.0, "model_method": 1.0}):
+        found = [row(i, **effects) for i in range(60)]
+        assert is_at_most([one["p"] <= 0.05 for one in found])
+        assert is_at_most([not one["low"] <= one["reference"] <= one["high"] for one in found])
+        assert np.mean([one["value"] for one in found]) == pytest.approx(0.2, abs=0.05)
+    found = [row(i, model_dataset=2.0) for i in range(10)]
+    assert all(one["p"] <= 0.05 and one["low"] > one["reference"] for one in found)
+    assert any(one["interval_kind"] == "bootstrap over 6 base models and 5 training sets" for one in found)
+    certain = row(0, model_dataset=50.0)
+    assert certain["value"] == certain["high"] == 1.0 and 0.4 < certain["low"] < 0.7  # as five of five
+
+
+def test_how_far_a_method_goes_is_judged_over_base_models():
+    """A base model's own difference between methods, alike on all of its sets, is no difference of the methods."""
+    keys, study = checkpoints(8, 4)
+
+    def p(seed, more=0.0):
+        rng = np.random.default_rng(seed)
+        reach = dict(zip(study["models"], rng.uniform(1.0, 3.0, (8, 2)), strict=True))
+        far = np.array([reach[m][int(k == "lora")] + more * (k == "lora") for m, k in keys.select("model", "method").iter_rows()])
+        values = far[:, None] * np.eye(1, 20) + 0.1 * rng.normal(size=(keys.height, 20))
+        found = map_effects.effects(with_bases(mapping.Vectors(keys, values, 1.0, 0)), study)
+        return found.row(by_predicate=pl.col("effect") == "method", named=True)["p"]
+
+    assert is_at_most([p(i) <= 0.05 for i in range(60)])
+    assert np.mean([p(i, more=2.0) <= 0.05 for i in range(10)]) > 0.8
+
+
+def with_bases(found):
+    """The same with every base model at the origin."""
+    names = found.keys["model"].unique(maintain_order=True)
+    base = pl.DataFrame(
+        {"model": names, **{key: ["base"] * len(names) for key in ("dataset", "recipe", "method")}, "epoch": [0] * len(names)}
+    )
+    keys = pl.concat([found.keys, base.with_columns(pl.col("epoch").cast(pl.Int64))], how="diagonal")
+    return mapping.Vectors(keys, np.concatenate([found.values, np.zeros((len(names), found.values.shape[1]))]), 1.0, 0)
 
 
 def test_spread_is_the_mean_squared_distance_to_the_centre_without_bias():

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import synthetic
-from sft_atlas import analyses, mapping
+from sft_atlas import analyses, map_effects, mapping
 from sft_atlas.job import ROOT
 from sft_atlas.plots import CAPTIONS, FIGURES, style
 
@@ -170,7 +170,7 @@ def test_the_map_is_the_same_twice_and_keeps_clusters_apart(rows, how):
 def test_base_share_is_high_where_it_was_planted_and_divergence_grows(studies):
     study, _, frames = studies["full"]
     found = mapping.vectors(frames["likelihood"])
-    assert mapping.base_share(found, study["seed"]).low > 0.4
+    assert map_effects.base_share(found, study)[0].low > 0.4
     moved = mapping.distances(found)
     assert moved.filter(pl.col("epoch") == 0)["distance"].max() == 0
     means = moved.group_by("epoch").agg(pl.col("distance").mean()).sort("epoch")["distance"].to_list()

@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 import polars as pl
 
-from sft_atlas.statistics import Estimate, benjamini_hochberg, paired_difference, two_sided_p
+from sft_atlas.statistics import FEWEST_CLUSTERS, Estimate, benjamini_hochberg, paired_difference, two_sided_p
 
 RUN = ["model", "dataset", "recipe"]
 SIGNIFICANT = 0.05
@@ -113,6 +113,26 @@ def perplexity_points(tables: dict[str, pl.DataFrame], study: dict) -> pl.DataFr
     return points.with_columns(pl.col("perplexity").log().alias("log_perplexity"))
 
 
+def units(frame: pl.DataFrame) -> tuple[np.ndarray, str]:
+    """What counts as independent among runs: their base models where there are five, or more than training sets, else their training sets.
+
+    Runs of one base model share its weights and its base score, and those of one training set its data: none of them is a unit by
+    itself. Returns the labels of the rows and what they name.
+    """
+    models, sets = frame["model"].n_unique(), frame["dataset"].n_unique()
+    by_model = models >= FEWEST_CLUSTERS or models > sets
+    return frame["model" if by_model else "dataset"].to_numpy(), "base models" if by_model else "training sets"
+
+
+def units_note(frame: pl.DataFrame) -> list[str]:
+    """What intervals and p over :func:`units` leave out, in words; empty where base models are the units."""
+    if frame.is_empty() or units(frame)[1] == "base models":
+        return []
+    models = frame["model"].n_unique()
+    few = "one base model" if models == 1 else f"{models} base models"
+    return [f"Units are training sets: with {few} what is special to a base model is not in interval and p, which hold for these only."]
+
+
 def method_pairs(gains: pl.DataFrame, study: dict) -> pl.DataFrame:
     """Gain of full tuning and of LoRA side by side: model, dataset, benchmark, full, lora and their standard errors."""
     cells = single(gains, study)
@@ -125,10 +145,10 @@ def method_pairs(gains: pl.DataFrame, study: dict) -> pl.DataFrame:
     return sides[0].join(sides[1], on=["model", "dataset", "benchmark"], maintain_order="left")
 
 
-def overall_difference(pairs: pl.DataFrame, seed: int, what: str = "LoRA minus full", clusters: str = "pairs of runs") -> Estimate:
-    """LoRA minus full over all benchmarks; those of one pair of runs, or of one base model, count as one."""
-    units = pairs["model"] if clusters == "base models" else pairs["model"] + "/" + pairs["dataset"]
-    return paired_difference(pairs["lora"] - pairs["full"], units.to_numpy(), seed, what, n_of=clusters)
+def overall_difference(pairs: pl.DataFrame, seed: int, what: str = "LoRA minus full") -> Estimate:
+    """LoRA minus full over all benchmarks, by :func:`units`."""
+    labels, of = units(pairs)
+    return paired_difference(pairs["lora"] - pairs["full"], labels, seed, what, n_of=of)
 
 
 def trajectories(gains: pl.DataFrame, study: dict) -> pl.DataFrame:

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import polars as pl
 
 from sft_atlas import analyses
@@ -126,7 +125,7 @@ def similar_sets(gains: pl.DataFrame, study: dict) -> Finding:
     if len(names) < 2 or wide.width < 3:
         return needs(title, "similarity", "runs on two or more training sets with three gains in common")
     labels = [label(study, "datasets", name) for name in names]
-    found = most_similar(wide.to_numpy(), labels, study["seed"])
+    found = most_similar(wide.to_numpy(), labels, study["seed"], zip(*(name.split("/") for name in wide.columns), strict=True))
     _, errors = analyses.gain_vectors(gains, study, "dataset", "stderr")
     shared = analyses.shared_error(
         wide.to_numpy(), errors.to_numpy(), [labels.index(name) for name in found.what.split(" and ") if name in labels]
@@ -138,7 +137,7 @@ def similar_sets(gains: pl.DataFrame, study: dict) -> Finding:
         return f"{estimate.what}: {verdict}; r = {evidence(estimate, q)}."
 
     note = (
-        f"p is for the highest of all pairs under independent shuffles. Gains of a base model share the error "
+        f"p is for the highest of all pairs under independent shuffles of base models and benchmarks. Gains of a base model share the error "
         f"of its base score, which could make up to {shared:.2f} of r; the words above allow for that. "
         f"Observations are base models x benchmarks."
     )
@@ -169,13 +168,17 @@ def methods(gains: pl.DataFrame, study: dict) -> Finding:
         listed = bullets([tell(statement.estimate, value) for statement, value in shown])
         return listed + (bullets([f"No clear difference on {', '.join(unclear)} (each tested; see the figure)."]) if unclear else [])
 
-    return Finding(title, "lora_full", statements, table=lines)
+    return Finding(title, "lora_full", statements, analyses.units_note(pairs), lines)
 
 
 def epochs_and_size(gains: pl.DataFrame, study: dict) -> Finding:
     """More epochs, and more rows."""
     title = "More epochs, more data"
     statements, notes = [], []
+
+    def over_units(frame: pl.DataFrame, what: str) -> Estimate:
+        labels, of = analyses.units(frame)
+        return paired_difference(frame["difference"], labels, study["seed"], what, of)
 
     def tell(estimate: Estimate, q: float) -> str:
         verdict = wording(estimate, q, "the mean gain rose", "the mean gain fell", "no clear change of the mean gain")
@@ -187,15 +190,15 @@ def epochs_and_size(gains: pl.DataFrame, study: dict) -> Finding:
             continue
         change = analyses.epoch_change(frame)
         what = f"{name}, epoch {change['first'].min()} to {change['last'].max()}"
-        statements.append(Statement(paired_difference(change["difference"], np.arange(change.height), study["seed"], what), tell))
+        statements.append(Statement(over_units(change, what), tell))
+        notes += [f"{name}: {note[0].lower()}{note[1:]}" for note in analyses.units_note(change)]
     pairs = analyses.size_pairs(gains, study)
     if pairs.is_empty():
         notes.append("Size: it would take runs on the same training sets at two sizes.")
     else:
         what = f"{pairs['small'].min():,} to {pairs['large'].max():,} rows"
-        statements.append(
-            Statement(paired_difference(pairs["difference"], np.arange(pairs.height), study["seed"], what, "pairs of runs"), tell)
-        )
+        statements.append(Statement(over_units(pairs, what), tell))
+        notes += [f"Size: {note[0].lower()}{note[1:]}" for note in analyses.units_note(pairs)]
     return Finding(title, "epochs", statements, notes)
 
 

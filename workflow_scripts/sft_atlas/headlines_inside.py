@@ -3,8 +3,8 @@
 import numpy as np
 import polars as pl
 
-from sft_atlas import analyses, mapping
-from sft_atlas.findings import METHODS, Finding, Statement, count, evidence, needs, wording
+from sft_atlas import analyses, map_effects, mapping
+from sft_atlas.findings import METHODS, Finding, Statement, evidence, needs, wording
 from sft_atlas.statistics import Estimate, paired_difference
 
 
@@ -17,8 +17,8 @@ def weight_change(layers: pl.DataFrame, study: dict) -> Finding:
         return needs(title, "layer_change", "runs on single training sets, of base models with two or more layers")
     statements, notes = [], []
     for (method,), part in halves.group_by("method", maintain_order=True):
-        runs = (part["model"] + "/" + part["dataset"]).to_numpy()
-        ratio = paired_difference(np.log(part["upper"] / part["lower"]), runs, study["seed"], METHODS[method])
+        units, of = analyses.units(part)
+        ratio = paired_difference(np.log(part["upper"] / part["lower"]), units, study["seed"], METHODS[method], of)
 
         def tell(estimate: Estimate, q: float) -> str:
             verdict = wording(
@@ -40,7 +40,7 @@ def weight_change(layers: pl.DataFrame, study: dict) -> Finding:
         peak = medians.row(-1, named=True)
         place = f"{METHODS[method]}: the median change is largest at depth {peak['depth']:.2f}"
         notes.append(f"{place}, {100 * peak['relative_change']:.2g} % of the weights' norm.")
-    return Finding(title, "layer_change", statements, notes)
+    return Finding(title, "layer_change", statements, notes + analyses.units_note(halves))
 
 
 def dimension(table: pl.DataFrame, study: dict) -> Finding:
@@ -53,33 +53,31 @@ def dimension(table: pl.DataFrame, study: dict) -> Finding:
     if halves.is_empty():
         return needs(title, "dimension", "represented runs on single training sets")
     halves = halves.rename({"difference": "rise"})
-    models = halves["model"].n_unique()
-    by_model = models >= 5
-    clusters = (halves["model"] if by_model else halves["model"] + "/" + halves["dataset"]).to_numpy()
-    unit = "base models" if by_model else "runs"
+    units, of = analyses.units(halves)
 
     def tell(estimate: Estimate, q: float) -> str:
         verdict = wording(estimate, q, "higher than in the base model", "lower than in the base model", "no clear change")
         return f"{estimate.what}: {verdict}; {evidence(estimate, q)}."
 
     names = {"lower": "Layers below half depth", "upper": "Layers from half depth on"}
-    statements = [Statement(paired_difference(halves[half], clusters, study["seed"], name, unit), tell) for half, name in names.items()]
-    note = f"The runs of a base model share its one baseline, and with {count(models, 'base models')} its error is not in the interval."
-    return Finding(title, "dimension", statements, [f"{METHODS[method]}, last checkpoints.", *([] if by_model else [note])])
+    statements = [Statement(paired_difference(halves[half], units, study["seed"], name, of), tell) for half, name in names.items()]
+    shared = f"The runs of a base model share the error of its one baseline. {METHODS[method]}, last checkpoints."
+    return Finding(title, "dimension", statements, [shared, *analyses.units_note(halves)])
 
 
 def base_share(likelihood: pl.DataFrame, study: dict) -> Finding:
     """How much of the distance between checkpoints lies between base models."""
     title = "Base models on the map of checkpoints"
-    found = mapping.base_share(mapping.vectors(likelihood), study["seed"])
+    found, chance = map_effects.base_share(mapping.vectors(likelihood), study)
     if np.isnan(found.effect):
-        return needs(title, "model_map", "represented runs of two or more base models")
-    chance = (likelihood.filter(pl.col("epoch") > 0)["model"].n_unique() - 1) / max(found.n - 1, 1)
+        return needs(title, "model_map", "represented runs of two or more base models on single training sets")
 
     def tell(estimate: Estimate, q: float) -> str:
         told = evidence(estimate, q, scale=100, unit=" %", digits=0)
-        if q < 0.05 and not estimate.low <= chance:
+        if q < 0.05 and estimate.low > chance:
             return f"Checkpoints of one base model lie together; between base models lies this share of the squared distance: {told}."
         return f"No clear relation between base model and place on the map; share of the squared distance: {told}."
 
-    return Finding(title, "model_map", [Statement(found, tell)], [f"By chance the share would be about {100 * chance:.0f} %."])
+    note = f"Last checkpoints on single training sets. By chance the share would be about {100 * chance:.0f} %."
+    untested = "Too few base models and training sets for a test."
+    return Finding(title, "model_map", [Statement(found, tell)], [untested if np.isnan(chance) else note])

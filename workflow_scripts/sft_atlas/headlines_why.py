@@ -175,7 +175,7 @@ def what_rules_the_map(shares: pl.DataFrame, effects: pl.DataFrame) -> Finding:
     for row in shares.filter(pl.col("term") != "residual", pl.col("share").is_not_nan()).iter_rows(named=True):
         which = "Last checkpoints" if row["design"] == "last" else "Runs with every epoch kept"
         estimate = Estimate(f"{which}, between {TERMS[row['term']]}", row["share"], np.nan, np.nan, row["p"], row["n"], "checkpoints")
-        statements.append(Statement(estimate, _share))
+        statements.append(Statement(estimate, _share(row)))
     statements += [
         Statement(estimate_of(row | {"effect": row["value"]}, row["effect"]), _effect(row))
         for row in effects.filter(pl.col("value").is_not_nan()).iter_rows(named=True)
@@ -187,19 +187,34 @@ def what_rules_the_map(shares: pl.DataFrame, effects: pl.DataFrame) -> Finding:
         "same set": "both methods",
     }
     lacking = sorted({absent[name] for name in effects.filter(pl.col("value").is_nan())["effect"]})
-    notes = [
-        "Shares: PERMANOVA, each term given the others; p by shuffling what the others leave, which also answers to a difference in spread."
-    ]
+    tested = shares.filter(pl.col("p").is_not_nan())
+    how = [f"{TERMS[row['term']]} by {row['test']}" for row in tested.iter_rows(named=True)]
+    notes = [f"Shares: PERMANOVA, each term given the others, tested by rearranging what is independent: {', '.join(how) or 'too little'}."]
+    if tested["test"].str.starts_with("order").any():
+        notes.append("A p by order also answers to sets, or base models, that differ in spread only.")
+    given = tested.filter(pl.col("term").is_in(["method", "epoch"]), pl.col("test").str.ends_with("training sets"))["term"].to_list()
+    given += effects.filter(pl.col("value").is_not_nan(), pl.col("interval_kind").str.contains(r"over \d+ training sets"))[
+        "effect"
+    ].to_list()
+    if given:
+        names = ", ".join(dict.fromkeys(given))
+        notes.append(
+            f"Units of {names} are training sets, as base models are few: what is special to one is in none of their p and intervals."
+        )
     notes += [f"Not to be told here: it would take runs with {' and with '.join(lacking)}."] if lacking else []
     return Finding(title, "map_shares", statements, notes, also=("map_drawings",))
 
 
-def _share(estimate: Estimate, q: float) -> str:
-    told = evidence(estimate, q, scale=100, unit=" %", digits=1)
-    if np.isnan(estimate.p):
-        return f"{estimate.what} lies this share of the squared distance (not tested): {told}."
-    sure = "lies this share of the squared distance" if q < 0.05 else "lies no more of the squared distance than by chance"
-    return f"{estimate.what} {sure}: {told}."
+def _share(row: dict):
+    def tell(estimate: Estimate, q: float) -> str:
+        told = evidence(estimate, q, scale=100, unit=" %", digits=1)
+        if np.isnan(estimate.p):
+            why = f": {row['test']}" if row["test"] else ""
+            return f"{estimate.what} lies this share of the squared distance (not tested{why}): {told}."
+        sure = "lies this share of the squared distance" if q < 0.05 else "lies no more of the squared distance than by chance"
+        return f"{estimate.what} {sure}: {told}; by chance {100 * row['chance']:.1f} %."
+
+    return tell
 
 
 def _effect(row: dict):
@@ -211,7 +226,7 @@ def _effect(row: dict):
 
     def tell(estimate: Estimate, q: float) -> str:
         if row["effect"] == "same set":
-            same = "the same set" if q < 0.05 and estimate.effect > row["reference"] else "no set in particular"
+            same = "the same set" if q < 0.05 and estimate.low > row["reference"] else "no set in particular"
             told = evidence(estimate, q, scale=100, unit=" %", digits=0)
             return f"Nearest to a LoRA checkpoint is the full tuning on {same}: {told}; by chance {100 * row['reference']:.0f} %."
         what, up, down, unclear = words[row["effect"]]

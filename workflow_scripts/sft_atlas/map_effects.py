@@ -3,17 +3,22 @@
 All distances are divergences in bits per byte (:meth:`sft_atlas.mapping.Vectors.squared_distances`), which add up like squared lengths.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 
-from sft_atlas import analyses, mapping
+from sft_atlas import analyses, crossed, mapping
 from sft_atlas.mapping import Vectors
-from sft_atlas.partition import partition
-from sft_atlas.statistics import Estimate, paired_difference, undefined, wilson
+from sft_atlas.partition import Cells, Signs, Term, partition
+from sft_atlas.predictors import matrix
+from sft_atlas.statistics import Estimate, expanded_interval, explained_share, paired_difference, undefined, wilson
 
 RUN = analyses.RUN
+FINE = 256  # arrangements, of nine units: a p of few signs is coarse, and for model and dataset there is another test
 SHARES = {
     "design": pl.String, "term": pl.String, "share": pl.Float64, "df": pl.Int64, "f": pl.Float64, "p": pl.Float64, "n": pl.Int64,
+    "chance": pl.Float64, "test": pl.String,
 }  # fmt: skip
 EFFECTS = {
     "effect": pl.String, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "p": pl.Float64, "n": pl.Int64, "n_of": pl.String,
@@ -25,27 +30,63 @@ SPREAD = {
 
 
 def shares(found: Vectors, study: dict) -> pl.DataFrame:
-    """Shares of the squared distance (``SHARES``).
+    """Shares of the squared distance (``SHARES``; ``chance`` and ``test`` as in :class:`sft_atlas.partition.Term`).
 
-    design ``last``: last checkpoints of single-set runs with the main recipes; terms model, dataset, method, residual.
-    design ``epochs``: all kept epochs of the runs that keep two or more; terms run (model x dataset x recipe), epoch, residual; epochs
-    are shuffled within runs.
+    design ``last``: last checkpoints of single-set runs with the main recipes; terms model, dataset, method, residual. What a training
+    set does is free to differ between base models, and the reverse, so that the units of one are the other's; a method is tested over
+    base models, or, where these are few, over training sets, which takes these base models as given.
+    design ``epochs``: all kept epochs of the runs that keep two or more; terms run (model x dataset x recipe; not tested), epoch,
+    residual. The order of a path's epochs cannot be shuffled and one order for all runs changes nothing, so the units are again base
+    models, or training sets; all merged sets count as one, because they share data.
     """
-    squared, keys, rows = found.squared_distances(), found.keys.with_row_index("_row"), []
-    last = analyses.single(keys, study)
+    squared, rows = found.squared_distances(), []
+    if not found.values.size:
+        return pl.DataFrame(rows, schema=SHARES)
+    keys = found.keys.with_row_index("_row")
     kept = keys.filter(pl.col("epoch") > 0).filter(pl.col("epoch").n_unique().over(RUN) > 1)
-    run = (kept["model"] + "/" + kept["dataset"] + "/" + kept["recipe"]).to_numpy()
-    for design, part, factors, within in (
-        ("last", last, {name: last[name].to_numpy() for name in ("model", "dataset", "method")}, None),
-        ("epochs", kept, {"run": run, "epoch": kept["epoch"].to_numpy()}, run),
-    ):
-        at = part["_row"].to_numpy()
-        if found.values.size and len(at) > 2:
-            terms = partition(squared[np.ix_(at, at)], factors, study["seed"], within)
-            rows += [
-                {"design": design, "term": term.name, **{k: getattr(term, k) for k in ("share", "df", "f", "p", "n")}} for term in terms
-            ]
+    model, dataset = kept["model"].to_numpy(), kept["dataset"].to_numpy()
+    single = np.where(np.isin(dataset, analyses.kinds(study, "single")), dataset, "merged")
+    factors = {"run": model + "/" + dataset + "/" + kept["recipe"].to_numpy(), "epoch": kept["epoch"].to_numpy()}
+    tests = {"epoch": (Signs(model, "base models"), Signs(single, "training sets"))}
+    at = kept["_row"].to_numpy()
+    epochs = partition(squared[np.ix_(at, at)], factors, study["seed"], tests) if len(at) > 2 else []
+    for design, terms in (("last", last_terms(found, study)), ("epochs", epochs)):
+        rows += [
+            {"design": design, "term": term.name, **{key: getattr(term, key) for key in SHARES if key in vars(term)}} for term in terms
+        ]
     return pl.DataFrame(rows, schema=SHARES, orient="row")
+
+
+def last_terms(found: Vectors, study: dict) -> list[Term]:
+    """The terms of the design ``last`` of :func:`shares`."""
+    last = analyses.single(found.keys.with_row_index("_row"), study)
+    if not found.values.size or last.height < 3:
+        return []
+    at = last["_row"].to_numpy()
+    factors = {name: last[name].to_numpy() for name in ("model", "dataset", "method")}
+    model, dataset, method = factors.values()
+    by_model, by_set = Signs(model, "base models"), Signs(dataset, "training sets")
+    tests = {
+        "model": (replace(by_set, fewest=FINE), Cells(model, dataset, method, "base models in each training set")),
+        "dataset": (replace(by_model, fewest=FINE), Cells(dataset, model, method, "training sets in each base model")),
+        "method": (by_model, by_set),
+    }
+    return partition(found.squared_distances()[np.ix_(at, at)], factors, study["seed"], tests)
+
+
+def base_share(found: Vectors, study: dict) -> tuple[Estimate, float]:
+    """Share of the squared distance between the last checkpoints of single-set runs that lies between base models, and by chance.
+
+    The p is that of the term in :func:`shares`; the interval is a jackknife over training sets.
+    """
+    what = "share of squared distance between base models"
+    term = next((term for term in last_terms(found, study) if term.name == "model"), None)
+    if term is None:
+        return undefined(what, 0, "checkpoints"), np.nan
+    last = analyses.single(found.keys.with_row_index("_row"), study)
+    at = last["_row"].to_numpy()
+    share = explained_share(found.squared_distances()[np.ix_(at, at)], last["model"].to_numpy(), last["dataset"].to_numpy(), what)
+    return replace(share, p=term.p), term.chance
 
 
 def spread(found: Vectors, study: dict) -> pl.DataFrame:
@@ -74,9 +115,12 @@ def _to_centre(found: Vectors, at: np.ndarray) -> np.ndarray:
 def effects(found: Vectors, study: dict) -> pl.DataFrame:
     """Paired effects on divergences (``EFFECTS``), bits per byte; rows are undefined where the study has no such runs.
 
+    Intervals and p take base models, or training sets where those are few (``n_of``, :func:`sft_atlas.analyses.units`), as independent.
+
     ``spread``: last minus first kept epoch of the divergence from the base model's common centre; ``size``: divergence from the base
     model at the largest minus the smallest number of rows; ``method``: the same, LoRA minus full; ``same set``: share of LoRA
-    checkpoints whose nearest fully tuned checkpoint of the same base model was trained on the same set (``reference``: by chance).
+    checkpoints whose nearest fully tuned checkpoint of the same base model was trained on the same set (``reference``: by chance); its p
+    renames the training sets of the LoRA runs, alike in all base models, its interval resamples base models (of five) and training sets.
     """
     single = analyses.kinds(study, "single")
     moved = mapping.distances(found).filter(pl.col("epoch") > 0, pl.col("dataset").is_in(single))
@@ -99,8 +143,13 @@ def _spread_change(found: Vectors, study: dict) -> dict[str, object]:
     if frame.is_empty():
         return _row("spread", undefined("", 0, "runs"))
     ends = frame.sort("epoch").group_by(RUN, maintain_order=True).agg((pl.col("value").last() - pl.col("value").first()).alias("change"))
-    # Training sets, not runs, are the units: the runs of one base model share their centre, those of one set their data.
-    return _row("spread", paired_difference(ends["change"], ends["dataset"].to_numpy(), study["seed"], n_of="training sets"))
+    return _row("spread", _paired(ends, "change", study))
+
+
+def _paired(frame: pl.DataFrame, value: str, study: dict) -> Estimate:
+    """Mean of ``value`` over the runs in ``frame``, by the units of :func:`sft_atlas.analyses.units`."""
+    labels, of = analyses.units(frame)
+    return paired_difference(frame[value], labels, study["seed"], n_of=of)
 
 
 def _size(moved: pl.DataFrame, study: dict) -> dict[str, object]:
@@ -110,8 +159,8 @@ def _size(moved: pl.DataFrame, study: dict) -> dict[str, object]:
     wide = wide.filter(pl.col("rows").list.n_unique() > 1).filter(pl.col("epoch") == pl.col("epoch").max().over(keys)).sort(keys)
     if wide.is_empty():
         return _row("size", undefined("", 0, "training sets"))
-    change = wide.select((pl.col("distance").list.last() - pl.col("distance").list.first()).alias("change"))["change"]
-    return _row("size", paired_difference(change, wide["dataset"].to_numpy(), study["seed"], n_of="training sets"))
+    change = wide.with_columns((pl.col("distance").list.last() - pl.col("distance").list.first()).alias("change"))
+    return _row("size", _paired(change, "change", study))
 
 
 def _method(moved: pl.DataFrame, study: dict) -> dict[str, object]:
@@ -120,28 +169,36 @@ def _method(moved: pl.DataFrame, study: dict) -> dict[str, object]:
     both = sides[0].join(sides[1], on=["model", "dataset"], maintain_order="left")
     if both.is_empty():
         return _row("method", undefined("", 0, "training sets"))
-    return _row("method", paired_difference(both["lora"] - both["full"], both["dataset"].to_numpy(), study["seed"], n_of="training sets"))
+    return _row("method", _paired(both.with_columns((pl.col("lora") - pl.col("full")).alias("change")), "change", study))
 
 
 def _same_set(found: Vectors, study: dict, count: int = 1999) -> dict[str, object]:
     last = analyses.single(found.keys.with_row_index("_row"), study)
-    squared, nearest = found.squared_distances() if found.values.size else np.zeros((0, 0)), []
+    squared, parts = found.squared_distances() if found.values.size else np.zeros((0, 0)), []
     for _, part in last.group_by("model", maintain_order=True):
         lora, full = part.filter(pl.col("method") == "lora"), part.filter(pl.col("method") == "full")
         if full.height > 1 and lora.height:
             best = squared[np.ix_(lora["_row"].to_numpy(), full["_row"].to_numpy())].argmin(axis=1)
-            nearest.append((lora["dataset"].to_numpy(), full["dataset"].to_numpy()[best], full["dataset"].to_list()))
-    n = sum(len(own) for own, _, _ in nearest)
-    if not n:
+            chance = lora["dataset"].is_in(full["dataset"].to_list()) / full.height
+            parts.append(lora.select("model", "dataset", nearest=full["dataset"].gather(best), chance=chance))
+    if not parts:
         return _row("same set", undefined("", 0, "LoRA checkpoints"))
-    share = sum(int((own == other).sum()) for own, other, _ in nearest) / n
-    chance = sum(float(np.isin(own, sets).sum()) / len(sets) for own, _, sets in nearest) / n
+    nearest = pl.concat(parts).with_columns((pl.col("dataset") == pl.col("nearest")).cast(pl.Float64).alias("same"))
     # Training sets are renamed in the same way under every base model, so that sets which are alike do not count several times.
-    rng, names = np.random.default_rng(study["seed"]), sorted({name for _, _, sets in nearest for name in sets})
-    hits = 0
-    for _ in range(count):
-        renamed = dict(zip(names, rng.permutation(names), strict=True))
-        hits += sum(sum(renamed[b] == a for a, b in zip(own, other, strict=True)) for own, other, _ in nearest) / n >= share - 1e-12
-    interval = wilson(round(share * n), n, "", "LoRA checkpoints")
-    estimate = Estimate("", share, interval.low, interval.high, (1 + hits) / (1 + count), n, "LoRA checkpoints", "Wilson")
-    return _row("same set", estimate, chance)
+    names = sorted({*nearest["dataset"], *nearest["nearest"]})
+    pairs = np.zeros((len(names), len(names)))
+    np.add.at(pairs, tuple(np.searchsorted(names, nearest[key].to_numpy()) for key in ("dataset", "nearest")), 1)
+    orders, exact = crossed.shuffled_orders(len(names), study["seed"], count)
+    p = crossed.shuffle_p(pairs[np.arange(len(names)), orders].sum(axis=1), pairs.trace(), exact)
+    n, share, models = nearest.height, float(nearest["same"].mean()), nearest["model"].unique(maintain_order=True).to_list()
+    same = matrix(nearest, [(model,) for model in models], names, ["model"], "same")
+    groups, sets, kind, units = crossed.cell_weights(models, len(names), study["seed"], count)
+    weight = ((groups @ np.isfinite(same)) * sets).sum(axis=1)
+    drawn = np.divide(((groups @ np.nan_to_num(same)) * sets).sum(axis=1), weight, out=np.full(count, np.nan), where=weight > 0)
+    low, high = expanded_interval(drawn, units)
+    if low == high:  # all alike: a bootstrap shows no doubt
+        few = min(len(models), len(names))
+        bound = wilson(round(share * few), few, "", "")
+        low, high, kind = bound.low, bound.high, f"Wilson, as of {few} independent checkpoints"
+    estimate = Estimate("", share, max(0.0, low), min(1.0, high), p, n, "LoRA checkpoints", kind)
+    return _row("same set", estimate, float(nearest["chance"].mean()))

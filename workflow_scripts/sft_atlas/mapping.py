@@ -5,9 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from sft_atlas.analyses import final
-from sft_atlas.statistics import Estimate, explained_share, undefined
-
 CHECKPOINT = ["model", "dataset", "recipe", "epoch"]
 CLIPPED = 0.02
 FEWEST_FOR_NEIGHBOURS = 30
@@ -83,18 +80,6 @@ def drawn(values: np.ndarray, how: str, seed: int) -> tuple[np.ndarray, str]:
 
     near = min(15, len(values) // 3)
     return UMAP(n_neighbors=near, n_jobs=1, random_state=seed).fit_transform(principal), f"UMAP, {near} neighbours"
-
-
-def base_share(found: Vectors, seed: int) -> Estimate:
-    """Share of the squared distance between tuned checkpoints that lies between base models; the last checkpoint of each run."""
-    last = final(found.keys.with_row_index("_row"))
-    rows = last["_row"].to_numpy()
-    if not found.values.size:
-        return undefined("share of squared distance between base models", 0, "checkpoints")
-    squared = found.squared_distances()[np.ix_(rows, rows)]
-    return explained_share(
-        squared, last["model"].to_numpy(), seed, "share of squared distance between base models", units=last["dataset"].to_numpy()
-    )
 
 
 def distances(found: Vectors) -> pl.DataFrame:

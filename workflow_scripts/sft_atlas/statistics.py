@@ -100,7 +100,7 @@ def within_group_correlation(x, y, groups, seed: int, what: str = "", resamples:
     if n < 3 or np.isnan(effect):
         return undefined(what, n)
     rng = np.random.default_rng(seed)
-    shuffled = sum((_shuffles(rng, b, resamples) @ a for a, b in parts), np.zeros(resamples))
+    shuffled = sum((rng.permuted(np.broadcast_to(b, (resamples, len(b))), axis=1) @ a for a, b in parts), np.zeros(resamples))
     limit = abs(sums[:, 0].sum()) * (1 - 1e-9)
     p = (1 + np.sum(np.abs(shuffled) >= limit)) / (1 + resamples)
     if len(parts) >= FEWEST_CLUSTERS:
@@ -120,10 +120,6 @@ def _moments(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
 def _ratio(moments: np.ndarray) -> np.ndarray:
     scale = np.sqrt(moments[..., 1] * moments[..., 2])
     return np.divide(moments[..., 0], scale, out=np.full(scale.shape, np.nan), where=scale > 1e-300)
-
-
-def _shuffles(rng: np.random.Generator, values: np.ndarray, count: int) -> np.ndarray:
-    return rng.permuted(np.broadcast_to(values, (count, len(values))), axis=1)
 
 
 def _resampled_moments(rng: np.random.Generator, a: np.ndarray, b: np.ndarray, count: int) -> np.ndarray:
@@ -151,10 +147,12 @@ def correlation_matrix(values) -> tuple[np.ndarray, np.ndarray]:
     return np.clip(r, -1, 1), n.astype(int)
 
 
-def most_similar(values, names: list[str], seed: int, permutations: int = 1999) -> Estimate:
-    """The pair of rows with the highest correlation, its bootstrap interval over observations, and a p-value for the maximum.
+def most_similar(values, names: list[str], seed: int, axes, permutations: int = 1999) -> Estimate:
+    """The pair of rows with the highest correlation, its bootstrap interval, and a p-value for the maximum.
 
-    The null shuffles every row by itself and takes the highest correlation of all pairs, so the search over pairs is paid for.
+    ``axes``: base model and benchmark of each observation (column). Neither those of a base model nor those of a benchmark are
+    independent, so the null reorders both as wholes, in every row by itself; it takes the highest correlation of all pairs, so the
+    search over pairs is paid for. The interval resamples benchmarks, and base models where there are five.
     """
     values = np.asarray(values, dtype=float)
     r, n = correlation_matrix(values)
@@ -164,20 +162,36 @@ def most_similar(values, names: list[str], seed: int, permutations: int = 1999) 
     best = np.nanargmax(r[upper])
     i, j = upper[0][best], upper[1][best]
     rng = np.random.default_rng(seed)
-    null = [np.nanmax(correlation_matrix(rng.permuted(values, axis=1))[0][upper]) for _ in range(permutations)]
+    model, benchmark = (np.unique(np.asarray(axis), return_inverse=True)[1] for axis in axes)
+    models, benchmarks = model.max() + 1, benchmark.max() + 1
+    cells = np.full((len(values), models, benchmarks), np.nan)
+    cells[:, model, benchmark] = values
+    null = []
+    for _ in range(permutations):
+        moved = [row[rng.permutation(models)][:, rng.permutation(benchmarks)].ravel() for row in cells]
+        among = correlation_matrix(moved)[0][upper]
+        null.append(-1.0 if np.isnan(among).all() else np.nanmax(among))
     p = (1 + np.sum(np.asarray(null) >= r[i, j] - 1e-12)) / (1 + permutations)
     both = np.isfinite(values[i]) & np.isfinite(values[j])
-    drawn = _ratio(_resampled_moments(rng, values[i, both], values[j, both], RESAMPLES))
-    low, high = expanded_interval(drawn, int(both.sum()))
+    weights, told, units = rng.multinomial(benchmarks, np.full(benchmarks, 1 / benchmarks), RESAMPLES)[:, benchmark], "", benchmarks
+    if models >= FEWEST_CLUSTERS:  # resampling both errs on the wide side (Owen 2007, doi:10.1214/07-AOAS122)
+        weights = weights * rng.multinomial(models, np.full(models, 1 / models), RESAMPLES)[:, model]
+        told, units = f"{models} base models and ", RESAMPLES
+    drawn = _weighted_correlation(values[i, both], values[j, both], weights[:, both].astype(float))
+    low, high = expanded_interval(drawn, units)
+    kind = f"bootstrap over {told}{benchmarks} benchmarks"
     return Estimate(
-        f"{names[i]} and {names[j]}",
-        float(r[i, j]),
-        float(low),
-        float(high),
-        float(p),
-        int(n[i, j]),
-        interval_kind="bootstrap over observations",
+        f"{names[i]} and {names[j]}", float(r[i, j]), max(low, -1.0), min(high, 1.0), float(p), int(n[i, j]), interval_kind=kind
     )
+
+
+def _weighted_correlation(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Correlation of a and b [n] under each row of weights [draws, n]."""
+    a, b = a - a.mean(), b - b.mean()
+    total = np.maximum(weights.sum(axis=1), 1.0)
+    mean_a, mean_b = weights @ a / total, weights @ b / total
+    moments = (weights @ (a * b) / total - mean_a * mean_b, weights @ a**2 / total - mean_a**2, weights @ b**2 / total - mean_b**2)
+    return _ratio(np.maximum(np.stack(moments, axis=1), [-np.inf, 0.0, 0.0]))
 
 
 # ---------------------------------------------------------------- differences
@@ -198,7 +212,7 @@ def paired_difference(differences, clusters, seed: int, what: str = "", n_of: st
         return Estimate(what, float(differences[keep].mean()) if k else np.nan, np.nan, np.nan, np.nan, k, n_of, "none")
     rng = np.random.default_rng(seed)
     exact = k <= EXACT_CLUSTERS
-    signs = _all_signs(k) if exact else rng.choice((-1.0, 1.0), size=(resamples, k))
+    signs = all_signs(k) if exact else rng.choice((-1.0, 1.0), size=(resamples, k))
     hits = np.sum(np.abs(signs @ sums) >= abs(sums.sum()) * (1 - 1e-9))
     p = hits / len(signs) if exact else (1 + hits) / (1 + len(signs))
     drawn = rng.integers(k, size=(resamples, k))
@@ -220,11 +234,12 @@ def signed_rank_p(values) -> float:
     if len(values) > EXACT_CLUSTERS:
         return float(wilcoxon(values, method="asymptotic").pvalue)
     ranks = rankdata(np.abs(values))
-    return float(np.mean(np.abs(_all_signs(len(values)) @ ranks) >= abs(np.sign(values) @ ranks) - 1e-9))
+    return float(np.mean(np.abs(all_signs(len(values)) @ ranks) >= abs(np.sign(values) @ ranks) - 1e-9))
 
 
 @cache
-def _all_signs(k: int) -> np.ndarray:
+def all_signs(k: int) -> np.ndarray:
+    """Every arrangement of k signs [2^k, k]; the second half begins with 1, the last is all ones."""
     return np.array(list(product((-1.0, 1.0), repeat=k)))
 
 
@@ -239,44 +254,33 @@ def combined(effects, stderrs, what: str, n_of: str, tests: int = 1) -> Estimate
         return undefined(what, 0, n_of)
     mean, stderr = effects[keep].mean(), np.sqrt((stderrs[keep] ** 2).sum()) / n
     p = 2 * ndtr(-abs(mean) / stderr) if stderr > 0 else float(mean == 0)
-    return Estimate(
-        what,
-        float(mean),
-        float(mean - 1.959964 * stderr),
-        float(mean + 1.959964 * stderr),
-        min(1.0, float(p) * tests),
-        n,
-        n_of,
-        "normal, over items",
-    )
+    half = 1.959964 * float(stderr)
+    return Estimate(what, float(mean), float(mean) - half, float(mean) + half, min(1.0, float(p) * tests), n, n_of, "normal, over items")
 
 
 # ---------------------------------------------------------------- distances
 
 
-def explained_share(squared_distances, labels, seed: int, what: str = "", units=None, permutations: int = 999) -> Estimate:
-    """Share of the total squared distance that lies between labels (PERMANOVA's R squared, Anderson 2001).
+def explained_share(squared_distances, labels, units, what: str = "") -> Estimate:
+    """Share of the total squared distance that lies between labels (PERMANOVA's R squared, Anderson 2001); it carries no test.
 
-    The p-value shuffles the labels. The interval is a delete-one-unit jackknife (``units``: one label per point, such as the
-    training set), normal approximation, cut at 0 and 1; NaN without units. Undefined with one label, or one point per label.
+    The interval is a delete-one-unit jackknife (``units``: one label per point, the training set), normal approximation, cut at 0 and 1;
+    NaN with one unit. Undefined with one label, or one point per label.
     """
-    squared = np.asarray(squared_distances, dtype=float)
+    squared, units = np.asarray(squared_distances, dtype=float), np.asarray(units)
     _, codes = np.unique(np.asarray(labels), return_inverse=True)
     n, k = len(codes), len(set(codes.tolist()))
     if k < 2 or n <= k or squared.sum() == 0:
         return undefined(what, n, "checkpoints")
     effect = _between(squared, codes)
-    rng = np.random.default_rng(seed)
-    null = np.array([_between(squared, rng.permutation(codes)) for _ in range(permutations)])
-    p = (1 + np.sum(null >= effect - 1e-12)) / (1 + permutations)
     low = high = np.nan
-    names = [] if units is None else list(dict.fromkeys(np.asarray(units).tolist()))
+    names = list(dict.fromkeys(units.tolist()))
     if len(names) > 1:
-        keeps = [np.flatnonzero(np.asarray(units) != name) for name in names]
+        keeps = [np.flatnonzero(units != name) for name in names]
         left = np.array([_between(squared[np.ix_(keep, keep)], codes[keep]) for keep in keeps])
         half = 1.959964 * np.sqrt((len(names) - 1) / len(names) * np.sum((left - left.mean()) ** 2))
         low, high = max(0.0, effect - half), min(1.0, effect + half)
-    return Estimate(what, float(effect), float(low), float(high), float(p), n, "checkpoints", f"jackknife over {len(names)} training sets")
+    return Estimate(what, effect, float(low), float(high), np.nan, n, "checkpoints", f"jackknife over {len(names)} training sets")
 
 
 def _between(squared: np.ndarray, codes: np.ndarray) -> float:

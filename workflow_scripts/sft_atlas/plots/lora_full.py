@@ -10,8 +10,8 @@ from sft_atlas.plots import style
 from sft_atlas.statistics import Estimate
 
 
-def draw(tables: dict[str, pl.DataFrame], study: dict, what: str = "gain of", clusters: str = "pairs of runs") -> Figure:
-    """Left every pair, right the mean difference per benchmark with its interval over ``clusters`` (pairs of runs or base models)."""
+def draw(tables: dict[str, pl.DataFrame], study: dict, what: str = "gain of") -> Figure:
+    """Left every pair, right the mean difference per benchmark with its interval over base models, or training sets where these are few."""
     pairs = analyses.method_pairs(tables["gains"], study)
     if pairs.is_empty():
         return style.absent("LoRA against full tuning", "runs with both methods, full and lora, on the same base models and training sets")
@@ -22,11 +22,10 @@ def draw(tables: dict[str, pl.DataFrame], study: dict, what: str = "gain of", cl
     runs = pairs.select("model", "dataset").unique().height
     axes[0].set_title(f"n = {pairs.height} pairs ({runs} pairs of runs × benchmarks)")
     parts = [pairs.filter(pl.col("benchmark") == name) for name in benchmarks] + [pairs]
-    estimates = [analyses.overall_difference(part, study["seed"], clusters=clusters) for part in parts]
+    estimates = [analyses.overall_difference(part, study["seed"]) for part in parts]
     names = [*style.labels(study, "benchmarks", benchmarks), "all benchmarks"]
     forest_panel(axes[1], estimates, names)
-    units = pairs["model"].n_unique() if clusters == "base models" else runs
-    axes[1].set_title(f"mean and 95 % interval over n = {style.count(units, clusters)}")
+    axes[1].set_title(f"mean and 95 % interval over n = {style.count(estimates[-1].n, estimates[-1].n_of)}")
     style.models_legend(canvas, study, [name for name in study["models"] if name in set(pairs["model"])])
     return canvas
 

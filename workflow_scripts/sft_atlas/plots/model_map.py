@@ -5,7 +5,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sft_atlas import analyses, mapping
+from sft_atlas import analyses, map_effects, mapping
 from sft_atlas.plots import style
 from sft_atlas.statistics import Estimate
 
@@ -22,7 +22,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     canvas = style.figure(style.PAGE, 3.4)
     axes = canvas.subplots(1, 2, width_ratios=[1.3, 1])
     map_panel(axes[0], keys, study)
-    result = mapping.base_share(found, study["seed"])
+    result = map_effects.base_share(found, study)[0]
     axes[0].set_title(f"{how}; n = {keys.height} checkpoints, {found.values.shape[1]:,} texts\n{told(result)}")
     distance_panel(axes[1], mapping.distances(found), study)
     methods = [name for name in ("base", "full", "lora") if name in set(keys["method"])]
@@ -92,5 +92,6 @@ def told(result: Estimate) -> str:
     """The statistic as the title says it."""
     if np.isnan(result.effect):
         return "base model's share of squared distance: needs 2 base models"
+    tested = "" if np.isnan(result.p) else f", {style.probability(result.p)}"
     interval = "" if np.isnan(result.low) else f" [{100 * result.low:.0f} to {100 * result.high:.0f}]"
-    return f"base model: {100 * result.effect:.0f} %{interval} of squared distance, {style.probability(result.p)}, n = {result.n}"
+    return f"base model: {100 * result.effect:.0f} %{interval} of squared distance{tested}, n = {result.n}"

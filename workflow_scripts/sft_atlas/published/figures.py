@@ -23,7 +23,7 @@ def draw(name: str, found: Data, tables: dict[str, pl.DataFrame], published: pl.
         "components": lambda: components.draw(own, study),
         "consistency": lambda: consistency.draw(own, study),
         "lora_full": lambda: lora_full.draw(
-            {"gains": base_free(found.gains, ["model", "benchmark"])}, study, "score minus the model's mean:", "base models"
+            {"gains": base_free(found.gains, ["model", "benchmark"])}, study, "score minus the model's mean:"
         ),
         "epochs": lambda: panels.epochs(tables["trajectories"], study),
         "size": lambda: panels.size(tables["size"], study),
