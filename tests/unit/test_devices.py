@@ -219,7 +219,7 @@ def claiming(folder, count):
 def test_no_two_jobs_have_the_same_gpu_and_one_that_dies_gives_its_own_back(tmp_path):
     one, two = claiming(tmp_path, 1), claiming(tmp_path, 2)
     names = [one.stdout.readline().split(), two.stdout.readline().split()]
-    assert sorted(map(len, names)) == [1, 2] and sorted(sum(names, [])) == ["0", "1", "3"]
+    assert sorted(map(len, names)) == [1, 2] and sorted(names[0] + names[1]) == ["0", "1", "3"]
     waiting = claiming(tmp_path, 2)
     two.kill()
     assert waiting.stdout.readline().split() == names[1]

@@ -1,6 +1,7 @@
 """Full weights die young: however many runs a study has, few full checkpoints are on disk at once; and none is made twice."""
 
 import copy
+import re
 import subprocess
 import time
 
@@ -22,7 +23,11 @@ def test_few_full_checkpoints_are_alive_at_once_and_no_stage_loses_what_a_later_
     study["recipes"] = {name: study["recipes"][name] for name in ("full", "merged-full", "constant-96", "constant-288")}
     empty.write(study)
     process = subprocess.Popen(
-        empty.command("scores"), cwd=empty.path, env=empty.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        empty.command("scores"),
+        cwd=empty.path,
+        env=empty.environment(CUDA_VISIBLE_DEVICES="0,1"),  # as on a machine with two GPUs, as far as Snakemake and the jobs can tell
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     most = 0
     while process.poll() is None:
@@ -37,3 +42,8 @@ def test_few_full_checkpoints_are_alive_at_once_and_no_stage_loses_what_a_later_
     planned = empty.planned()
     assert planned["measure_representation"] == 4  # the base models', whose weights stay
     assert "evaluate" not in planned and not [name for name in planned if name.startswith("train")]
+    logs = [
+        path.read_text() for kind in ("train", "evaluate", "measure_representation") for path in empty.result(f"logs/{kind}").rglob("*.log")
+    ]
+    assert {name for log in logs for name in re.findall(r"on GPU (.*)$", log, re.M)} == {"0", "1"}
+    assert all("on GPU" in log for log in logs)
