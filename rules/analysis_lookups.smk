@@ -28,7 +28,19 @@ def figure_tables(wildcards):
 
 SHARED = [
     f"sft_atlas/{module}.py"
-    for module in ("analyses", "effects", "decomposition", "statistics", "mapping", "findings", "plots/style", "crossed", "predictors", "map_effects", "partition")
+    for module in (
+        "analyses",
+        "effects",
+        "decomposition",
+        "statistics",
+        "mapping",
+        "findings",
+        "plots/style",
+        "crossed",
+        "predictors",
+        "map_effects",
+        "partition",
+    )
 ]
 
 
