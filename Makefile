@@ -45,7 +45,7 @@ lint: env
 	$(SNAKEMAKE) --lint
 
 test: env lint
-	$(BIN)/python -m pytest
+	tests/run.sh $(BIN)/python
 
 clean:
 	rm -rf .venv .snakemake results/*
