@@ -177,6 +177,8 @@ def _die_with(connection: socket.socket) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
         serve(sys.argv[2], sys.argv[3:] or PRELOAD)
+        sys.stdout.flush()
+        os._exit(0)  # at once: Python would first take every imported module apart, which can take 20 seconds
     elif sys.argv[1:2] in ([], ["-h"], ["--help"]):
         print(__doc__)
     else:
