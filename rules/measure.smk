@@ -122,10 +122,10 @@ rule measure_layers:
         **cluster("measure_layers"),
     params:
         ranks="--ranks" if study.file.measure.layers.ranks else "",
-    # One thread of BLAS in each of the job's processes, where Snakemake would give each all of the job's threads.
+    # One thread of BLAS in each of the job's threads, where Snakemake would give each all of them.
     shell:
-        "OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python workflow_scripts/measure_layers.py --base {input.base} --weights {input.weights}"
-        " --model {wildcards.model} --dataset {wildcards.dataset} --recipe {wildcards.recipe} --epoch {wildcards.epoch}"
+        "OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python -S workflow_scripts/warm.py workflow_scripts/measure_layers.py --base {input.base}"
+        " --weights {input.weights} --model {wildcards.model} --dataset {wildcards.dataset} --recipe {wildcards.recipe} --epoch {wildcards.epoch}"
         " {params.ranks} --threads {threads} --output {output} --log {log}"
 
 

@@ -3,9 +3,10 @@
 import argparse
 from pathlib import Path
 
+import polars as pl
+
 from sft_atlas import job
 from sft_atlas.checkpoints import BaseModel
-from sft_atlas.layers import layer_changes
 
 COLUMNS = {
     "layer": "Int64", "depth": "Float64", "component": "String", "relative_change": "Float64", "mean_abs_change": "Float64",
@@ -15,9 +16,9 @@ COLUMNS = {
 
 def main(args: argparse.Namespace) -> None:
     """Write one row per layer and component."""
-    rows = layer_changes(BaseModel.read(args.base).path, args.weights, args.ranks, args.threads)
-    import polars as pl  # only now: it starts threads, and a process with threads must not be forked
+    from sft_atlas.layers import layer_changes
 
+    rows = layer_changes(BaseModel.read(args.base).path, args.weights, args.ranks, args.threads)
     frame = pl.DataFrame(rows, schema={name: getattr(pl, dtype) for name, dtype in COLUMNS.items()}).select(
         pl.lit(args.model).alias("model"),
         pl.lit(args.dataset).alias("dataset"),
@@ -38,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--recipe", required=True, help="name of the recipe")
     parser.add_argument("--epoch", type=int, required=True, help="epoch of the checkpoint")
     parser.add_argument("--ranks", action="store_true", help="also stable and effective rank of each matrix's change")
-    parser.add_argument("--threads", type=int, default=1, help="processes that share the tensors")
+    parser.add_argument("--threads", type=int, default=1, help="threads that share the tensors")
     parser.add_argument("--output", type=Path, required=True, help="Parquet, one row per layer and component")
     return parser
 

@@ -32,6 +32,7 @@ PRELOAD = (
     "lm_eval.models.huggingface",
     "lm_eval.evaluator",
     "skdim.id",
+    "sft_atlas.layers",
 )
 PRELOAD += tuple(f"transformers.models.{name}.modeling_{name}" for name in ("llama", "qwen3", "gemma3"))
 

@@ -2,8 +2,10 @@
 
 import json
 import math
+import mmap
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -164,6 +166,19 @@ def test_memory_is_bounded_by_two_tensors_and_shards_are_read_as_they_come(tmp_p
     assert peak < 2 * 4 * size  # the two files hold twelve such tensors
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_windows_that_were_used_count_no_longer_as_memory(tmp_path):
+    def shared():
+        return int(Path("/proc/self/statm").read_text().split()[2]) * mmap.PAGESIZE
+
+    tensor = tensors(save(tmp_path, {"x": random(1 << 23)}))["x"]
+    before, most = shared(), 0
+    for window in tensor.windows(tensor.size, 1 << 18):
+        assert np.isfinite(window.sum())
+        most = max(most, shared() - before)
+    assert most < tensor.size  # bytes: a quarter of the file
+
+
 def test_scaling_follows_peft():
     assert scaling({"lora_alpha": 16}, "model.layers.0.mlp.up_proj", 8) == 2
     assert scaling({"lora_alpha": 16, "use_rslora": True}, "up_proj", 4) == 8
@@ -181,7 +196,9 @@ def test_stored_dtypes_are_read_exactly(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("size", [1, 4095, 3 * 65536 + 7])
-@pytest.mark.parametrize("dtypes", [("bfloat16", "bfloat16"), ("bfloat16", "float32"), ("float16", "float32")])
+@pytest.mark.parametrize(
+    "dtypes", [("bfloat16", "bfloat16"), ("float32", "float32"), ("float16", "float16"), ("bfloat16", "float32"), ("float16", "float32")]
+)
 def test_sums_are_those_of_float64(tmp_path, dtypes, size):
     import torch
 
@@ -213,6 +230,7 @@ def test_blocks_do_not_show(tmp_path, monkeypatch):
     before = save(tmp_path / "a", arrays)
     after = save(tmp_path / "b", {name: array * np.float32(1.5) for name, array in arrays.items()})
     whole = layer_changes(before, after)
+    monkeypatch.setattr("sft_atlas.layers.WINDOW", 16)
     monkeypatch.setattr("sft_atlas.layers.BLOCK", 16)
     for one, other in zip(whole, layer_changes(before, after), strict=True):
         assert one == pytest.approx(other)

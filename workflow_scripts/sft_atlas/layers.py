@@ -1,24 +1,23 @@
 """How far training moved the weights: per layer and component, by streaming safetensors; for LoRA from its factors alone.
 
-Needs numpy only. Weights are read in blocks, so memory stays bounded by a block and not by a tensor.
+Needs numpy and numba only. Files are mapped a window at a time, so memory stays bounded by two windows and not by a tensor.
 """
 
 import json
 import math
 import re
-import sys
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
 from sft_atlas.checkpoints import is_adapter
 from sft_atlas.job import AtlasError
-from sft_atlas.stored import BLOCK, Tensor, pairs, tensors
+from sft_atlas.stored import WINDOW, Tensor, tensors, widened
+from sft_atlas.sums import differences, widen
 
-ROW = 4096  # elements summed in float32; sums of rows add up in float64
+BLOCK = 1 << 18  # elements of a matrix that its LoRA factors are applied to at a time
 MODULES = {
     "q_proj": "q", "k_proj": "k", "v_proj": "v", "o_proj": "o", "gate_proj": "gate", "up_proj": "up", "down_proj": "down",
     "embed_tokens": "embedding", "lm_head": "head",
@@ -102,20 +101,13 @@ def compare(before: Tensor, after: Tensor, spectra: bool = False) -> Change:
             raise AtlasError(f"{after.file}: {after.name} has shape {after.shape}, the base model has {before.shape}")
         skipped = abs(before.shape[0] - after.shape[0])
     size = min(before.size, after.size)  # rows are stored one after the other, so the common rows come first
-    width = min(ROW, BLOCK)
-    rows = min(max(1, math.ceil(size / width)), BLOCK // width)
-    norms, products, absolute = np.zeros((2, rows)), np.zeros(rows), np.zeros(rows)
-    ones, changed = np.ones(width, np.float32), 0
-    for both in pairs(before, after, size, rows * width):
-        weight, delta = parts = both.reshape(2, rows, width)
-        np.subtract(delta, weight, out=delta)
-        norms += np.vecdot(parts, parts)
-        products += np.vecdot(weight, delta)
-        np.abs(delta, out=delta)
-        absolute += np.vecdot(delta, ones)  # sums by BLAS: twice as fast as sum()
-        changed += int(np.count_nonzero(delta.view(np.int32)))  # integers are counted faster than floats; |-0| has no bit set
-    base, moved = norms.sum(axis=1)
-    change = Change(float(base), float(products.sum()), float(moved), float(absolute.sum()), size - changed, size, skipped)
+    step = max(1, WINDOW // max(tensor.stored_as().itemsize for tensor in (before, after)))
+    plain = before.dtype == after.dtype != "F16"  # can be compared as they are stored
+    sums = np.zeros(5)
+    for pair in zip(before.windows(size, step), after.windows(size, step), strict=True):
+        sums += differences(*(pair if plain else map(widened, pair)))
+    base, product, moved, absolute, changed = sums.tolist()
+    change = Change(base, product, moved, absolute, size - int(changed), size, skipped)
     if spectra and place(before.name)[0] is not None and len(before.shape) == 2:  # not the vocabulary's, which are too large
         change.spectrum = np.linalg.svd((after.read() - before.read()).astype(np.float32), compute_uv=False)
     return change
@@ -123,25 +115,26 @@ def compare(before: Tensor, after: Tensor, spectra: bool = False) -> Change:
 
 def unchanged(before: Tensor) -> Change:
     """The change of a tensor that the adapter does not touch."""
-    squares = sum(float(weight @ weight) for weight in before.blocks(before.size, BLOCK))
-    return Change(base=squares, unchanged=before.size, parameters=before.size)
+    return compare(before, before)
 
 
 def compare_factors(before: Tensor, down: np.ndarray, up: np.ndarray, scale: float, spectra: bool = False) -> Change:
     """Change by dW = scale * up @ down without forming it: W is [out, in], ``down`` [r, in], ``up`` [out, r].
 
-    ||up down||^2 = trace(up^T up down down^T) = sum((up^T up) * (down down^T)) and <W, up down> = sum((up^T W) * down).
+    ||up down||^2 = trace(up^T up down down^T) = sum((up^T up) * (down down^T)) and <W, up down> = sum((W down^T) * up).
     The singular values of up @ down are those of the r x r product of the triangular factors of up and of down^T.
     """
     if before.shape != (up.shape[0], down.shape[1]) or up.shape[1] != down.shape[0]:
         raise AtlasError(f"{before.name} has shape {before.shape}, its LoRA factors have {up.shape} and {down.shape}")
     change = Change(absolute=None, unchanged=None, parameters=before.size)
-    inputs = before.shape[1]
-    rows, projected = max(1, BLOCK // inputs), np.zeros(down.shape)
-    for index, weight in enumerate(before.blocks(before.size, rows * inputs)):
-        change.base += float(weight @ weight)
-        projected += up[index * rows : (index + 1) * rows].T.astype(np.float32) @ weight.reshape(-1, inputs)
-    change.product = scale * float((projected * down).sum())
+    inputs, project = before.shape[1], down.T.astype(np.float32)
+    rows = max(1, BLOCK // inputs)
+    block = np.empty(rows * inputs, np.float32)
+    for index, stored in enumerate(before.windows(before.size, rows * inputs)):
+        weight = block[: stored.size]
+        change.base += widen(stored if before.dtype != "F16" else widened(stored), weight)
+        change.product += float(((weight.reshape(-1, inputs) @ project) * up[index * rows : (index + 1) * rows]).sum())
+    change.product *= scale
     change.change = scale**2 * float(((up.T @ up) * (down @ down.T)).sum())
     if spectra and place(before.name)[0] is not None:
         inner = np.linalg.qr(up, mode="r") @ np.linalg.qr(down.T, mode="r").T
@@ -161,14 +154,11 @@ def full_changes(base: Path, weights: Path, spectra: bool = False, workers: int 
 
 
 def _measured(tasks: dict[str, tuple], workers: int) -> dict[str, Change]:
-    """Results of (function, tensor, further arguments ...) by name."""
-    if workers == 1:
-        return {name: function(*arguments) for name, (function, *arguments) in tasks.items()}
-    # Processes, not threads: a block is a dozen calls of some microseconds each, between which threads would wait for the
-    # interpreter's lock (measured: two were as slow as one). The largest tensor goes first, so that none is left with it at the end.
-    largest = sorted(tasks, key=lambda name: -tasks[name][1].size)
-    with ProcessPoolExecutor(workers, get_context("fork" if sys.platform == "linux" else "spawn")) as pool:
-        futures = {name: pool.submit(*tasks[name]) for name in largest}
+    """Results of (function, tensor, further arguments ...) by name, in the order of the base model's files, which is how disks read fast.
+    Workers are threads: the loops of :mod:`sft_atlas.sums` run beside each other."""
+    ordered = sorted(tasks, key=lambda name: (tasks[name][1].file, tasks[name][1].start))
+    with ThreadPoolExecutor(workers) as pool:
+        futures = {name: pool.submit(*tasks[name]) for name in ordered}
         return {name: futures[name].result() for name in tasks}
 
 

@@ -1,8 +1,8 @@
-"""Tensors as they lie in safetensors files, read in blocks. Needs numpy only."""
+"""Tensors as they lie in safetensors files, a window at a time. Needs numpy only."""
 
-import contextlib
 import json
 import math
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +11,17 @@ import numpy as np
 
 from sft_atlas.job import AtlasError
 
-BLOCK = 1 << 16  # elements read at a time: what is made of one block of two tensors stays in the cache of a core
+WINDOW = 1 << 22  # bytes of a tensor that are worked on, and held in memory, at a time
 DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-UPPER = np.uint32(0xFFFF0000)
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor inside a safetensors file: ``start`` is its first byte in ``file``."""
+    """A tensor inside a safetensors file: ``start`` is its first byte in ``file``, which is ``mapped`` into memory."""
 
     name: str
     file: Path
+    mapped: mmap.mmap
     dtype: str
     shape: tuple[int, ...]
     start: int
@@ -30,58 +30,32 @@ class Tensor:
     def size(self) -> int:
         return math.prod(self.shape)
 
-    def stored_as(self) -> str:
-        """numpy's name for the stored elements; bfloat16, which it lacks, is the upper half of a float32."""
+    def stored_as(self) -> np.dtype:
+        """numpy's type of the stored elements; bfloat16, which it lacks, is the upper half of a float32."""
         if self.dtype not in DTYPES:
             raise AtlasError(f"{self.file}: {self.name} has dtype {self.dtype}; supported are {', '.join(DTYPES)}")
-        return DTYPES[self.dtype]
+        return np.dtype(DTYPES[self.dtype])
 
-    def blocks(self, size: int, step: int) -> Iterator[np.ndarray]:
-        """The first ``size`` elements as float32, ``step`` at a time."""
-        # Read, not mapped: mapped pages would count as this process's memory, up to the size of both checkpoints.
-        stored_as = self.stored_as()
-        with open(self.file, "rb") as handle:
-            handle.seek(self.start)
-            for begin in range(0, size, step):
-                yield self.widened(np.fromfile(handle, stored_as, min(step, size - begin)))
-
-    def widened(self, stored: np.ndarray) -> np.ndarray:
-        """Stored elements as float32, in their order."""
-        if self.dtype == "BF16":
-            return np.left_shift(stored, 16, dtype=np.uint32).view(np.float32)
-        return stored.astype(np.float32, copy=False)
+    def windows(self, size: int, step: int) -> Iterator[np.ndarray]:
+        """The first ``size`` elements as stored, ``step`` at a time: read-only views of the file, good until the next is taken."""
+        stored = self.stored_as()
+        for begin in range(0, size, step):
+            first, count = self.start + begin * stored.itemsize, min(step, size - begin)
+            yield np.frombuffer(self.mapped, stored, count, first)
+            page = first - first % mmap.PAGESIZE
+            self.mapped.madvise(mmap.MADV_DONTNEED, page, first + count * stored.itemsize - page)  # or all of it counts as our memory
 
     def read(self) -> np.ndarray:
         """The whole tensor as float64; for LoRA factors, which are small."""
-        return np.concatenate([*self.blocks(self.size, BLOCK), np.zeros(0)]).reshape(self.shape)
+        stored = np.frombuffer(self.mapped, self.stored_as(), self.size, self.start)
+        return widened(stored).astype(float).reshape(self.shape)
 
 
-def pairs(before: Tensor, after: Tensor, size: int, step: int) -> Iterator[np.ndarray]:
-    """The first ``size`` elements of two tensors as float32, [2, step] at a time: always the same array, for the caller to work in.
-
-    It is filled up with zeros. Elements stand in one order in both rows, not always that of the files. ``step`` is even.
-    """
-    both, sides = np.zeros((2, step), np.float32), (before, after)
-    paired = before.dtype == after.dtype == "BF16"
-    stored = np.zeros((2, step), "<u2") if paired else [np.zeros(step, tensor.stored_as()) for tensor in sides]
-    with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(open(tensor.file, "rb")) for tensor in sides]
-        for file, tensor in zip(files, sides, strict=True):
-            file.seek(tensor.start)
-        for begin in range(0, size, step):
-            count = min(step, size - begin)
-            for file, row in zip(files, stored, strict=True):
-                if file.readinto(row[:count]) != count * row.itemsize:
-                    raise AtlasError(f"{file.name} was cut short while it was read")
-                row[count:] = 0
-            if paired:  # two to a word: masking one and shifting the other is half the work of widening them one by one
-                words, bits = stored.view("<u4"), both.view(np.uint32)
-                np.bitwise_and(words, UPPER, out=bits[:, : step // 2])
-                np.left_shift(words, 16, out=bits[:, step // 2 :])
-            else:
-                for tensor, row, wide in zip(sides, stored, both, strict=True):
-                    wide[:] = tensor.widened(row)
-            yield both
+def widened(stored: np.ndarray) -> np.ndarray:
+    """Stored elements as float32."""
+    if stored.dtype == np.uint16:
+        return np.left_shift(stored, 16, dtype=np.uint32).view(np.float32)
+    return stored.astype(np.float32, copy=False)
 
 
 def tensors(folder: Path, name: str = "model") -> dict[str, Tensor]:
@@ -108,8 +82,10 @@ def _header(file: Path) -> dict[str, Tensor]:
         if length > file.stat().st_size:
             raise AtlasError(f"{file} is no complete safetensors file")
         header = json.loads(handle.read(length))
+        # The whole file at once: the system then maps many pages at a time and reads ahead over the borders of tensors.
+        mapped = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
     header.pop("__metadata__", None)
     entries = {name: (entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]) for name, entry in header.items()}
     if max((8 + length + end for _, _, (_, end) in entries.values()), default=0) > file.stat().st_size:
         raise AtlasError(f"{file} is cut short: its header announces more bytes than it has")
-    return {name: Tensor(name, file, dtype, shape, 8 + length + begin) for name, (dtype, shape, (begin, _)) in entries.items()}
+    return {name: Tensor(name, file, mapped, dtype, shape, 8 + length + begin) for name, (dtype, shape, (begin, _)) in entries.items()}
