@@ -3,7 +3,6 @@
 # requires  the configuration (config/demo.yaml unless --configfile names another)
 # gives     `study` and the path patterns
 
-import functools
 import json
 import os
 import re

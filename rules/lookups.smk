@@ -145,17 +145,11 @@ def perplexity_data(wildcards):
     return f"{RESULTS}/data/{wildcards.dataset}/{perplexity_rows(wildcards)}/train.parquet"
 
 
-@functools.cache
-def representation_arguments():
-    """How hidden states and likelihoods are measured: one string for all jobs."""
+def representation_settings(wildcards):
+    """How hidden states and likelihoods are measured, as arguments."""
     how = study.file.measure.representation
     return (
         f"--items-per-benchmark {how.items_per_benchmark} --seed {study.file.seed}"
-        f" --template {shlex.quote(study.file.template.model_dump_json())} --estimators {','.join(how.estimators)}"
+        f" --template {shlex.quote(template_json(wildcards))} --estimators {','.join(how.estimators)}"
         f" --batch-size {how.batch_size} --max-length {how.max_length}"
     )
-
-
-def representation_settings(wildcards):
-    """The same, as a function: Snakemake would take the template's braces for wildcards."""
-    return representation_arguments()

@@ -46,30 +46,18 @@ def suite_arguments(wildcards, input):
     return " ".join(parts)
 
 
-@functools.cache
-def scoring_arguments(suite_name):
-    """How a suite is run, as arguments: the same string for all its jobs, because a dry run of a large study holds thousands."""
-    suite = study.file.suites[suite_name]
+def suite_settings(wildcards):
+    """How a suite is run, as arguments; one that runs code says so."""
+    suite = study.file.suites[wildcards.suite]
     limit = f" --max-new-tokens {suite.max_new_tokens}" if suite.max_new_tokens else ""
     numbers = f"--batch-size {suite.batch_size} --max-length {suite.max_length}{limit} --seed {study.file.seed}"
-    return f"--template {shlex.quote(study.file.template.model_dump_json())} {numbers}{permission(suite_name)}"
-
-
-def suite_settings(wildcards):
-    """Template, lengths and seed of a suite; one that runs code says so."""
-    return scoring_arguments(wildcards.suite)
-
-
-@functools.cache
-def permission(suite_name):
-    """The permission to run code that models write, for the suites that do."""
-    tasks = [study.file.benchmarks[name].task for name in study.file.suites[suite_name].benchmarks]
-    return " --allow-code-execution" if any(task_file(task).get("unsafe_code") for task in tasks) else ""
+    return f"--template {shlex.quote(template_json(wildcards))} {numbers}{code_permission(wildcards)}"
 
 
 def code_permission(wildcards):
-    """The permission of a suite to run code."""
-    return permission(wildcards.suite)
+    """The permission to run code that models write, for the suites that do."""
+    unsafe = any(task_file(task).get("unsafe_code") for task in suite_tasks(wildcards))
+    return " --allow-code-execution" if unsafe else ""
 
 
 def shots_path(wildcards):
