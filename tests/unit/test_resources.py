@@ -78,6 +78,14 @@ def test_a_study_that_states_nothing_gets_upper_bounds():
             assert need.minutes >= resources.SHORTEST and need.mem_mb >= 2000
 
 
+def test_ranks_of_weight_changes_cost_time_and_memory_that_the_sums_do_not():
+    config = strict_yaml(ROOT / "config/paper.yaml")
+    ranks = from_config(config | {"measure": {"layers": {"ranks": True}}}, "ranks")
+    plain, ranked = (needs("h100", study).of("measure_layers", FULL | {"epoch": "10"}) for study in (PAPER, ranks))
+    assert plain.mem_mb < 4000 and plain.gpus == ranked.gpus == 0
+    assert ranked.mem_mb > plain.mem_mb + 4000 and ranked.minutes > plain.minutes + 30
+
+
 def test_several_gpus_make_another_class_of_partition():
     assert [Need(gpus, 1, 1).partition for gpus in (0, 1, 2, 8)] == ["cpu", "gpu", "multi_gpu", "multi_gpu"]
 

@@ -59,14 +59,17 @@ def reading(parameters: float, tokens: Triple, device: Device, tflops: float | N
     return add([device.start_seconds, compute(parameters, tokens, "score", device, tflops)])
 
 
-def adapter_parameters(parameters: float, rank: int) -> float:
-    """Parameters of a LoRA adapter on all linear layers, from the model's size alone.
+def width(parameters: float) -> float:
+    """Width of a model from its size alone: a layer of width h has about 12 h^2 parameters, a model of this kind about h / 128 layers."""
+    return (128 * parameters / 12) ** (1 / 3)
 
-    A layer of width h has about 12 h^2 parameters, and its matrices' inputs and outputs add up to about 22 h; a model of this kind
-    has about h / 128 layers. So parameters = 12 h^3 / 128 and the adapter has rank * 22 h * h / 128. Within a third for 0.1 to 70 billion.
+
+def adapter_parameters(parameters: float, rank: int) -> float:
+    """Parameters of a LoRA adapter on all linear layers: the matrices' inputs and outputs add up to about 22 widths a layer.
+
+    Within a third for 0.1 to 70 billion parameters.
     """
-    width = (128 * parameters / 12) ** (1 / 3)
-    return rank * 22 * width * width / 128
+    return rank * 22 * width(parameters) ** 2 / 128
 
 
 def checkpoint_bytes(parameters: float, method: str, rank: int, bytes_each: int) -> float:

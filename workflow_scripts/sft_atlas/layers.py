@@ -109,7 +109,7 @@ def compare(before: Tensor, after: Tensor, spectra: bool = False) -> Change:
     base, product, moved, absolute, changed = sums.tolist()
     change = Change(base, product, moved, absolute, size - int(changed), size, skipped)
     if spectra and place(before.name)[0] is not None and len(before.shape) == 2:  # not the vocabulary's, which are too large
-        change.spectrum = np.linalg.svd((after.read() - before.read()).astype(np.float32), compute_uv=False)
+        change.spectrum = np.linalg.svd(after.read() - before.read(), compute_uv=False)
     return change
 
 
@@ -183,7 +183,7 @@ def adapter_changes(base: Path, weights: Path, spectra: bool = False, workers: i
     for key, tensor in tensors(weights, "adapter_model").items():
         name = key.removeprefix("base_model.model.").replace(".base_layer.", ".")
         if factor := FACTOR.match(name):
-            factors.setdefault((factor["path"], factor["kind"]), {})[factor["side"]] = tensor.read()
+            factors.setdefault((factor["path"], factor["kind"]), {})[factor["side"]] = tensor.read().astype(float)
         elif (original := _tied(before, name)) is not None:
             tasks[name] = (compare, original, tensor, spectra)
         else:

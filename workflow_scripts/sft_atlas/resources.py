@@ -131,9 +131,15 @@ class Needs:
         return Need(self.gpus, self._loaded({"recipe": BASE}, model, parameters), _minutes(seconds[2]))
 
     def _measure_layers(self, wildcards, model: str, parameters: float) -> Need:
-        read = 2 * BYTES[self.study.file.models[model].dtype] * parameters
-        # Tensor by tensor, in float64: the embedding, a tenth of a model or less, is the largest, and held three times. Read at 50 MB/s.
-        return Need(0, _mb(LIBRARIES["cpu"], 0.1 * parameters * 8 * 3), _minutes(read / 50e6))
+        study = self.study.file
+        seconds, held = 2 * BYTES[study.models[model].dtype] * parameters / 50e6, 0.0  # read at 50 MB/s; windows of the files weigh nothing
+        if study.measure.layers.ranks:
+            # Singular values: four operations for each weight and unit of width, at 10 GFLOP/s a thread. The largest matrix is about four
+            # widths squared, and each thread holds one four times in float32.
+            width = cost.width(parameters)
+            seconds += 4 * width * parameters / 10e9 / study.threads
+            held = study.threads * 4 * 4 * 4 * width**2
+        return Need(0, _mb(LIBRARIES["cpu"], held), _minutes(seconds))
 
     def _memory(self, model_bytes: float, processes: int = 1) -> int:
         return _mb(LIBRARIES["gpu" if self.gpus else "cpu"] * processes, model_bytes)

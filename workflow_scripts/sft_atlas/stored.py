@@ -46,9 +46,8 @@ class Tensor:
             self.mapped.madvise(mmap.MADV_DONTNEED, page, first + count * stored.itemsize - page)  # or all of it counts as our memory
 
     def read(self) -> np.ndarray:
-        """The whole tensor as float64; for LoRA factors, which are small."""
-        stored = np.frombuffer(self.mapped, self.stored_as(), self.size, self.start)
-        return widened(stored).astype(float).reshape(self.shape)
+        """The whole tensor as float32."""
+        return widened(np.frombuffer(self.mapped, self.stored_as(), self.size, self.start)).reshape(self.shape)
 
 
 def widened(stored: np.ndarray) -> np.ndarray:

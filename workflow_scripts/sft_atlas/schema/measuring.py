@@ -59,7 +59,7 @@ class Layers(Part):
 
     ranks: bool = Field(
         False,
-        description="Also stable and effective rank of each matrix's change (needs its singular values; minutes per checkpoint of 7 B).",
+        description="Also stable and effective rank of each matrix's change (needs its singular values: hours of a core for a checkpoint of 7 B).",
     )
 
 
