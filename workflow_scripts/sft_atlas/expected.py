@@ -51,7 +51,7 @@ def _per_run(name: str):
     def find(study: dict, root: Path) -> Iterator[Source]:
         for run in study["runs"]:
             keys = {key: run[key] for key in ("model", "dataset", "recipe")}
-            yield Source(root / "runs" / run["model"] / run["dataset"] / run["recipe"] / name, keys)
+            yield Source(root / "runs/{model}/{dataset}/{recipe}".format(**keys) / name, keys)
 
     return find
 

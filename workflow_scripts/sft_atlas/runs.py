@@ -51,4 +51,4 @@ class Checkpoint:
 
     def file(self, root: Path, name: str) -> Path:
         """The path of one of this checkpoint's results."""
-        return root / "runs" / self.model / self.dataset / self.recipe / f"epoch-{self.epoch}" / name
+        return root / f"runs/{self.model}/{self.dataset}/{self.recipe}/epoch-{self.epoch}/{name}"
