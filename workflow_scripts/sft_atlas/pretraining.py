@@ -70,6 +70,7 @@ def pretrain(settings: Pretraining):
     """Train tokenizer and model; returns (model, tokenizer, facts). Same settings, same machine kind: same weights.
 
     Matrices of the layers by Muon, the rest by AdamW, both on a linear decay: the quickest recipe measured at this size.
+    All in float32: torch's own Muon multiplies in bfloat16, which takes ten times as long on processors without it.
     """
     import torch
 
@@ -82,8 +83,9 @@ def pretrain(settings: Pretraining):
     inner = [p for name, p in model.named_parameters() if p.ndim == 2 and ".layers." in name]
     chosen = {id(p) for p in inner}
     outer = [p for p in model.parameters() if id(p) not in chosen]
-    optimisers = [torch.optim.Muon(inner, lr=0.03, weight_decay=0.0), torch.optim.AdamW(outer, lr=1e-2, weight_decay=0.0)]
-    schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: _decay(step, settings.steps)) for o in optimisers]
+    momenta = [torch.zeros_like(p) for p in inner]
+    adam = torch.optim.AdamW(outer, lr=1e-2, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: _decay(step, settings.steps))
     order = torch.Generator().manual_seed(settings.seed)
     model.train()
     losses, started = [], time.perf_counter()
@@ -92,8 +94,9 @@ def pretrain(settings: Pretraining):
         loss = model(input_ids=batch, labels=batch).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for part in (*optimisers, *schedules):
-            part.step()
+        muon_step(inner, momenta, 0.03 * _decay(step, settings.steps))
+        adam.step()
+        schedule.step()
         model.zero_grad(set_to_none=True)
         losses.append(loss.item())
         if (step + 1) % 100 == 0:
@@ -107,6 +110,30 @@ def pretrain(settings: Pretraining):
         "seconds": round(time.perf_counter() - started, 1),
     }
     return model.eval(), tokenizer, facts
+
+
+def muon_step(matrices: list, momenta: list, lr: float, momentum: float = 0.95) -> None:
+    """One step of Muon with Nesterov momentum (Jordan 2024, kellerjordan.github.io/posts/muon), in the type of the matrices [out, in]."""
+    import torch
+
+    with torch.no_grad():
+        for matrix, average in zip(matrices, momenta, strict=True):
+            average.lerp_(matrix.grad, 1 - momentum)
+            update = orthogonal(matrix.grad.lerp(average, momentum))
+            matrix.sub_(update, alpha=lr * max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5)
+
+
+def orthogonal(matrix):
+    """Five Newton-Schulz iterations with Muon's coefficients: all singular values come near 1 (between 0.7 and 1.2)."""
+    import torch
+
+    a, b, c = 3.4445, -4.775, 2.0315
+    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x = x / x.norm().clamp(min=1e-7)
+    for _ in range(5):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if matrix.shape[0] > matrix.shape[1] else x
 
 
 def _decay(step: int, steps: int) -> float:
