@@ -138,7 +138,7 @@ def test_likelihood_vectors_are_double_centred_and_distances_are_bits_per_byte()
     values = rng.normal(-20, 3, (3, 50))
     rows = [
         {"model": f"m{i}", "dataset": "base", "recipe": "base", "epoch": 0, "method": "base", "rows": None, "schedule": None}
-        | {"benchmark": "b", "item": j, "log_likelihood": values[i, j], "tokens": 5, "bytes": 40}
+        | {"benchmark": "b", "item": j, "log_likelihood": values[i, j], "tokens": 5, "bytes": 4000 if j == 7 else 40}
         for i in range(3)
         for j in range(50)
     ]
