@@ -221,6 +221,10 @@ def test_unknown_dtype_and_cut_file_are_errors(tmp_path):
     file.write_bytes(file.read_bytes()[:-4])
     with pytest.raises(AtlasError, match="cut short"):
         tensors(tmp_path)
+    for short in (b"", bytes(8), b"\x02\0\0"):  # what is left where a disk was full
+        file.write_bytes(short)
+        with pytest.raises(AtlasError, match=r"model.safetensors is no complete safetensors file"):
+            tensors(tmp_path)
     with pytest.raises(AtlasError, match="holds neither"):
         tensors(tmp_path / "empty")
 
