@@ -78,6 +78,12 @@ def test_a_study_that_states_nothing_gets_upper_bounds():
             assert need.minutes >= resources.SHORTEST and need.mem_mb >= 2000
 
 
+def test_weight_change_needs_the_memory_of_its_matrices_only_where_ranks_are_asked_for():
+    ranked = from_config(strict_yaml(ROOT / "config/paper.yaml") | {"measure": {"layers": {"ranks": True}}}, "ranks")
+    plain, ranks = (needs("h100", study).of("measure_layers", FULL | {"epoch": "10"}) for study in (PAPER, ranked))
+    assert plain.mem_mb <= 3000 < ranks.mem_mb and plain.minutes < ranks.minutes
+
+
 def test_several_gpus_make_another_class_of_partition():
     assert [Need(gpus, 1, 1).partition for gpus in (0, 1, 2, 8)] == ["cpu", "gpu", "multi_gpu", "multi_gpu"]
 

@@ -131,9 +131,13 @@ class Needs:
         return Need(self.gpus, self._loaded({"recipe": BASE}, model, parameters), _minutes(seconds[2]))
 
     def _measure_layers(self, wildcards, model: str, parameters: float) -> Need:
-        read = 2 * BYTES[self.study.file.models[model].dtype] * parameters
-        # Tensor by tensor, in float64: the embedding, a tenth of a model or less, is the largest, and held three times. Read at 50 MB/s.
-        return Need(0, _mb(LIBRARIES["cpu"], 0.1 * parameters * 8 * 3), _minutes(read / 50e6))
+        read = 2 * BYTES[self.study.file.models[model].dtype] * parameters / 50e6  # seconds, from a slow disk
+        if not self.study.file.measure.layers.ranks:
+            return Need(0, _mb(LIBRARIES["cpu"], 0), _minutes(read))  # a window of each file at a time
+        # Each thread holds a matrix (a hundredth of a model at most), its change and what the singular values take, 36 bytes an element;
+        # they take 4 operations per parameter and width, ours to assume: at 5 GFLOP/s a thread.
+        threads, width = self.study.file.threads, (128 * parameters / 12) ** (1 / 3)
+        return Need(0, _mb(LIBRARIES["cpu"], 0.36 * parameters * threads), _minutes(read + 4 * width * parameters / (5e9 * threads)))
 
     def _memory(self, model_bytes: float, processes: int = 1) -> int:
         return _mb(LIBRARIES["gpu" if self.gpus else "cpu"] * processes, model_bytes)
