@@ -155,12 +155,15 @@ def test_likelihood_vectors_are_double_centred_and_distances_are_bits_per_byte()
     assert found.squared_distances()[first, second] == pytest.approx(by_hand)
 
 
-@pytest.mark.parametrize(("rows", "how"), [(12, "PCA"), (40, "t-SNE")])
-def test_the_map_is_the_same_twice_and_keeps_clusters_apart(rows, how):
+@pytest.mark.parametrize(
+    ("rows", "draw", "how"),
+    [(12, mapping.embed, "PCA"), (40, mapping.embed, "t-SNE"), (40, lambda values, seed: mapping.drawn(values, "umap", seed), "UMAP")],
+)
+def test_the_map_is_the_same_twice_and_keeps_clusters_apart(rows, draw, how):
     rng = np.random.default_rng(0)
     values = rng.normal(size=(rows, 20)) + 20 * (np.arange(rows) % 2)[:, None]
-    place, told = mapping.embed(values, seed=3)
-    again, _ = mapping.embed(values, seed=3)
+    place, told = draw(values, seed=3)
+    again, _ = draw(values, seed=3)
     assert np.array_equal(place, again)
     assert told.startswith(how)
     centres = place[::2].mean(axis=0), place[1::2].mean(axis=0)
