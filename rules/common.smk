@@ -36,7 +36,7 @@ def load_study():
     try:
         written = [strict_yaml(Path(path)) for path in files or ["config/demo.yaml"]]
         question = asking.take(config, written)
-        source = " + ".join(files) or "config/demo.yaml"
+        source = " + ".join([*(files or ["config/demo.yaml"]), *(["--config"] if workflow.config_settings.config else [])])
         loaded = studies.from_config(config, source)
         loaded.check_paths()
         asked, added = asking.resolve(question, config)

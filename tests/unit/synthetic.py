@@ -206,7 +206,8 @@ def _checkpoint(folder: Path, keys: dict, study: dict, probability: np.ndarray, 
         _save(folder / "scores" / f"{suite}.parquet", at, columns | {name: [None] * len(names) for name in ANSWERED})
         text = [""] * (ITEMS * len(names))
         columns = {"benchmark": np.repeat(names, ITEMS), "item": np.tile(np.arange(ITEMS), len(names)), "prompt": text, "target": text}
-        _save(folder / "samples" / f"{suite}.parquet", at, {**columns, "output": text, "extracted": text, "score": score.ravel()})
+        columns |= {"output": text, "extracted": text, "score": score.ravel(), "cluster": [None] * len(text)}
+        _save(folder / "samples" / f"{suite}.parquet", at, columns)
 
 
 def _represent(folder: Path, keys: dict, world: World, progress: float, rng: np.random.Generator) -> None:

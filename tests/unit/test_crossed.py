@@ -112,6 +112,20 @@ def test_the_mixed_model_has_its_level_and_finds_a_slope():
     assert np.mean([one.effect for one in found]) == pytest.approx(1.2, rel=0.2)
 
 
+def test_what_a_set_does_to_a_benchmark_is_seen_once_and_not_in_every_base_model():
+    """A predictor that knows the benchmark, as a similarity does, is the same in all base models; so is a set's effect on a benchmark."""
+    rng = np.random.default_rng(10)
+
+    def p(slope=0.0, models=10, benchmarks=3, sets=8):
+        x, cell = rng.normal(size=(2, benchmarks, sets))
+        y = slope * x + 1.5 * cell + rng.normal(size=sets) + rng.normal(size=(models, benchmarks, sets))
+        every = np.broadcast_to(x, y.shape).reshape(-1, sets), y.reshape(-1, sets), np.repeat(np.arange(models), benchmarks)
+        return crossed.mixed_slope(*every).p, crossed.correlation(*every, seed=0, count=399).p
+
+    assert all(is_at_most(column) for column in (np.array([p() for _ in range(30)]) <= 0.05).T)
+    assert (np.array([p(slope=2.0) for _ in range(6)]) <= 0.05).mean(axis=0).min() > 0.8
+
+
 def test_the_mixed_model_equals_least_squares_where_there_are_no_random_effects():
     rng = np.random.default_rng(8)
     x = rng.normal(size=(10, 12))

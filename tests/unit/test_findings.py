@@ -248,6 +248,33 @@ def test_runs_of_one_base_model_are_one_unit(p_of):
     assert np.mean([p_of(rng, 8, 4, effect=1.6) <= 0.05 for _ in range(15)]) > 0.8
 
 
+def dimension_p(rng, models, sets, effect=0.0):
+    """Every estimate of an intrinsic dimension errs by 1, those of the base models too, which all of their runs are held against."""
+    keys, study = grid(models, sets)
+    base = (
+        keys.select("model").unique(maintain_order=True).with_columns(pl.lit("base").alias("dataset"), pl.lit(0, pl.Int64).alias("epoch"))
+    )
+    every = pl.concat([base, keys], how="diagonal").join(pl.DataFrame({"layer": [0, 1], "depth": [0.0, 1.0]}), how="cross")
+    value = 10 + effect * (every["epoch"] > 0).cast(pl.Float64) + pl.Series(rng.normal(size=every.height))
+    constant = {"stderr": 1.0, "n": 200, "pooling": "last", "estimator": "gride"}
+    every = every.with_columns(value.alias("dimension"), *(pl.lit(number).alias(name) for name, number in constant.items()))
+    return headlines_inside.dimension(every, study).statements[1].estimate.p
+
+
+@pytest.mark.parametrize(("models", "sets"), [(3, 6), (4, 10), (6, 6)])
+def test_the_error_of_a_baseline_is_no_rise_of_the_dimension(models, sets):
+    rng = np.random.default_rng(0)
+    assert is_at_most([dimension_p(rng, models, sets) <= 0.05 for _ in range(80)])
+    assert np.mean([dimension_p(rng, models, sets, effect=4.0) <= 0.05 for _ in range(15)]) > 0.8
+
+
+def test_a_baseline_of_unknown_error_decides_nothing(planted):
+    study, frames, _ = planted
+    unknown = frames["dimension"].with_columns(pl.when(pl.col("epoch") > 0).then("stderr").alias("stderr"))
+    told = [one.tell(one.estimate, one.estimate.p) for one in headlines_inside.dimension(unknown, study).statements]
+    assert all("no clear change (too few data for an interval)" in text and "nan" not in text for text in told)
+
+
 def test_few_base_models_leave_training_sets_as_units_and_it_is_said(planted):
     study, frames, _ = planted
     for finding in (headlines_inside.weight_change(frames["layers"], study), headlines.methods(frames["gains"], study)):

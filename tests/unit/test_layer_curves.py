@@ -1,10 +1,12 @@
 """Layer curves: a planted mid-layer peak is found, a planted absence is reported as absence."""
 
 import numpy as np
+import polars as pl
 import pytest
 
 import synthetic
 from rates import is_at_most, is_nominal
+from sft_atlas.headlines_why import layers_and_gain
 from sft_atlas.layer_curves import Cube, agreement, cube, curves, gain_correlation, magnitude
 
 
@@ -21,7 +23,11 @@ def planted(rng, peak=None, models=6, sets=8, depths=12):
 
 
 def has_a_place(peak):
-    return peak["p"] <= 0.05 and peak["depth_high"] - peak["depth_low"] <= 0.5 and peak["rise_low"] > 0
+    """Whether the page of findings names a depth, as if this were its only test."""
+    (said,) = layers_and_gain(pl.DataFrame([{"method": "full", **peak}])).statements
+    told = said.tell(said.estimate, peak["p"])
+    assert ("no clear depth" in told) == (peak["p"] >= 0.05)
+    return "goes with the gain, most at depth" in told or "less gain), most at depth" in told
 
 
 def test_a_planted_mid_layer_peak_is_found_in_its_place():
@@ -102,13 +108,29 @@ def test_missing_runs_are_left_out_and_little_is_undefined():
 
 def test_base_models_of_different_depth_are_brought_to_one_grid():
     study, _, frames = synthetic.collected()
-    import polars as pl
-
     layers = frames["layers"].filter((pl.col("model") != "birch-1b") | (pl.col("layer") < 4))
     shallow = pl.when(pl.col("model") == "birch-1b").then(pl.col("layer") / 3).otherwise(pl.col("depth")).alias("depth")
     data = cube(frames | {"layers": layers.with_columns(shallow)}, study, "full")
     assert data.depths.tolist() == pytest.approx(np.linspace(0, 1, 6).tolist())
     assert np.isfinite(data.change).all()
+
+
+def test_layers_that_were_not_trained_have_no_change_at_their_depth():
+    """A recipe with `layers: [0.3, 0.7]`: the others did not move, and are not given the change of the nearest that did."""
+    study, _, frames = synthetic.collected()
+    trained = (pl.col("depth") > 0.3) & (pl.col("depth") < 0.7)
+    layers = frames["layers"].with_columns(pl.when(trained).then("relative_change").otherwise(0.0))
+    own = layers.filter(trained)["depth"].unique().sort().to_list()
+    data = cube(frames | {"layers": layers}, study, "full")
+    assert data.depths.tolist() == pytest.approx(own) and np.isfinite(data.change).all()
+    # Another base model has its first trained layer higher up: what is below is known of two of three.
+    higher = layers.filter((pl.col("model") != "birch-1b") | (pl.col("depth") > own[0] + 1e-9))
+    data = cube(frames | {"layers": higher}, study, "full")
+    assert data.depths.min() == pytest.approx(own[1]) and np.isfinite(data.change).all()
+    apart = layers.filter(
+        pl.when(pl.col("model") == "birch-1b").then(pl.col("depth") > own[0] + 1e-9).otherwise(pl.col("depth") < own[1] - 1e-9)
+    )
+    assert curves(frames | {"layers": apart}, study)[0].is_empty()
 
 
 def test_the_tables_of_the_synthetic_study_show_its_peak():

@@ -221,8 +221,21 @@ def test_unknown_dtype_and_cut_file_are_errors(tmp_path):
     file.write_bytes(file.read_bytes()[:-4])
     with pytest.raises(AtlasError, match="cut short"):
         tensors(tmp_path)
+    for short in (b"", bytes(8), b"\x02\0\0"):  # what is left where a disk was full
+        file.write_bytes(short)
+        with pytest.raises(AtlasError, match=r"model.safetensors is no complete safetensors file"):
+            tensors(tmp_path)
     with pytest.raises(AtlasError, match="holds neither"):
         tensors(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_an_error_and_no_row(tmp_path, value):
+    arrays = {"layers.0.mlp.up_proj.weight": random(3, 3), "layers.1.mlp.up_proj.weight": random(3, 3)}
+    before = save(tmp_path / "a", arrays)
+    arrays["layers.1.mlp.up_proj.weight"] = np.full((3, 3), value, np.float32)
+    with pytest.raises(AtlasError, match=r"b: layers.1.mlp.up_proj.weight \(of 1 such\) holds values that are not finite"):
+        layer_changes(before, save(tmp_path / "b", arrays))
 
 
 def test_blocks_do_not_show(tmp_path, monkeypatch):

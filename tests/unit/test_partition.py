@@ -245,6 +245,23 @@ def test_how_far_a_method_goes_is_judged_over_base_models():
     assert np.mean([p(i, more=2.0) <= 0.05 for i in range(10)]) > 0.8
 
 
+@pytest.mark.parametrize("shape", [{"models": 6, "sets": 5, "paths": 6}, {"models": 3, "sets": 8, "paths": 3}])
+def test_spread_and_size_hold_their_level_and_are_found(shape):
+    """Base models, or training sets where these are few, that have ways of their own, from a start that is their own."""
+    keys, study = checkpoints(**shape, last=False)
+    large = 1.0 + (keys["rows"].to_numpy() > 1000)[:, None]
+
+    def p(seed, spread=0.0, size=0.0, **effects):
+        rng = np.random.default_rng(seed)
+        found = placed(keys, rng, model_dataset_recipe_way=spread, model_epoch=1.0, **effects)
+        found = with_bases(mapping.Vectors(keys, found.values * large**size, 1.0, 0))
+        return [row["p"] for row in map_effects.effects(found, study).rows(named=True) if row["effect"] in ("spread", "size")]
+
+    null = np.array([p(i, model_dataset=1.0) for i in range(50)])
+    assert all(is_at_most(column) for column in (null <= 0.05).T)
+    assert (np.array([p(i, spread=0.5, size=1.0, model_dataset=1.0) for i in range(10)]) <= 0.05).mean(axis=0).min() > 0.8
+
+
 def with_bases(found):
     """The same with every base model at the origin."""
     names = found.keys["model"].unique(maintain_order=True)

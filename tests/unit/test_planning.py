@@ -206,6 +206,25 @@ def test_a_new_suite_after_the_weights_are_gone_trains_again(forecast):
     assert not Forecast(forecast.study, DEVICE, forecast.root).again, "these weights are still there"
 
 
+def test_what_a_judge_and_vllm_score_is_found_where_their_rules_write_it(tmp_path):
+    config = json.loads(json.dumps(STUDY))
+    for part in (config["benchmarks"], config["plan"]["load"]):
+        part |= dict.fromkeys(("chat", "other"), part["quiz"])
+    config["suites"] |= {
+        "judged": {"benchmarks": ["chat"], "judge": {"model": "ant"}},
+        "fast": {"benchmarks": ["other"], "backend": "vllm"},
+    }
+    study = studies.from_config(config, "small.yaml")
+    logs = {job.log for job in Forecast(study, DEVICE, tmp_path).jobs}
+    place = "ant/red/full/epoch-5"
+    assert {f"evaluate/{place}/short.log", f"generate/{place}/judged.log", f"evaluate_vllm/{place}/fast.log"} <= logs
+    # The answers are there and the weights gone: what is left to a judge needs no weights.
+    all_files(tmp_path, "ant/red/full", [5, 10])
+    make(tmp_path, *(f"runs/ant/red/full/epoch-{e}/{name}.parquet" for e in (5, 10) for name in ("answers/judged", "scores/fast")))
+    after = Forecast(study, DEVICE, tmp_path)
+    assert not after.again and sum(job.done for job in after.jobs if job.kind == "evaluate judged") == 2
+
+
 def test_logs_of_finished_jobs_replace_the_assumptions(forecast):
     before = Forecast(forecast.study, DEVICE, forecast.root).jobs
     likely = {job.log: job.seconds[1] for job in before}

@@ -138,7 +138,7 @@ def test_likelihood_vectors_are_double_centred_and_distances_are_bits_per_byte()
     values = rng.normal(-20, 3, (3, 50))
     rows = [
         {"model": f"m{i}", "dataset": "base", "recipe": "base", "epoch": 0, "method": "base", "rows": None, "schedule": None}
-        | {"benchmark": "b", "item": j, "log_likelihood": values[i, j], "tokens": 5, "bytes": 40}
+        | {"benchmark": "b", "item": j, "log_likelihood": values[i, j], "tokens": 5, "bytes": 4000 if j == 7 else 40}
         for i in range(3)
         for j in range(50)
     ]
@@ -155,12 +155,15 @@ def test_likelihood_vectors_are_double_centred_and_distances_are_bits_per_byte()
     assert found.squared_distances()[first, second] == pytest.approx(by_hand)
 
 
-@pytest.mark.parametrize(("rows", "how"), [(12, "PCA"), (40, "t-SNE")])
-def test_the_map_is_the_same_twice_and_keeps_clusters_apart(rows, how):
+@pytest.mark.parametrize(
+    ("rows", "draw", "how"),
+    [(12, mapping.embed, "PCA"), (40, mapping.embed, "t-SNE"), (40, lambda values, seed: mapping.drawn(values, "umap", seed), "UMAP")],
+)
+def test_the_map_is_the_same_twice_and_keeps_clusters_apart(rows, draw, how):
     rng = np.random.default_rng(0)
     values = rng.normal(size=(rows, 20)) + 20 * (np.arange(rows) % 2)[:, None]
-    place, told = mapping.embed(values, seed=3)
-    again, _ = mapping.embed(values, seed=3)
+    place, told = draw(values, seed=3)
+    again, _ = draw(values, seed=3)
     assert np.array_equal(place, again)
     assert told.startswith(how)
     centres = place[::2].mean(axis=0), place[1::2].mean(axis=0)

@@ -302,7 +302,11 @@ MISTAKES = {
     "wrong type": ({"recipes|full|rows": "many"}, "recipes.full.rows: Input should be a valid integer", "(found 'many')"),
     "wrong choice": ({"recipes|full|method": "half"}, "recipes.full.method: Input should be 'full' or 'lora' (found 'half')"),
     "out of range": ({"recipes|full|learning_rate": 0}, "recipes.full.learning_rate: Input should be greater than 0 (found 0)"),
-    "a text where a list belongs": ({"blocks|single|models": "ant"}, "blocks.single.models: Input should be a valid list (found 'ant')"),
+    "a text where a list belongs": (
+        {"blocks|single|models": "ant"},
+        "blocks.single.models: Input should be a valid list: write [ant] (found 'ant')",
+    ),
+    "a text where keys belong": ({"only": "ant"}, "only: must hold keys and values, of models, datasets, recipes, blocks (found 'ant')"),
     "no such model": (
         {"blocks|single|models": ["aunt"]},
         "blocks.single.models[0]: there is no model 'aunt'; did you mean 'ant'? (defined: ant, bee)",

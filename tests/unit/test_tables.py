@@ -13,6 +13,7 @@ import pytest
 import synthetic
 from sft_atlas import expected, tables
 from sft_atlas.job import ROOT, AtlasError
+from sft_atlas.summaries import standard_error
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +171,23 @@ def test_gain_and_stderr_are_paired(small, written):
     assert row["z"] == pytest.approx(row["gain"] / row["stderr"])
     assert (row["n"], row["unscored"], row["metric"]) == (100, 0, "exact_match")
     assert row["score"] - row["base_score"] == pytest.approx(row["gain"])
+
+
+def test_items_of_one_passage_are_one_unit_of_a_gains_error(small, tree):
+    for dataset, recipe, epoch in (("base", "base", 0), ("arith", "full-256", 3)):
+        passage = pl.when(pl.col("item") < 60).then(pl.format("passage {}", pl.col("item") // 20)).alias("cluster")
+        rewrite(checkpoint(tree, "samples/short.parquet", dataset=dataset, recipe=recipe, epoch=epoch), passage)
+    keys = {"model": "alder-1b", "dataset": "arith", "recipe": "full-256", "epoch": 3, "benchmark": "order"}
+    row = tables.collect(small, "gains", tree).frame.row(
+        by_predicate=pl.all_horizontal(pl.col(k) == v for k, v in keys.items()), named=True
+    )
+    base, tuned = (
+        pl.read_parquet(checkpoint(tree, "samples/short.parquet", **more)).filter(benchmark="order").sort("item")
+        for more in ({"dataset": "base", "recipe": "base", "epoch": 0}, {})
+    )
+    wanted, clusters = standard_error((tuned["score"] - base["score"]).to_list(), tuned["cluster"].to_list())
+    assert clusters == 3 + 40 and row["n"] == 100 and row["stderr"] == pytest.approx(wanted)
+    assert row["z"] == pytest.approx(row["gain"] / wanted)
 
 
 def test_gain_does_not_depend_on_the_order_of_items(small, tree, written):

@@ -178,7 +178,8 @@ def test_a_block_is_a_target(empty):
 def test_only_that_matches_nothing_ends_before_any_job_and_lists_what_there_is(empty):
     said = empty.run("-n", "--config", "only={models: [lama-strings]}", ok=False)
     assert (
-        "only.models: no run has the model 'lama-strings'; did you mean 'llama-strings'? (there are llama-strings, qwen3-numbers)" in said
+        "study.yaml + --config: only.models: no run has the model 'lama-strings'; did you mean 'llama-strings'? (there are llama-strings, qwen3-numbers)"
+        in said
     )
 
 

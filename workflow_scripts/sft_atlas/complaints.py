@@ -79,8 +79,16 @@ def explain(error: ValidationError, schema: type[Part]) -> list[str]:
             lines.append(f"{path}: names may hold letters, digits, '.', '_' and '-', 64 at most, and begin with a letter or digit")
         else:
             value = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
-            lines.append(f"{path}: {item['msg'].removeprefix('Value error, ')}{value}")
+            lines.append(f"{path}: {_message(item, schema, loc)}{value}")
     return list(dict.fromkeys(lines))
+
+
+def _message(item: dict, schema: type[Part], loc: tuple) -> str:
+    """What is wrong, and what to write where one value stands for a list or for keys and values."""
+    if item["type"] == "model_type":
+        return f"must hold keys and values, of {', '.join(_fields(schema, loc))}"
+    told = item["msg"].removeprefix("Value error, ")
+    return f"{told}: write [{item['input']}]" if item["type"] == "list_type" and isinstance(item["input"], str) else told
 
 
 def _is_branch(part: object) -> bool:

@@ -130,6 +130,7 @@ def within_shuffle_p(x, y, seed: int, count: int = RESAMPLES) -> float:
 def mixed_slope(x, y, clusters, what: str = "") -> Estimate:
     """Slope of y on x (in standard deviations within groups) with random effects of base model and training set, by REML.
 
+    Where groups are base models x benchmarks, which stand in the same order in every base model, also of group and training set x benchmark.
     Interval and p from t with (training sets - 2) degrees of freedom, because a predictor that is much the same in every base model
     has no more than that. Undefined below five training sets or two base models, without variation, or where the fit fails to converge.
     """
@@ -138,7 +139,10 @@ def mixed_slope(x, y, clusters, what: str = "") -> Estimate:
     import pandas as pd
     from statsmodels.regression.mixed_linear_model import MixedLM
 
-    x, y, clusters = compact(np.asarray(x, dtype=float), np.asarray(y, dtype=float), clusters)
+    clusters = np.asarray(clusters)
+    benchmark = np.array([np.sum(clusters[:i] == name) for i, name in enumerate(clusters)], int)  # place of a group in its base model
+    x, y, kept = compact(np.asarray(x, dtype=float), np.asarray(y, dtype=float), np.arange(len(clusters)))
+    clusters, benchmark = clusters[kept], benchmark[kept]
     sets, known = x.shape[1], np.isfinite(x)
     a, _ = within_groups(x, y)
     if sets < 5 or len(set(clusters.tolist())) < 2 or not varies(a) or not varies(within_groups(y)[0]):
@@ -146,11 +150,11 @@ def mixed_slope(x, y, clusters, what: str = "") -> Estimate:
     rows, columns = np.nonzero(known)
     frame = pd.DataFrame({
         "x": a[known] / a[known].std(), "y": y[known] / (scale := y[known].std()),
-        "model": np.asarray(clusters)[rows], "group": rows, "dataset": columns, "all": 1,
+        "model": clusters[rows], "group": rows, "dataset": columns, "cell": benchmark[rows] * sets + columns, "all": 1,
     })  # fmt: skip
     parts = {"dataset": "0 + C(dataset)", "model": "0 + C(model)"}
     if len(set(clusters.tolist())) < len(clusters):
-        parts["group"] = "0 + C(group)"
+        parts |= {"group": "0 + C(group)", "cell": "0 + C(cell)"}  # what a set does to a benchmark, it does in every base model
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a variance of zero lies on the boundary, which is told by warnings only
         model = MixedLM.from_formula("y ~ x", groups="all", vc_formula=parts, re_formula="0", data=frame)

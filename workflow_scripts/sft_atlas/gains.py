@@ -41,17 +41,20 @@ def gains(study: dict, sources: list[Source]) -> pl.DataFrame:
 def paired_gains(study: dict, base: list[Source], tuned: list[Source]) -> pl.DataFrame:
     """Gain of each checkpoint and benchmark over the same base model's samples, item by item.
 
-    ``stderr`` is that of the mean per-item difference: its standard deviation (n - 1) over the root of n; null when n is 1. ``z`` is
+    ``stderr`` is that of the mean per-item difference, clustered like that of a score (:func:`sft_atlas.summaries.standard_error`): its
+    standard deviation (n - 1) over the root of n where every item stands alone; null for one cluster. ``z`` is
     gain over stderr; with a stderr of 0 it is 0 or infinite. Items that either side could not score are left out and counted as
     ``unscored``. Raises AtlasError when a checkpoint was measured on other items than its base model.
     """
-    reference = read(base, SAMPLES)
+    reference = read(base, {**SAMPLES, "cluster": TEXT})
     require_benchmarks(study, base, reference.select("_file", "benchmark").unique())
     samples = read(tuned, SAMPLES)
     require_benchmarks(study, tuned, samples.select("_file", "benchmark").unique())
     keys = samples.group_by("_file").agg(pl.col(*CHECKPOINT, "suite").first())
     pairs = samples.select("_file", "suite", "benchmark", "item", pl.col("score").fill_nan(None)).join(
-        reference.select("suite", "benchmark", "item", pl.col("score").fill_nan(None).alias("base_score"), pl.lit(True).alias("matched")),
+        reference.select(
+            "suite", "benchmark", "item", pl.col("score").fill_nan(None).alias("base_score"), pl.lit(True).alias("matched"), _unit()
+        ),
         on=["suite", "benchmark", "item"],
         how="left",
     )
@@ -63,9 +66,21 @@ def paired_gains(study: dict, base: list[Source], tuned: list[Source]) -> pl.Dat
         pl.col("base_score").filter(scored).mean(),
         pl.col("score").filter(scored).mean(),
         difference.mean(),
-        (difference.std() / difference.count().sqrt()).alias("stderr"),
+        difference.std().alias("spread"),
         difference.count().alias("n"),
         (~scored).sum().alias("unscored"),
+    )
+    residuals = pairs.filter(scored).with_columns((difference - difference.mean().over("_file", "benchmark")).alias("residual"))
+    sums = residuals.group_by("_file", "benchmark", "unit", maintain_order=True).agg(pl.col("residual").sum().alias("sum"))
+    totals = sums.group_by("_file", "benchmark", maintain_order=True).agg(
+        (pl.col("sum") ** 2).sum().alias("squares"), pl.len().alias("units")
+    )
+    units = pl.col("units").cast(REAL)
+    clustered = (units / (units - 1) * pl.col("squares")).sqrt() / pl.col("n")
+    result = result.join(totals, on=["_file", "benchmark"], how="left", maintain_order="left").with_columns(
+        pl.when(units > 1)
+        .then(pl.when(pl.col("spread") > 0).then(clustered).otherwise(0.0))
+        .alias("stderr")  # no rounding where all are alike
     )
     gain, stderr = pl.col("gain"), pl.col("stderr")
     z = (
@@ -79,6 +94,11 @@ def paired_gains(study: dict, base: list[Source], tuned: list[Source]) -> pl.Dat
     columns = [name for name in GAINS if name != "metric"]
     result = result.with_columns(z.alias("z")).join(keys, on="_file").sort("_file", "benchmark")
     return result.select(pl.col(name).cast(GAINS[name]) for name in columns)
+
+
+def _unit() -> pl.Expr:
+    """What is independent of other items: the item, or the cluster that it belongs to, as a number below 0."""
+    return pl.coalesce(-pl.col("cluster").rank("dense").cast(WHOLE), pl.col("item")).alias("unit")
 
 
 def _require_items(tuned: list[Source], pairs: pl.DataFrame, reference: pl.DataFrame) -> None:

@@ -1,11 +1,13 @@
 """Findings about what is inside the checkpoints: weights, hidden states, likelihoods."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 
 from sft_atlas import analyses, map_effects, mapping
 from sft_atlas.findings import METHODS, Finding, Statement, evidence, needs, wording
-from sft_atlas.statistics import Estimate, paired_difference
+from sft_atlas.statistics import Estimate, paired_difference, two_sided_p
 
 
 def weight_change(layers: pl.DataFrame, study: dict) -> Finding:
@@ -46,7 +48,7 @@ def weight_change(layers: pl.DataFrame, study: dict) -> Finding:
 def dimension(table: pl.DataFrame, study: dict) -> Finding:
     """Change of intrinsic dimension in the lower and upper half."""
     title = "Intrinsic dimension, tuned minus base"
-    _, change = analyses.dimension_profile(table, study)
+    base, change = analyses.dimension_profile(table, study)
     method = analyses.leading_method(change)
     change = analyses.of_leading_method(change)
     halves = analyses.halves(change, "difference")
@@ -59,10 +61,36 @@ def dimension(table: pl.DataFrame, study: dict) -> Finding:
         verdict = wording(estimate, q, "higher than in the base model", "lower than in the base model", "no clear change")
         return f"{estimate.what}: {verdict}; {evidence(estimate, q)}."
 
-    names = {"lower": "Layers below half depth", "upper": "Layers from half depth on"}
-    statements = [Statement(paired_difference(halves[half], units, study["seed"], name, of), tell) for half, name in names.items()]
+    statements = []
+    for half, name in (("lower", "Layers below half depth"), ("upper", "Layers from half depth on")):
+        found = paired_difference(halves[half], units, study["seed"], name, of)
+        if of != "base models":
+            found = beside(found, baseline_error(base.join(halves.select("model").unique(), on="model"), half))
+        statements.append(Statement(found, tell))
     shared = f"The runs of a base model share the error of its one baseline. {METHODS[method]}, last checkpoints."
+    if of != "base models":
+        shared += " Resampling training sets does not show that error; its standard error is added to intervals and p."
     return Finding(title, "dimension", statements, [shared, *analyses.units_note(halves)])
+
+
+def baseline_error(base: pl.DataFrame, half: str) -> float:
+    """Standard error of the mean over base models of their dimension in one half of the depth; NaN where one is unknown.
+
+    The layers of a model are measured on the same texts: their errors are taken to be one.
+    """
+    part = base.filter((pl.col("depth") >= 0.5) == (half == "upper"), pl.col("dimension").is_not_null())
+    errors = part.group_by("model").agg(pl.col("stderr").mean())["stderr"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+    return float(np.sqrt((errors**2).sum()) / len(errors)) if len(errors) else np.nan
+
+
+def beside(found: Estimate, stderr: float) -> Estimate:
+    """The estimate with an error of known size that all of its units share: in quadrature in the interval, and p no smaller than by t of both."""
+    reach, own = 1.959964 * stderr, (found.high - found.low) / 2 / 1.959964
+    low, high = found.effect - np.hypot(found.effect - found.low, reach), found.effect + np.hypot(found.high - found.effect, reach)
+    spread = np.hypot(own, stderr)
+    by_both = float(two_sided_p(found.effect / spread, found.n)) if spread > 0 else found.p
+    kind = f"{found.interval_kind} and the baselines' error"
+    return replace(found, low=float(low), high=float(high), p=float(np.maximum(found.p, by_both)), interval_kind=kind)
 
 
 def base_share(likelihood: pl.DataFrame, study: dict) -> Finding:

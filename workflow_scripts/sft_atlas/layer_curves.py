@@ -43,14 +43,17 @@ def cube(tables: dict[str, pl.DataFrame], study: dict, method: str) -> Cube:
     means = analyses.mean_gains(analyses.single(tables["gains"], study).filter(pl.col("method") == method))
     models = [name for name in study["models"] if name in set(profile["model"])]
     sets = [name for name in analyses.kinds(study, "single") if name in set(profile["dataset"])]
-    layers = profile.group_by("model").agg(pl.col("depth").n_unique())["depth"].to_list()
-    own = sorted(set(profile["depth"])) if len(set(layers)) == 1 else []
-    depths = np.array(own if 0 < len(own) <= GRID else np.linspace(0, 1, min(GRID, max(layers, default=2))))
+    spans = profile.group_by("model").agg(pl.col("depth").n_unique().alias("layers"), low=pl.col("depth").min(), high=pl.col("depth").max())
+    # A recipe may train a range of layers only: nothing is said of depths that some base model has no trained layer at or beyond.
+    low, high = (spans["low"].max(), spans["high"].min()) if spans.height else (0.0, 1.0)
+    own = sorted(set(profile["depth"])) if spans["layers"].n_unique() == 1 else []
+    grid = own if 0 < len(own) <= GRID else np.linspace(low, high, min(GRID, spans["layers"].max() or 2))
+    depths = np.array([depth for depth in grid if low <= depth <= high])
     change = np.full((len(depths), len(models), len(sets)), np.nan)
     for (model, dataset), part in profile.sort("depth").group_by("model", "dataset", maintain_order=True):
         if model in models and dataset in sets:
             at = models.index(model), sets.index(dataset)
-            change[:, *at] = np.interp(depths, part["depth"], np.log(part["relative_change"]))
+            change[:, *at] = np.interp(depths, part["depth"], np.log(part["relative_change"]), left=np.nan, right=np.nan)
     gain = matrix(means, [(name,) for name in models], sets, ["model"], "gain")
     return Cube(depths, change, gain, models)
 
@@ -168,6 +171,8 @@ def curves(tables: dict[str, pl.DataFrame], study: dict) -> tuple[pl.DataFrame, 
     rows, peaks = [], []
     for method in sorted(set(analyses.layer_profile(tables["layers"], study)["method"])):
         data = cube(tables, study, method)
+        if not len(data.depths):
+            continue
         found = [measure(data, study["seed"]) for measure in (gain_correlation, agreement)]
         for curve, peak in filter(None, found):
             rows += [{"method": method, **row} for row in curve]

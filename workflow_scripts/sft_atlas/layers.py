@@ -217,6 +217,10 @@ def layer_changes(base: Path, weights: Path, spectra: bool = False, workers: int
     and effective_rank (with ``spectra``, where a row is one matrix), parameters (compared), skipped_rows (of a resized vocabulary).
     """
     changes = (adapter_changes if is_adapter(weights) else full_changes)(base, weights, spectra, workers)
+    if broken := [name for name, change in changes.items() if not math.isfinite(change.base + change.change)]:
+        raise AtlasError(
+            f"{weights}: {broken[0]} (of {len(broken)} such) holds values that are not finite, or {base} does; see the losses of its training"
+        )
     groups: dict[tuple[int | None, str], Change] = {}
     for name, change in changes.items():
         layer, component = place(name)

@@ -48,7 +48,7 @@ def vectors(likelihood: pl.DataFrame, clipped: float = CLIPPED) -> Vectors:
         matrix = np.maximum(matrix, np.quantile(matrix[np.isfinite(matrix)], clipped))
         matrix = matrix - matrix.mean(axis=1, keepdims=True)
         matrix = matrix - matrix.mean(axis=0, keepdims=True)
-    size = likelihood["bytes"].mean()
+    size = indexed.filter(pl.Series(known)[indexed["_column"]])["bytes"].mean()  # of the texts that are compared
     return Vectors(keys.drop("_row"), matrix, float(size) if size else np.nan, int((~known).sum()))
 
 

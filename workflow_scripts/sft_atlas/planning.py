@@ -13,7 +13,7 @@ from sft_atlas import cost, history
 from sft_atlas.cost import NOTHING, Triple, add
 from sft_atlas.hub import is_commit
 from sft_atlas.runs import BASE, Checkpoint, Run
-from sft_atlas.schema import Device
+from sft_atlas.schema import Device, Suite
 from sft_atlas.study import Study
 
 ITEM_TOKENS: Triple = (50, 200, 600)  # of a benchmark item whose load the study does not state
@@ -35,6 +35,11 @@ class Job:
     @property
     def device_seconds(self) -> Triple:
         return cost.scale(self.seconds, self.gpus)
+
+
+def _first_result(name: str, suite: Suite) -> str:
+    """What a suite makes of a checkpoint's weights: scores, or the answers that a judge then scores without them."""
+    return f"{'answers' if suite.judge else 'scores'}/{name}.parquet"
 
 
 class Forecast:
@@ -103,7 +108,7 @@ class Forecast:
         return (self.root / "runs" / c.model / c.dataset / c.recipe / "train.json").exists()
 
     def _derived(self, c: Checkpoint) -> bool:
-        names = [f"scores/{suite}.parquet" for suite in self.study.file.suites]
+        names = [_first_result(name, suite) for name, suite in self.study.file.suites.items()]
         names += ["layers.parquet"] + ["likelihood.parquet"] * c.represented
         return all(c.file(self.root, name).exists() for name in names)
 
@@ -127,8 +132,9 @@ class Forecast:
             for name, suite in file.suites.items():
                 loads = [plan.load.get(benchmark) for benchmark in suite.benchmarks]
                 seconds = None if None in loads or parameters is None else cost.scoring(parameters, loads, self.device)
-                done = c.file(self.root, f"scores/{name}.parquet").exists()
-                yield Job(f"evaluate {name}", blocks, seconds, f"evaluate/{place}/{name}.log", done, again and done)
+                done = c.file(self.root, _first_result(name, suite)).exists()
+                rule = "generate" if suite.judge else "evaluate_vllm" if suite.backend == "vllm" else "evaluate"
+                yield Job(f"evaluate {name}", blocks, seconds, f"{rule}/{place}/{name}.log", done, again and done)
             if c.represented:
                 seconds = self.representation(parameters) if parameters else None
                 done = c.file(self.root, "likelihood.parquet").exists()

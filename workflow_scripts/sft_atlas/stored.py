@@ -78,7 +78,7 @@ def _header(file: Path) -> dict[str, Tensor]:
     # The format: the header's length as a 64-bit little-endian integer, the header as JSON, then the bytes of the tensors.
     with open(file, "rb") as handle:
         length = int.from_bytes(handle.read(8), "little")
-        if length > file.stat().st_size:
+        if not 0 < length <= file.stat().st_size - 8:
             raise AtlasError(f"{file} is no complete safetensors file")
         header = json.loads(handle.read(length))
         # The whole file at once: the system then maps many pages at a time and reads ahead over the borders of tensors.
