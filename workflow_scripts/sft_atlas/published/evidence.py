@@ -190,11 +190,12 @@ def lora_minus_full(policy: str, cells: pl.DataFrame, benchmarks: tuple[str, ...
     return of_estimate(found, "LoRA minus full", policy, "base-free", unit=POINTS)
 
 
-def over_benchmarks(policy: str, table: pl.DataFrame, what: str, n_of: str) -> Reading:
+def over_benchmarks(policy: str, table: pl.DataFrame, what: str) -> Reading:
     part = table.filter(pl.col("benchmark") == "all")
     if part.is_empty():
-        return Reading(what, policy, "base-free", np.nan, n_of=n_of)
-    return of_row(part.row(0, named=True), what, policy, "base-free", n_of=n_of, unit=POINTS)
+        return Reading(what, policy, "base-free", np.nan)
+    row = part.row(0, named=True)
+    return of_row(row, what, policy, "base-free", n_of=row["n_of"], unit=POINTS)
 
 
 def transfer(policy: str, table: pl.DataFrame) -> list[Reading]:
