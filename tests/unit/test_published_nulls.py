@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 
 from rates import is_at_most
-from sft_atlas.published import contrasts, frames
+from sft_atlas.published import analyses, contrasts, frames
 
 
 def sized(scores: np.ndarray) -> frames.Data:
@@ -32,3 +32,29 @@ def test_size_counts_training_sets_or_base_models_not_runs():
         assert is_at_most([row["p"] <= 0.05 for row in null])
         assert is_at_most([row["low"] > 0 or row["high"] < 0 for row in null], 0.1)  # with so few units intervals cover about 90 %
         assert np.mean([of_size(rng, *shape, effect=2.5)["p"] <= 0.05 for _ in range(20)]) > 0.9
+
+
+def cells(scores: dict[str, np.ndarray]) -> pl.DataFrame:
+    """Cells of full tuning from scores [models, sets] by benchmark; gains are the scores."""
+    rows = [(f"m{m}", f"d{d}", "full", name, value, value) for name, part in scores.items() for (m, d), value in np.ndenumerate(part)]
+    return pl.DataFrame(rows, schema=["model", "dataset", "method", "benchmark", "score", "gain"], orient="row")
+
+
+def helped(rng: np.random.Generator, models: int, sets: int) -> np.ndarray:
+    """Scores [models, sets] where some sets help every base model, and some base models are better with every set."""
+    return rng.normal(size=(models, sets)) + rng.normal(size=sets) + 3 * rng.normal(size=(models, 1))
+
+
+def test_transfer_shuffles_training_sets_as_wholes(monkeypatch):
+    """Two examinations that have nothing in common, each with sets that help everyone; then one and the same examination with noise."""
+    monkeypatch.setattr(analyses, "LANGUAGES", analyses.LANGUAGES[:1])
+    rng = np.random.default_rng(1)
+
+    def row(shared: float) -> dict:
+        x, y = helped(rng, 11, 10), helped(rng, 11, 10)
+        return analyses.transfer(cells({"mmlu-0": x, "jmmlu-0": (1 - shared) * y + shared * x}), 0).row(0, named=True)
+
+    null = [row(0.0) for _ in range(60)]
+    assert is_at_most([one["p"] <= 0.05 for one in null]) and is_at_most([one["low"] > 0 or one["high"] < 0 for one in null])
+    assert all(one["p"] <= 0.05 and one["low"] > 0 for one in (row(0.7) for _ in range(5)))
+    assert row(0.0)["interval"] == "bootstrap over 11 base models and 10 training sets"

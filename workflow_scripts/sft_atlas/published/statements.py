@@ -91,7 +91,8 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
         Claim(
             "languages",
             "What helps on MMLU helps on its Chinese and Japanese versions",
-            "correlation over training sets within base models (full tuning); the gain reading is the correlation of gains over all models and sets",
+            "correlation over training sets within base models (full tuning); p shuffles training sets as wholes, alike in all base models, and"
+            " the interval resamples base models and training sets. The gain reading is the correlation of gains over all models and sets",
             [reading for policy, found in every for reading in evidence.transfer(policy, found["transfer"])],
         ),
         Claim(
