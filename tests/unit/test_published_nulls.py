@@ -2,9 +2,11 @@
 
 import numpy as np
 import polars as pl
+import pytest
+from scipy.stats import rankdata
 
 from rates import is_at_most
-from sft_atlas.published import analyses, contrasts, frames
+from sft_atlas.published import analyses, contrasts, frames, overall
 
 
 def sized(scores: np.ndarray) -> frames.Data:
@@ -58,3 +60,53 @@ def test_transfer_shuffles_training_sets_as_wholes(monkeypatch):
     assert is_at_most([one["p"] <= 0.05 for one in null]) and is_at_most([one["low"] > 0 or one["high"] < 0 for one in null])
     assert all(one["p"] <= 0.05 and one["low"] > 0 for one in (row(0.7) for _ in range(5)))
     assert row(0.0)["interval"] == "bootstrap over 11 base models and 10 training sets"
+
+
+VARIANTS = ("math-0", "humaneval-0", "gsm8k-0", "gsm8k-4", "nq-0", "nq-1", "nq-5", "nq-25")
+
+
+def varied(rng: np.random.Generator, shape: tuple[int, ...], benchmark: float, own: float) -> dict[str, np.ndarray]:
+    """A normal effect of ``shape`` by column: common to all benchmarks with weight 1, of the benchmark, of the variant."""
+    names = {name: name.split("-")[0] for name in VARIANTS}
+    common, by_benchmark = rng.normal(size=shape), {name: rng.normal(size=shape) for name in dict.fromkeys(names.values())}
+    return {column: common + benchmark * by_benchmark[name] + own * rng.normal(size=shape) for column, name in names.items()}
+
+
+def test_variants_share_the_weight_of_their_benchmark():
+    assert overall.weights(list(VARIANTS)).tolist() == [1 / 4, 1 / 4, *[1 / 8] * 2, *[1 / 16] * 4]
+
+
+def test_concordance_holds_its_level_where_each_model_has_sets_of_its_own_liking():
+    rng = np.random.default_rng(2)
+    null = [overall.concordance(cells(varied(rng, (10, 8), 1.0, 0.5)), 0) for _ in range(60)]
+    assert is_at_most([one.p <= 0.05 for one in null]) and is_at_most([one.excludes_zero for one in null])
+    for _ in range(5):
+        liked = 1.2 * rng.normal(size=8)
+        found = overall.concordance(cells({name: part + liked for name, part in varied(rng, (10, 8), 1.0, 0.5).items()}), 0)
+        assert found.p <= 0.05 and found.low > 0 and found.n == 10
+
+
+def test_concordance_is_the_mean_correlation_of_ranks():
+    values = varied(np.random.default_rng(3), (5, 6), 1.0, 0.5)
+    values["math-0"][0, 2] = np.nan  # this model is no judge of this benchmark
+    r = [
+        np.corrcoef(rankdata(part[np.isfinite(part).all(axis=1)], axis=1))[np.triu_indices(np.isfinite(part).all(axis=1).sum(), 1)].mean()
+        for part in values.values()
+    ]
+    found = overall.concordance(cells(values).with_columns(pl.col("score").fill_nan(None)), 0)
+    assert found.effect == pytest.approx(overall.weights(list(VARIANTS)) @ r)
+
+
+def shares_of(rng: np.random.Generator, model: float) -> dict:
+    """The model's share minus the set's, where what one does on a benchmark it does on many; ``model`` in the spread of set effects."""
+    models, sets, rest = (varied(rng, shape, 1.0, 0.2) for shape in ((9, 1), (1, 9), (9, 9)))
+    scores = {name: model * models[name] + sets[name] + rest[name] for name in VARIANTS}
+    both = [cells(scores), cells(scores).with_columns(pl.lit("lora").alias("method"))]
+    return overall.model_minus_set(pl.concat(both), 0)
+
+
+def test_the_share_of_the_base_model_is_judged_over_models_and_sets(monkeypatch):
+    monkeypatch.setattr(overall, "DRAWS", 99)
+    rng = np.random.default_rng(4)
+    assert is_at_most([shares_of(rng, 1.0).excludes_zero for _ in range(40)])
+    assert np.mean([shares_of(rng, 4.0).low > 0 for _ in range(5)]) == 1

@@ -14,13 +14,14 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
             "synergies",
             "Some synergies of training set and benchmark persist across all base models, others vary",
             "share of the training set x benchmark cells whose effect over base models has q < 0.05 (under no effect 5 % at most), and the"
-            " mean Spearman correlation between two models' rankings of the training sets, over benchmarks",
+            " mean Spearman correlation between two models' rankings of the training sets, over benchmarks (variants of a benchmark averaged);"
+            " its p shuffles each model's sets as wholes, alike on all benchmarks",
             [reading for policy, found in every for reading in evidence.synergies(policy, found)],
         ),
         Claim(
             "breadth",
             "Some training sets help many benchmarks, others few or none",
-            "benchmarks on which the set is above the other sets (base-free) or above the base model (gain) with q < 0.05: the set with most,"
+            "benchmarks, variants counted singly, on which the set is above the other sets (base-free) or above the base model (gain) with q < 0.05: the set with most,"
             " and the set with fewest; the difference decides, its p is that of the spread when each model's sets are shuffled",
             [reading for policy, found in every for reading in evidence.breadth(policy, found)],
         ),
@@ -98,9 +99,10 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
         Claim(
             "base-decides",
             "The base model decides where a tuned model ends up",
-            "share of the base model in the variance of scores minus that of the training set, mean over benchmarks (the paper's statement is"
-            " about its map of likelihoods; this is the analogue in scores)",
-            [evidence.model_share(policy, found["variance"]) for policy, found in every],
+            "share of the base model in the variance of scores minus that of the training set, mean over benchmarks, variants averaged"
+            " (the paper's statement is about its map of likelihoods; this is the analogue in scores); the interval resamples base models and"
+            " training sets",
+            [evidence.model_share(policy, found["gains"]) for policy, found in every],
         ),
         Claim(
             "epochs-converge",
