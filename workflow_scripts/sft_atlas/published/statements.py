@@ -58,7 +58,8 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
             "components",
             "About 5 principal components explain over 90 % of the changes",
             "components needed for 90 % of the variance, with benchmarks, training sets or models as variables (the paper does not say"
-            " which); the interval is what shuffled variables need, n the variables",
+            " which); the interval is what unrelated variables need (each with its base models, training sets or benchmarks in an order of its"
+            " own), n the variables",
             [reading for policy, found in every for reading in evidence.components(policy, found["components"])],
             fixed=evidence.components_verdict(tables["repaired"]["components"]),
             note="Supported would be 5 or fewer whichever the variables; beyond chance are fewer than that (`beyond` in components.parquet).",
