@@ -15,7 +15,8 @@ from rates import is_at_most
 from sft_atlas import analyses, findings, headlines, headlines_inside, headlines_why
 from sft_atlas.job import ROOT
 from sft_atlas.plots import FIGURES
-from sft_atlas.statistics import Estimate
+from sft_atlas.statistics import ITEM_NOISE, Estimate
+from synthetic import BENCHMARKS
 
 
 def make(root, **options):
@@ -246,6 +247,52 @@ def test_runs_of_one_base_model_are_one_unit(p_of):
     rng = np.random.default_rng(0)
     assert is_at_most([p_of(rng, 8, 4) <= 0.05 for _ in range(80)])
     assert np.mean([p_of(rng, 8, 4, effect=1.6) <= 0.05 for _ in range(15)]) > 0.8
+
+
+def luck(rng, models, effect=0.0):
+    """Scores on four benchmarks of runs on the first set, without it and on all: an effect of the set, luck of each run, little item noise."""
+    study = synthetic.study_json(models=models, datasets=2, lora=False, trajectories=False)
+    rows = []
+    for model in study["models"]:
+        for dataset, gain in (("arith", effect), ("all", effect), ("without-arith", 0.0), ("without-algebra", effect)):
+            own = gain + rng.normal(0, 0.05)
+            recipe = "full-256"
+            rows += [(model, dataset, recipe, "full", 256, "cosine", 3, name, own, 0.01, 800) for name in list(BENCHMARKS)[:4]]
+    columns = ["model", "dataset", "recipe", "method", "rows", "schedule", "epoch", "benchmark", "score", "stderr", "n"]
+    return pl.DataFrame(rows, schema=columns, orient="row"), study
+
+
+def extreme(rng, models, effect=0.0):
+    scores, study = luck(rng, models, effect)
+    both = scores.filter(pl.col("dataset").is_in(["arith", "without-algebra"])).with_columns(
+        pl.col("dataset").replace("without-algebra", "algebra"), pl.col("score").alias("gain")
+    )
+    return headlines.extremes(both, study).statements[0].estimate
+
+
+def absence(rng, models, effect=0.0):
+    return headlines.leave_one_out(*luck(rng, models, effect)).statements[0].estimate
+
+
+@pytest.mark.parametrize("of", [extreme, absence])
+def test_luck_of_single_runs_is_no_effect(of):
+    rng = np.random.default_rng(1)
+    null = [of(rng, 6) for _ in range(80)]
+    assert {(one.n, one.n_of) for one in null} == {(6, "base models")}
+    assert is_at_most([one.p <= 0.05 for one in null])
+    assert all(of(rng, 6, effect=0.3).p <= 2 * 2 / 64 for _ in range(10))  # the least p of six base models, for one of two sets
+    few = [of(rng, 3) for _ in range(40)]
+    assert np.mean([one.p <= 0.05 for one in few]) > 0.5  # why it is said that item noise is all that is in them
+    assert {one.interval_kind for one in few} == {ITEM_NOISE}
+
+
+def test_intervals_of_item_noise_say_so(planted):
+    study, frames, _ = planted
+    for finding in (headlines.extremes(frames["gains"], study), headlines.leave_one_out(frames["scores"], study)):
+        assert any("hold the noise of items only" in note for note in finding.notes)
+    assert "item noise only]" in page(study, frames)
+    scores, large = luck(np.random.default_rng(2), 6)
+    assert headlines.noise_note(headlines.leave_one_out(scores, large).statements) == []
 
 
 def test_few_base_models_leave_training_sets_as_units_and_it_is_said(planted):

@@ -15,6 +15,7 @@ import numpy as np
 RESAMPLES = 9999
 FEWEST_CLUSTERS = 5
 EXACT_CLUSTERS = 12
+ITEM_NOISE = "normal, item noise only"
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,10 @@ def all_signs(k: int) -> np.ndarray:
 
 
 def combined(effects, stderrs, what: str, n_of: str, tests: int = 1) -> Estimate:
-    """Mean of independent estimates with known standard errors; normal interval and p, Bonferroni-adjusted for ``tests`` looks."""
+    """Mean of checkpoints' estimates with known standard errors; normal interval and p, Bonferroni-adjusted for ``tests`` looks.
+
+    Only the noise of items is in them: they are about these very checkpoints, not about what another run or base model would give.
+    """
     from scipy.special import ndtr
 
     effects, stderrs = np.asarray(effects, dtype=float), np.asarray(stderrs, dtype=float)
@@ -214,7 +218,7 @@ def combined(effects, stderrs, what: str, n_of: str, tests: int = 1) -> Estimate
     mean, stderr = effects[keep].mean(), np.sqrt((stderrs[keep] ** 2).sum()) / n
     p = 2 * ndtr(-abs(mean) / stderr) if stderr > 0 else float(mean == 0)
     half = 1.959964 * float(stderr)
-    return Estimate(what, float(mean), float(mean) - half, float(mean) + half, min(1.0, float(p) * tests), n, n_of, "normal, over items")
+    return Estimate(what, float(mean), float(mean) - half, float(mean) + half, min(1.0, float(p) * tests), n, n_of, ITEM_NOISE)
 
 
 # ---------------------------------------------------------------- distances
