@@ -76,7 +76,9 @@ def test_variants_share_the_weight_of_their_benchmark():
     assert overall.weights(list(VARIANTS)).tolist() == [1 / 4, 1 / 4, *[1 / 8] * 2, *[1 / 16] * 4]
 
 
-def test_concordance_holds_its_level_where_each_model_has_sets_of_its_own_liking():
+def test_concordance_holds_its_level_where_each_model_has_sets_of_its_own_liking(monkeypatch):
+    monkeypatch.setattr(overall, "RESAMPLES", 499)
+    monkeypatch.setattr(overall, "PERMUTATIONS", 199)
     rng = np.random.default_rng(2)
     null = [overall.concordance(cells(varied(rng, (10, 8), 1.0, 0.5)), 0) for _ in range(60)]
     assert is_at_most([one.p <= 0.05 for one in null]) and is_at_most([one.excludes_zero for one in null])

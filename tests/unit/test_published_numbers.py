@@ -12,7 +12,7 @@ import pytest
 import scipy.stats
 
 from sft_atlas.job import ROOT
-from sft_atlas.published import POLICIES, analyses, audit, frames, tidy
+from sft_atlas.published import POLICIES, analyses, audit, frames, overall, tidy
 
 REAL = ROOT / "../shared/published/evaluation_result.csv"
 pytestmark = pytest.mark.skipif(not REAL.is_file(), reason="../shared/published is absent")
@@ -306,6 +306,24 @@ def test_variance(policy, task):
         close(row["effect"], ((left**2).sum() - (residual**2).sum()) / total)
         left = residual
     close(row_of(product()[1][policy]["variance"], benchmark=task, value="score", term="rest")["effect"], (left**2).sum() / total)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_numbers_over_benchmarks_count_each_benchmark_once(policy):
+    """The means of the tables above, variants first."""
+    tables = product()[1][policy]
+    shares = {term: tables["variance"].filter(pl.col("value") == "score", pl.col("term") == term) for term in ("model", "dataset")}
+    shares = shares["model"].join(shares["dataset"], on="benchmark").filter(pl.col("benchmark") != "all")
+    found = {
+        overall.concordance: (tables["gains"].filter(pl.col("method") == "full"), tables["concordance"]),
+        overall.model_minus_set: (tables["gains"], shares.with_columns(pl.col("effect") - pl.col("effect_right"))),
+    }
+    for function, (cells, table) in found.items():
+        by_benchmark = {}
+        for task, effect in table.select("benchmark", "effect").iter_rows():
+            if np.isfinite(effect):
+                by_benchmark.setdefault(task.rpartition("-")[0], []).append(effect)
+        close(function(cells, 0).effect, np.mean([np.mean(effects) for effects in by_benchmark.values()]))
 
 
 # ---------------------------------------------------------------- contrasts

@@ -49,7 +49,7 @@ def scree_panel(axis: Axes, found: dict[str, decomposition.Components | None]) -
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_xlabel("components")
     axis.set_ylabel("variance explained, %")
-    axis.set_title("benchmarks as variables; bands: models\nand sets of each one reordered")
+    axis.set_title("benchmarks as variables;\nbands: unrelated variables")
     axis.legend(loc="lower right")
 
 
