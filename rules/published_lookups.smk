@@ -30,16 +30,16 @@ PUBLISHED_MODULES = {
     "audit": ("audit", "copies", "quantities", "values", "outliers", "wide", "tidy", "catalogue"),
     "analyse": ("analyses", "contrasts", "frames", "audit", "catalogue", "tidy"),
     "plot": ("figures", "panels", "frames", "audit", "wide", "catalogue", "tidy"),
-    "claim": ("claims", "changes", "statements", "evidence", "frames", "catalogue", "tidy"),
+    "claim": ("claims", "changes", "statements", "evidence", "overall", "frames", "catalogue", "tidy"),
 }
 
 
 def published_code(step):
     """Sources of a step: its script, its modules of the published scores, and the shared ones behind analyses and figures."""
     shared = {
-        "analyse": [f"{name}.py" for name in ("analyses", "effects", "decomposition", "statistics")],
+        "analyse": [f"{name}.py" for name in ("analyses", "crossed", "effects", "decomposition", "statistics")],
         "plot": [f"plots/{path.name}" for path in sorted(Path("workflow_scripts/sft_atlas/plots").glob("*.py"))],
-        "claim": ["statistics.py", "findings.py"],
+        "claim": ["analyses.py", "effects.py", "decomposition.py", "statistics.py", "findings.py"],
     }
     modules = [f"published/{name}.py" for name in ("__init__", *PUBLISHED_MODULES[step])]
     more = shared["analyse"] if step == "plot" else []

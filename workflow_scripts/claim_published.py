@@ -14,10 +14,11 @@ def main(args: argparse.Namespace) -> None:
     from sft_atlas.published import changes, claims
 
     tables = {policy: {name: pl.read_parquet(args.tables / policy / f"{name}.parquet") for name in TABLES} for policy in POLICIES}
-    found = claims.claims(tables, pl.read_parquet(args.scores), pl.read_parquet(args.repairs))
+    scores = pl.read_parquet(args.scores)
+    found = claims.claims(tables, scores, pl.read_parquet(args.repairs))
     job.write_table(args.table, claims.table(found))
     with job.atomic(args.page) as part:
-        part.write_text(claims.page(found, changes.lines(tables)), encoding="utf-8")
+        part.write_text(claims.page(found, changes.lines(tables), claims.families(scores)), encoding="utf-8")
 
 
 def parser() -> argparse.ArgumentParser:

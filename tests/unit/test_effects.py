@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 import scipy.stats
 
+from rates import is_at_most
 from sft_atlas import decomposition, effects, statistics
 
 MODELS, SETS, BENCHMARKS = 8, 6, 9
@@ -92,6 +93,31 @@ def test_components_of_a_plane_are_two():
     random = decomposition.components(cells(noise()), "centred", "benchmark", 0)
     low, high = random.needed_by_chance
     assert low - 1 <= random.needed <= high and random.beyond_chance == 0
+
+
+@pytest.mark.parametrize("value", ["centred", "gain"])
+@pytest.mark.parametrize(("variables", "own"), [("benchmark", "md"), ("dataset", "mb"), ("model", "db")])
+def test_unrelated_variables_have_no_components_though_their_observations_are_related(variables, own, value):
+    """Each benchmark has base models that are better at it and sets that are good for it, of its own; likewise sets and base models."""
+    rng, found = np.random.default_rng(3), []
+    key = variables.replace("dataset", "d")[0]
+    for i in range(60):
+        shapes = [tuple(size if axis in (key, other) else 1 for axis, size in zip("mdb", (7, 6, 9), strict=True)) for other in own]
+        array = rng.normal(size=(7, 6, 9)) + sum(rng.normal(size=shape) for shape in shapes)
+        array = array * rng.lognormal(0, 0.7, 9)  # benchmarks of wide and narrow range
+        found.append(decomposition.components(cells(array[..., None], 0.0), value, variables, i))
+    assert is_at_most([one.beyond_chance > 0 for one in found])
+    assert is_at_most([not one.needed_by_chance[0] <= one.needed <= one.needed_by_chance[1] for one in found])
+
+
+@pytest.mark.parametrize("variables", ["benchmark", "dataset", "model"])
+def test_a_common_component_is_found_among_related_observations(variables):
+    rng = np.random.default_rng(4)
+    for _ in range(5):
+        parts = {name: rng.normal(size=size) for name, size in (("m", 7), ("d", 6), ("b", 9))}
+        common = np.einsum("m,d,b->mdb", *(2.0 * np.sign(part) for part in parts.values()))
+        array = common + rng.normal(size=(7, 6, 9)) + rng.normal(size=(7, 1, 9)) + rng.normal(size=(1, 6, 9))
+        assert decomposition.components(cells(array[..., None], 0.0), "gain", variables, 0).beyond_chance >= 1
 
 
 def test_complete_part_drops_the_worst_first():

@@ -15,7 +15,8 @@ from rates import is_at_most
 from sft_atlas import analyses, findings, headlines, headlines_inside, headlines_why
 from sft_atlas.job import ROOT
 from sft_atlas.plots import FIGURES
-from sft_atlas.statistics import Estimate
+from sft_atlas.statistics import ITEM_NOISE, Estimate
+from synthetic import BENCHMARKS
 
 
 def make(root, **options):
@@ -75,7 +76,7 @@ def test_counts_are_grammatical(number, things, told):
 def test_the_page_says_what_was_planted(planted):
     study, frames, _ = planted
     text = page(study, frames)
-    assert "60 runs, 180 checkpoints and 3 base models; 8 benchmarks, 800 items" in text
+    assert "60 runs, 180 checkpoints and 3 base models of 3 families; 8 benchmarks, 800 items" in text
     assert "Arith and Algebra: their gains go together" in text
     assert "Response only: sets of lower perplexity gained more; within-model r = -0.9" in text
     # six training sets allow no p below 2 / 64, which the correction for a page of tests undoes; the words without it:
@@ -273,6 +274,61 @@ def test_a_baseline_of_unknown_error_decides_nothing(planted):
     unknown = frames["dimension"].with_columns(pl.when(pl.col("epoch") > 0).then("stderr").alias("stderr"))
     told = [one.tell(one.estimate, one.estimate.p) for one in headlines_inside.dimension(unknown, study).statements]
     assert all("no clear change (too few data for an interval)" in text and "nan" not in text for text in told)
+
+
+def luck(rng, models, effect=0.0):
+    """Scores on four benchmarks of runs on the first set, without it and on all: an effect of the set, luck of each run, little item noise."""
+    study, rows = synthetic.study_json(datasets=2, lora=False, trajectories=False), []
+    for model in range(models):
+        for dataset, gain in (("arith", effect), ("all", effect), ("without-arith", 0.0), ("without-algebra", effect)):
+            own = gain + rng.normal(0, 0.05)
+            recipe = "full-256"
+            rows += [(f"m{model}", dataset, recipe, "full", 256, "cosine", 3, name, own, 0.01, 800) for name in list(BENCHMARKS)[:4]]
+    columns = ["model", "dataset", "recipe", "method", "rows", "schedule", "epoch", "benchmark", "score", "stderr", "n"]
+    return pl.DataFrame(rows, schema=columns, orient="row"), study
+
+
+def extreme(rng, models, effect=0.0):
+    scores, study = luck(rng, models, effect)
+    both = scores.filter(pl.col("dataset").is_in(["arith", "without-algebra"])).with_columns(
+        pl.col("dataset").replace("without-algebra", "algebra"), pl.col("score").alias("gain")
+    )
+    return headlines.extremes(both, study).statements[0].estimate
+
+
+def absence(rng, models, effect=0.0):
+    return headlines.leave_one_out(*luck(rng, models, effect)).statements[0].estimate
+
+
+@pytest.mark.parametrize("of", [extreme, absence])
+def test_luck_of_single_runs_is_no_effect(of):
+    rng = np.random.default_rng(1)
+    null = [of(rng, 8) for _ in range(80)]
+    assert {(one.n, one.n_of) for one in null} == {(8, "base models")}
+    assert is_at_most([one.p <= 0.05 for one in null])
+    assert all(one.p <= 0.05 and one.excludes_zero for one in (of(rng, 8, effect=0.3) for _ in range(10)))
+    few = [of(rng, 3) for _ in range(40)]
+    assert np.mean([one.p <= 0.05 for one in few]) > 0.5  # why it is said that item noise is all that is in them
+    assert {one.interval_kind for one in few} == {ITEM_NOISE}
+
+
+def test_intervals_of_item_noise_say_so(planted):
+    study, frames, _ = planted
+    for finding in (headlines.extremes(frames["gains"], study), headlines.leave_one_out(frames["scores"], study)):
+        assert any("hold the noise of items only" in note for note in finding.notes)
+    assert "item noise only]" in page(study, frames)
+    scores, large = luck(np.random.default_rng(2), 6)
+    assert headlines.noise_note(headlines.leave_one_out(scores, large).statements) == []
+
+
+def test_base_models_of_one_family_are_said_to_be_counted_singly(planted):
+    study, frames, _ = planted
+    assert "counted as separate units" not in page(study, frames)
+    alike = {name: entry | {"family": "tree"} for name, entry in study["models"].items()}
+    text = page(study | {"models": alike}, frames)
+    assert "3 base models of 1 family;" in text and "Base models of one family (tree: 3) are counted as separate units" in text
+    assert analyses.families([]) == ("of 0 families", "") and analyses.families(["unknown"]) == ("of unknown family", "")
+    assert analyses.families(["a", "unknown", "unknown"])[0] == "of 1 family, 2 of unknown family"
 
 
 def test_few_base_models_leave_training_sets_as_units_and_it_is_said(planted):

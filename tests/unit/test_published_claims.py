@@ -66,7 +66,7 @@ def own():
 def test_a_table_of_ones_own_is_analysed(own):
     scores, found, changed, _, tables = own
     assert set(tables["raw"]) == set(TABLES)
-    assert tables["raw"]["size"].filter(pl.col("epochs") == "last")["n"].max() == 12
+    assert set(tables["raw"]["size"].select("n", "n_of").rows()) == {(6, "training sets")}  # of two base models
     # merged rows are counted per source set, so the run without a set is compared with the run on all
     assert set(tables["raw"]["left_out"]["removed"]) == {"lima"}
     assert tables["raw"]["left_out"].filter(pl.col("benchmark") == "math-0").height == 2 + len(published_csv.MODELS)
@@ -78,13 +78,19 @@ def test_the_claims_page_is_written(own):
     scores, _, changed, _, tables = own
     found = claims.claims(tables, scores, changed)
     assert "1,059" not in "".join(claim.text for claim in found)  # a statement about the authors' table
-    page = claims.page(found, changes.lines(tables))
+    page = claims.page(found, changes.lines(tables), claims.families(scores))
+    assert "The 4 base models are of unknown family." in " ".join(page.split())
     for claim in found:
         assert claim.text in page
     assert "nan" not in page
     table = claims.table(found)
     assert set(table["verdict"]) <= set(claims.VERDICTS)
     assert table.filter(pl.col("verdict") == "not testable here", pl.col("policy").is_null()).height >= 5
+
+
+def test_families_of_the_published_models_are_counted():
+    told = claims.families(pl.DataFrame({"model": ["llama3-8b", "llama3-swallow-8b", "olmo-7b", "olmo-7b"]}))
+    assert told.startswith("The 3 base models are of 2 families. Base models of one family (llama3: 2) are counted as separate units")
 
 
 @pytest.mark.parametrize("policy", POLICIES)

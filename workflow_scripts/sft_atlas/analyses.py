@@ -133,6 +133,21 @@ def units_note(frame: pl.DataFrame) -> list[str]:
     return [f"Units are training sets: with {few} what is special to a base model is not in interval and p, which hold for these only."]
 
 
+def families(names: list[str]) -> tuple[str, str]:
+    """How many families base models have, given that of each; and what counting those of one family singly does, empty where none share one."""
+    counts = Counter(name for name in names if name != "unknown")
+    unknown = len(names) - sum(counts.values())
+    told = f"of {len(counts)} {'family' if len(counts) == 1 else 'families'}" + (f", {unknown} of unknown family" if unknown else "")
+    told = told if counts or not names else "of unknown family"
+    shared = ", ".join(f"{name}: {count}" for name, count in counts.most_common() if count > 1)
+    if not shared:
+        return told, ""
+    return told, (
+        f"Base models of one family ({shared}) are counted as separate units, though they have much in common: what they share makes "
+        f"intervals and p over base models too narrow."
+    )
+
+
 def method_pairs(gains: pl.DataFrame, study: dict) -> pl.DataFrame:
     """Gain of full tuning and of LoRA side by side: model, dataset, benchmark, full, lora and their standard errors."""
     cells = single(gains, study)

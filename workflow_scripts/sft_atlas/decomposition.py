@@ -21,7 +21,7 @@ class Components:
     variables: list[str]
     observations: list[tuple[str, ...]]
     share: np.ndarray  # of the variance, per component
-    null: np.ndarray  # the same when each variable is shuffled by itself: draws x components
+    null: np.ndarray  # the same with unrelated variables: draws x components
     loadings: np.ndarray  # variables x components
     places: np.ndarray  # observations x components
 
@@ -46,51 +46,66 @@ def _needed(share: np.ndarray) -> int:
     return int(np.searchsorted(np.cumsum(share), EXPLAINED - 1e-9) + 1)
 
 
-def complete_part(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns that are left when the row or column with the largest share of gaps is dropped until none has any; ties: the row."""
-    rows, columns = np.arange(values.shape[0]), np.arange(values.shape[1])
-    gaps = ~np.isfinite(values)
-    while gaps[np.ix_(rows, columns)].any():
-        part = gaps[np.ix_(rows, columns)]
-        by_row, by_column = part.mean(axis=1), part.mean(axis=0)
-        if by_row.max() >= by_column.max():
-            rows = np.delete(rows, by_row.argmax())
-        else:
-            columns = np.delete(columns, by_column.argmax())
-    return rows, columns
+def complete_part(values: np.ndarray) -> list[np.ndarray]:
+    """Indices along each axis that are left when the slice with the largest share of gaps is dropped until none has any; ties: the first."""
+    kept, gaps = [np.arange(size) for size in values.shape], ~np.isfinite(values)
+    while (part := gaps[np.ix_(*kept)]).any():
+        shares = [np.moveaxis(part, axis, 0).reshape(part.shape[axis], -1).mean(axis=1) for axis in range(part.ndim)]
+        worst = int(np.argmax([share.max() for share in shares]))
+        kept[worst] = np.delete(kept[worst], shares[worst].argmax())
+    return kept
 
 
 def components(cells: pl.DataFrame, value: str, variables: str, seed: int) -> Components | None:
     """Principal components of ``value`` with one variable per ``variables`` (model, dataset or benchmark); None below 3 x 3.
 
-    Only complete observations and variables are used (:func:`complete_part`). The null shuffles every variable by itself.
+    Observations are the combinations of the other two keys, each benchmark at unit spread; only complete slices of the three keys are
+    used (:func:`complete_part`). Runs of one base model or training set are related within a variable that has nothing to do with the
+    others. The null therefore shuffles these keys as wholes, in every variable by itself, and leaves what they do within it. What gains
+    share with their base score is related in truth: with training sets as variables read ``centred``.
     """
     if cells.is_empty():
         return None
-    others = tuple(key for key in ("model", "dataset", "benchmark") if key != variables)
-    (names, first, second), array = cube(cells, value, (variables, *others))
-    matrix = array.reshape(len(names), -1).T
-    matrix = matrix[:, np.isfinite(matrix).any(axis=0)]
-    kept = [name for name, row in zip(names, array.reshape(len(names), -1), strict=True) if np.isfinite(row).any()]
-    rows, columns = complete_part(matrix)
-    part = matrix[np.ix_(rows, columns)]
-    moving = part.std(axis=0) > 1e-12 if part.size else np.zeros(0, bool)
-    part = part[:, moving]
-    if min(part.shape) < 3:
+    axes = (*(key for key in ("model", "dataset", "benchmark") if key != variables), variables)
+    names, array = cube(cells, value, axes)
+    kept = complete_part(array)
+    part = array[np.ix_(*kept)]
+    first, second, shown = ([every[i] for i in index] for every, index in zip(names, kept, strict=True))
+    sets = axes.index("dataset") if value == "centred" else None
+    moving = _recentred(part, sets).std(axis=(0, 1)) > 1e-12 if part.size else np.zeros(0, bool)
+    if moving.sum() < 3 or len(first) * len(second) < 3:
         return None
-    part = (part - part.mean(axis=0)) / part.std(axis=0)
-    left, scale, right = np.linalg.svd(part, full_matrices=False)
+    part = part[..., moving]
+    spread = part.std(axis=tuple(i for i in range(3) if axes[i] != "benchmark"), keepdims=True)
+    part = np.divide(part, spread, out=np.zeros_like(part), where=spread > 1e-12)
+    left, scale, right = np.linalg.svd(_standard(part, sets), full_matrices=False)
     rng = np.random.default_rng(seed)
-    null = np.array([np.linalg.svd(rng.permuted(part, axis=0), compute_uv=False) ** 2 for _ in range(NULLS)])
-    observations = [(a, b) for a in first for b in second]
+    null = np.array([np.linalg.svd(_standard(_shuffled(part, rng), sets), compute_uv=False) ** 2 for _ in range(NULLS)])
     return Components(
-        [kept[j] for j in columns[moving]],
-        [observations[i] for i in rows],
+        [name for name, moves in zip(shown, moving, strict=True) if moves],
+        [(a, b) for a in first for b in second],
         scale**2 / (scale**2).sum(),
         null / null.sum(axis=1, keepdims=True),
         right.T,
         left * scale,
     )
+
+
+def _recentred(part: np.ndarray, sets: int | None) -> np.ndarray:
+    """Minus the mean over training sets (an axis), which sets that were dropped or shuffled have moved; as it is where that is None."""
+    return part if sets is None else part - part.mean(axis=sets, keepdims=True)
+
+
+def _standard(part: np.ndarray, sets: int | None) -> np.ndarray:
+    """Observations x variables at mean 0 and unit spread, from two keys x variables."""
+    matrix = _recentred(part, sets).reshape(-1, part.shape[2])
+    return (matrix - matrix.mean(axis=0)) / matrix.std(axis=0)
+
+
+def _shuffled(part: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Two keys x variables, the levels of both keys in another order in every variable."""
+    moved = [part[rng.permutation(part.shape[0])][:, rng.permutation(part.shape[1]), j] for j in range(part.shape[2])]
+    return np.stack(moved, axis=2)
 
 
 # ---------------------------------------------------------------- variance

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from sft_atlas import analyses
 from sft_atlas.statistics import Estimate, benjamini_hochberg
 
 METHODS = {"full": "Full tuning", "lora": "LoRA"}
@@ -115,9 +116,11 @@ def opening(study: dict, tables: dict[str, pl.DataFrame], tests: int, missing: d
     tuned = scores.filter(pl.col("epoch") > 0).select("model", "dataset", "recipe", "epoch").unique().height
     items = scores.group_by("model", "dataset", "recipe", "epoch").agg(pl.col("n").sum())["n"].unique().sort().to_list()
     told = "no" if not items else f"{items[0]:,}" if len(items) == 1 else f"{items[0]:,} to {items[-1]:,}"
+    models = scores.filter(pl.col("epoch") == 0)["model"].unique(maintain_order=True).to_list()
+    families, shared = analyses.families([study["models"][name].get("family", "unknown") for name in models])
     sizes = (
         f"{count(tables['runs'].height, 'runs')}, {count(tuned, 'checkpoints')} and "
-        f"{count(scores.filter(pl.col('epoch') == 0)['model'].n_unique(), 'base models')}; "
+        f"{count(len(models), 'base models')} {families}; "
         f"{count(scores['benchmark'].n_unique(), 'benchmarks')}, {told} items for each checkpoint."
     )
     reading = (
@@ -125,7 +128,7 @@ def opening(study: dict, tables: dict[str, pl.DataFrame], tests: int, missing: d
         f"by bootstrap over the n given unless told. q: p corrected for the {tests} tests on this page (Benjamini-Hochberg); "
         f"a direction is stated where the interval excludes 0 and q < 0.05."
     )
-    lines = [f"# Findings of the study {study['study']}", "", *_wrap(sizes), "", *_wrap(reading)]
+    lines = [f"# Findings of the study {study['study']}", "", *_wrap(sizes), "", *_wrap(f"{reading} {shared}".strip())]
     for table, files in missing.items():
         lines += ["", *_wrap(f"MISSING: {files} result files of table {table}, listed in {table}.json; nothing below counts them.")]
     return lines

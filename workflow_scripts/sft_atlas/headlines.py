@@ -9,6 +9,8 @@ from sft_atlas.findings import METHODS, Finding, Statement, bullets, clear, evid
 from sft_atlas.headlines_inside import base_share, dimension, weight_change
 from sft_atlas.headlines_why import layers_and_gain, perplexity, predictors, what_rules_the_map
 from sft_atlas.statistics import (
+    FEWEST_CLUSTERS,
+    ITEM_NOISE,
     Estimate,
     combined,
     most_similar,
@@ -85,7 +87,7 @@ def extremes(gains: pl.DataFrame, study: dict) -> Finding:
         if part.is_empty():
             continue
         groups = part.group_by("dataset", maintain_order=True)
-        effects = [combined(group["gain"], group["stderr"], name, "base models", tests=sets) for (name,), group in groups]
+        effects = [mean_effect(group, "gain", name, "base models", study["seed"], sets) for (name,), group in groups]
         effects = sorted((effect for effect in effects if effect.n), key=lambda effect: -effect.effect)
         if len(effects) > 1:
             rows.append(label(study, "benchmarks", benchmark))
@@ -98,11 +100,33 @@ def extremes(gains: pl.DataFrame, study: dict) -> Finding:
         )
 
     note = (
-        f"{METHODS[method]}, mean over {cells['model'].n_unique()} base models, points; intervals over items only. "
+        f"{METHODS[method]}, mean over {cells['model'].n_unique()} base models, points. "
         f"A star: differs from 0 (p Bonferroni-corrected for the choice among {sets} sets, q < 0.05). "
         f"The highest of {sets} sets is on average overstated, so is the lowest."
     )
-    return Finding(title, "gains", statements, [note], table)
+    return Finding(title, "gains", statements, [note, *noise_note(statements)], table)
+
+
+def mean_effect(part: pl.DataFrame, value: str, what: str, n_of: str, seed: int, tests: int) -> Estimate:
+    """Mean of ``value`` over checkpoints (rows with ``model`` and ``stderr``), p Bonferroni-adjusted for ``tests`` looks.
+
+    Where there are five base models, interval and p are over these, so that the spread between runs is in them; else over items.
+    """
+    known = part.drop_nulls(value)
+    if known["model"].n_unique() < FEWEST_CLUSTERS:
+        return combined(part[value], part["stderr"], what, n_of, tests)
+    found = paired_difference(known[value], known["model"], seed, what, "base models")
+    return replace(found, p=min(1.0, found.p * tests))
+
+
+def noise_note(statements: list[Statement]) -> list[str]:
+    """What intervals and p of :func:`mean_effect` leave out where base models are too few, in words."""
+    if not any(statement.estimate.interval_kind == ITEM_NOISE for statement in statements):
+        return []
+    return [
+        f"With fewer than {FEWEST_CLUSTERS} base models intervals and p hold the noise of items only. They are about these very checkpoints: "
+        f"how much training once more, or another base model, would differ is not in them."
+    ]
 
 
 def _extreme(estimate: Estimate, q: float, study: dict) -> str:
@@ -210,13 +234,14 @@ def leave_one_out(scores: pl.DataFrame, study: dict) -> Finding:
         return needs(title, "leave_one_out", "runs on a merged set and on the same set without each of its parts")
     sets = cells["removed"].n_unique()
     effects = [
-        combined(part["difference"], part["stderr"], label(study, "datasets", name), "scores", tests=sets)
+        mean_effect(part, "difference", label(study, "datasets", name), "scores", study["seed"], sets)
         for (name,), part in cells.group_by("removed", maintain_order=True)
     ]
     largest = max(effects, key=lambda effect: abs(effect.effect))
 
     def tell(estimate: Estimate, q: float) -> str:
-        verdict = wording(estimate, q, "the mean score rose", "the mean score fell", "no clear change of the mean score")
+        mean = "the mean score" + (" of these checkpoints" if estimate.interval_kind == ITEM_NOISE else "")
+        verdict = wording(estimate, q, f"{mean} rose", f"{mean} fell", f"no clear change of {mean}")
         return f"Largest of {sets}, without {estimate.what}: {verdict}; {evidence(estimate, q, **POINTS)}."
 
     beyond = int((cells["difference"].abs() > 2 * cells["stderr"]).sum())
@@ -224,4 +249,5 @@ def leave_one_out(scores: pl.DataFrame, study: dict) -> Finding:
         f"{beyond} of {cells.height} scores differ by more than 2 SE (about {0.0455 * cells.height:.0f} by chance). "
         f"Standard errors treat the items of both runs as independent, which overstates them; p is Bonferroni-corrected for {sets} sets."
     )
-    return Finding(title, "leave_one_out", [Statement(largest, tell)], [note])
+    told = [Statement(largest, tell)]
+    return Finding(title, "leave_one_out", told, [note, *noise_note(told)])

@@ -15,6 +15,7 @@ import numpy as np
 RESAMPLES = 9999
 FEWEST_CLUSTERS = 5
 EXACT_CLUSTERS = 12
+ITEM_NOISE = "normal, item noise only"
 
 
 @dataclass(frozen=True)
@@ -83,50 +84,9 @@ def wilson(hits: int, n: int, what: str, n_of: str) -> Estimate:
 # ---------------------------------------------------------------- correlation
 
 
-def within_group_correlation(x, y, groups, seed: int, what: str = "", resamples: int = RESAMPLES) -> Estimate:
-    """Pearson correlation of ``x`` and ``y`` after centring both within each group (repeated-measures correlation).
-
-    The p-value permutes ``y`` within groups. The interval resamples whole groups; with fewer than 5 groups it resamples the
-    observations within each group instead, which says nothing about other groups, and ``interval_kind`` says so. Groups of one
-    observation are left out. Undefined (NaN) below 3 observations, or where x or y does not vary.
-    """
-    x, y, groups = np.asarray(x, dtype=float), np.asarray(y, dtype=float), np.asarray(groups)
-    keep = np.isfinite(x) & np.isfinite(y)
-    parts = [(x[keep & (groups == g)], y[keep & (groups == g)]) for g in dict.fromkeys(groups.tolist())]
-    parts = [(a - a.mean(), b - b.mean()) for a, b in parts if len(a) > 1]
-    n = sum(len(a) for a, _ in parts)
-    sums = np.array([_moments(a, b) for a, b in parts]).reshape(-1, 3)
-    effect = float(_ratio(sums.sum(axis=0)))
-    if n < 3 or np.isnan(effect):
-        return undefined(what, n)
-    rng = np.random.default_rng(seed)
-    shuffled = sum((rng.permuted(np.broadcast_to(b, (resamples, len(b))), axis=1) @ a for a, b in parts), np.zeros(resamples))
-    limit = abs(sums[:, 0].sum()) * (1 - 1e-9)
-    p = (1 + np.sum(np.abs(shuffled) >= limit)) / (1 + resamples)
-    if len(parts) >= FEWEST_CLUSTERS:
-        kind = f"bootstrap over {len(parts)} groups"
-        drawn = sums[rng.integers(len(parts), size=(resamples, len(parts)))].sum(axis=1)
-    else:
-        kind = f"bootstrap within {len(parts)} group{'s' if len(parts) > 1 else ''}"
-        drawn = sum(_resampled_moments(rng, a, b, resamples) for a, b in parts)
-    low, high = expanded_interval(_ratio(drawn), *((len(parts), 1) if len(parts) >= FEWEST_CLUSTERS else (n, len(parts))))
-    return Estimate(what, effect, float(low), float(high), float(p), n, interval_kind=kind)
-
-
-def _moments(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
-    return a @ b, a @ a, b @ b
-
-
 def _ratio(moments: np.ndarray) -> np.ndarray:
     scale = np.sqrt(moments[..., 1] * moments[..., 2])
     return np.divide(moments[..., 0], scale, out=np.full(scale.shape, np.nan), where=scale > 1e-300)
-
-
-def _resampled_moments(rng: np.random.Generator, a: np.ndarray, b: np.ndarray, count: int) -> np.ndarray:
-    index = rng.integers(len(a), size=(count, len(a)))
-    a, b = a[index], b[index]
-    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
-    return np.stack([(a * b).sum(axis=1), (a * a).sum(axis=1), (b * b).sum(axis=1)], axis=1)
 
 
 def correlation_matrix(values) -> tuple[np.ndarray, np.ndarray]:
@@ -244,7 +204,10 @@ def all_signs(k: int) -> np.ndarray:
 
 
 def combined(effects, stderrs, what: str, n_of: str, tests: int = 1) -> Estimate:
-    """Mean of independent estimates with known standard errors; normal interval and p, Bonferroni-adjusted for ``tests`` looks."""
+    """Mean of checkpoints' estimates with known standard errors; normal interval and p, Bonferroni-adjusted for ``tests`` looks.
+
+    Only the noise of items is in them: they are about these very checkpoints, not about what another run or base model would give.
+    """
     from scipy.special import ndtr
 
     effects, stderrs = np.asarray(effects, dtype=float), np.asarray(stderrs, dtype=float)
@@ -255,7 +218,7 @@ def combined(effects, stderrs, what: str, n_of: str, tests: int = 1) -> Estimate
     mean, stderr = effects[keep].mean(), np.sqrt((stderrs[keep] ** 2).sum()) / n
     p = 2 * ndtr(-abs(mean) / stderr) if stderr > 0 else float(mean == 0)
     half = 1.959964 * float(stderr)
-    return Estimate(what, float(mean), float(mean) - half, float(mean) + half, min(1.0, float(p) * tests), n, n_of, "normal, over items")
+    return Estimate(what, float(mean), float(mean) - half, float(mean) + half, min(1.0, float(p) * tests), n, n_of, ITEM_NOISE)
 
 
 # ---------------------------------------------------------------- distances

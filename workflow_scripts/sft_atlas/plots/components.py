@@ -12,7 +12,7 @@ SIDES = {"centred": ("base-free", style.PALETTE[0]), "gain": ("gains", style.PAL
 
 
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
-    """The cumulated share of variance against shuffled variables, and the biplot of the base-free effects in two panels."""
+    """The cumulated share of variance against unrelated variables, and the biplot of the base-free effects in two panels."""
     cells = analyses.of_leading_method(effects.cells(tables["gains"], study))
     found = {value: decomposition.components(cells, value, "benchmark", study["seed"]) for value in SIDES}
     components = found["centred"]
@@ -33,7 +33,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
 
 
 def scree_panel(axis: Axes, found: dict[str, decomposition.Components | None]) -> None:
-    """Cumulated share per component, with the 95 % band of shuffled variables."""
+    """Cumulated share per component, with the 95 % band of unrelated variables."""
     for value, components in found.items():
         if components is None:
             continue
@@ -49,7 +49,7 @@ def scree_panel(axis: Axes, found: dict[str, decomposition.Components | None]) -
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_xlabel("components")
     axis.set_ylabel("variance explained, %")
-    axis.set_title("benchmarks as variables;\nbands: each variable shuffled")
+    axis.set_title("benchmarks as variables;\nbands: unrelated variables")
     axis.legend(loc="lower right")
 
 

@@ -4,18 +4,12 @@ The main recipe of each method (that of most single-set runs, last kept epoch) s
 that need no base model: LoRA minus full, 20,000 minus 1,000 rows, with minus without a training set, one epoch minus another.
 """
 
-from dataclasses import replace
-
 import numpy as np
 import polars as pl
 
-from sft_atlas import analyses, decomposition, effects
+from sft_atlas import analyses, crossed, decomposition, effects
 from sft_atlas.published import contrasts, frames
-from sft_atlas.statistics import (
-    Estimate,
-    correlation_matrix,
-    within_group_correlation,
-)
+from sft_atlas.statistics import correlation_matrix
 
 LANGUAGES = (("mmlu-0", "jmmlu-0"), ("mmlu-0", "cmmlu-0"), ("jmmlu-0", "cmmlu-0"), ("mmlu-5", "jmmlu-0"), ("mmlu-5", "cmmlu-0"))
 
@@ -119,45 +113,22 @@ def component_tables(full: pl.DataFrame, seed: int) -> tuple[pl.DataFrame, pl.Da
 
 
 def transfer(found: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """Correlation of the same examination in two languages: within base models (scores and gains agree there), clustered by model,
-    and ``gain_r``, that of gains over all models and training sets, as usually reported."""
+    """Correlation of the same examination in two languages: within base models (scores and gains agree there), by
+    :func:`crossed.correlation`, and ``gain_r``, that of gains over all models and training sets, as usually reported."""
     rows = []
     for method in sorted(found["method"].unique()):
         part = found.filter(pl.col("method") == method)
-        for one, two in LANGUAGES:
-            sides = [
-                part.filter(pl.col("benchmark") == key).select(
-                    "model", "dataset", pl.col("score").alias(name), pl.col("gain").alias(f"{name}_gain")
-                )
-                for key, name in ((one, "x"), (two, "y"))
-            ]
-            both = sides[0].join(sides[1], on=["model", "dataset"], maintain_order="left").drop_nulls(["x", "y"])
-            estimate = within_group_correlation(both["x"], both["y"], both["model"], seed) if both.height else replace(_nothing(), n=0)
-            gains = both.drop_nulls(["x_gain", "y_gain"])
-            r, n = (
-                correlation_matrix(gains.select("x_gain", "y_gain").to_numpy().T)
-                if gains.height
-                else (np.full((2, 2), np.nan), np.zeros((2, 2), int))
-            )
-            rows.append(
-                (
-                    method,
-                    one,
-                    two,
-                    both["model"].n_unique(),
-                    estimate.n,
-                    estimate.effect,
-                    estimate.low,
-                    estimate.high,
-                    estimate.p,
-                    float(r[0, 1]),
-                    int(n[0, 1]),
-                )
-            )
+        (models, sets, names), scores = effects.cube(part, "score", ("model", "dataset", "benchmark"))
+        gains = effects.cube(part, "gain", ("model", "dataset", "benchmark"))[1]
+        place, absent = {name: i for i, name in enumerate(names)}, np.full((len(models), len(sets)), np.nan)
+        for pair in LANGUAGES:
+            x, y = (scores[:, :, place[name]] if name in place else absent for name in pair)
+            estimate = crossed.correlation(x, y, models, seed)
+            sides = [gains[:, :, place[name]] if name in place else absent for name in pair]
+            r, n = correlation_matrix(np.stack(sides).reshape(2, -1))
+            counted = int((np.isfinite(x) & np.isfinite(y)).any(axis=1).sum())
+            numbers = (estimate.n, estimate.effect, estimate.low, estimate.high, estimate.p, float(r[0, 1]), int(n[0, 1]))
+            rows.append((method, *pair, counted, *numbers, estimate.interval_kind))
     columns = {"method": pl.String, "first": pl.String, "second": pl.String, "models": pl.Int64, "n": pl.Int64}
-    columns |= dict.fromkeys(("effect", "low", "high", "p", "gain_r"), pl.Float64) | {"gain_n": pl.Int64}
+    columns |= dict.fromkeys(("effect", "low", "high", "p", "gain_r"), pl.Float64) | {"gain_n": pl.Int64, "interval": pl.String}
     return contrasts.corrected(pl.DataFrame(rows, schema=columns, orient="row"))
-
-
-def _nothing() -> Estimate:
-    return Estimate("", np.nan, np.nan, np.nan, np.nan, 0)

@@ -10,8 +10,9 @@ import textwrap
 import numpy as np
 import polars as pl
 
+from sft_atlas import analyses
 from sft_atlas.findings import probability
-from sft_atlas.published import POLICIES, statements
+from sft_atlas.published import POLICIES, catalogue, statements
 from sft_atlas.published.evidence import READINGS, Claim, Reading
 from sft_atlas.statistics import benjamini_hochberg
 
@@ -93,10 +94,10 @@ def table(found: list[Claim]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def page(found: list[Claim], changes: list[str]) -> str:
-    """The claims as Markdown: a table of verdicts, what the repairs change, then each claim with its numbers."""
+def page(found: list[Claim], changes: list[str], families: str = "") -> str:
+    """The claims as Markdown: a table of verdicts, what the repairs change, then each claim with its numbers; ``families``: a sentence."""
     q = corrected(found)
-    lines = ["# The paper's claims against its own scores", "", *_wrap(OPENING), ""]
+    lines = ["# The paper's claims against its own scores", "", *_wrap(f"{OPENING} {families}".strip()), ""]
     lines += ["| claim | verdict | on the scores as published | base-free, repaired | gains, as published |", "|---|---|---|---|---|"]
     for claim in found:
         before = verdict(claim, q, "raw")
@@ -132,6 +133,14 @@ OPENING = (
     "tests of the page under the same policy and reading (Benjamini-Hochberg). Claims are worded after second-hand notes on the paper where "
     "its text was not at hand."
 )
+
+
+def families(scores: pl.DataFrame) -> str:
+    """How many families the base models of a table of scores have, and what that means for units."""
+    known = {key: family for key, _, family, _ in catalogue.MODELS.values()}
+    models = scores["model"].unique().sort().to_list()
+    told, shared = analyses.families([known.get(name, "unknown") for name in models])
+    return f"The {len(models)} base models are {told}. {shared}".strip()
 
 
 def _shortly(claim: Claim, policy: str, reading: str) -> str:

@@ -8,14 +8,16 @@ from sft_atlas import analyses, decomposition, effects
 from sft_atlas.published import frames
 from sft_atlas.statistics import Estimate, benjamini_hochberg, paired_difference, signed_rank_p
 
-TEST = {"n": pl.Int64, **dict.fromkeys(("effect", "low", "high", "p", "p_wilcoxon"), pl.Float64), "interval": pl.String}
+NUMBERS = dict.fromkeys(("effect", "low", "high", "p", "p_wilcoxon"), pl.Float64)
+TEST = {"n": pl.Int64, "n_of": pl.String, **NUMBERS, "interval": pl.String}
 NO_PAIRS = {"model": pl.String, "benchmark": pl.String, "difference": pl.Float64}
+CLUSTERS = {"model": "base models", "dataset": "training sets"}
 
 
 def contrast(frame: pl.DataFrame, cluster: str, seed: int, what: str) -> tuple[Estimate, float]:
     """Mean ``difference`` over clusters, and Wilcoxon's p over the clusters' means; ``frame`` has ``difference`` and ``cluster``."""
     known = frame.drop_nulls("difference")
-    found = paired_difference(known["difference"].to_numpy(), known[cluster].to_numpy(), seed, what, cluster + "s")
+    found = paired_difference(known["difference"].to_numpy(), known[cluster].to_numpy(), seed, what, CLUSTERS[cluster])
     means = known.group_by(cluster, maintain_order=True).agg(pl.col("difference").mean())["difference"].to_numpy()
     return found, signed_rank_p(means)
 
@@ -33,6 +35,7 @@ def contrasts(frame: pl.DataFrame, cluster: str, seed: int) -> pl.DataFrame:
                 name,
                 part.drop_nulls("difference").height,
                 found.n,
+                found.n_of,
                 found.effect,
                 found.low,
                 found.high,
@@ -67,21 +70,12 @@ def size_differences(found: frames.Data) -> pl.DataFrame:
 
 
 def size(found: frames.Data, seed: int) -> pl.DataFrame:
-    """Large minus small training sets at the last common epoch, and at every epoch; clustered by run (model x training set), since
-    the study has few models with both sizes."""
-    pairs = size_differences(found)
-    if pairs.is_empty():
-        return contrasts(pairs.with_columns(run=pl.lit("")).select("model", "run", "benchmark", "difference"), "run", seed).with_columns(
-            epochs=pl.lit("last")
-        )
-    pairs = pairs.with_columns(pl.concat_str("model", "dataset", separator="/").alias("run"))
+    """Large minus small training sets at the last common epoch, and at every epoch; clustered by :func:`analyses.units`."""
+    pairs = size_differences(found).select("model", "dataset", "epoch", "benchmark", "difference")
+    cluster = "dataset" if analyses.units(pairs)[1] == CLUSTERS["dataset"] else "model"
     last = pairs.filter(pl.col("epoch") == pl.col("epoch").max().over("model", "dataset"))
     parts = {"last": last, "every": pairs}
-    tested = [
-        contrasts(part.select("model", "run", "epoch", "benchmark", "difference"), "run", seed).with_columns(epochs=pl.lit(name))
-        for name, part in parts.items()
-    ]
-    return pl.concat(tested)
+    return pl.concat([contrasts(part, cluster, seed).with_columns(epochs=pl.lit(name)) for name, part in parts.items()])
 
 
 def trajectories(found: frames.Data) -> pl.DataFrame:

@@ -1,11 +1,12 @@
 """The numbers behind the claims page: one function per claim, from the tables of one policy."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
 
-from sft_atlas.published import catalogue, frames
+from sft_atlas import analyses
+from sft_atlas.published import catalogue, frames, overall
 from sft_atlas.statistics import Estimate, paired_difference
 
 READINGS = ("base-free", "gain")
@@ -80,10 +81,8 @@ def synergies(policy: str, found: dict[str, pl.DataFrame]) -> list[Reading]:
                     decides=False,
                 )
             )
-    r = found["concordance"].drop_nulls("effect").filter(pl.col("effect").is_not_nan())
-    judged = paired_difference(r["effect"].to_numpy(), r["benchmark"].to_numpy(), frames.SEED)
-    more = {"n_of": "benchmarks", "digits": 2}
-    return [*readings, of_estimate(judged, "rank correlation between models", policy, "base-free", **more)]
+    judged = overall.concordance(analyses.of_leading_method(found["gains"]), frames.SEED)
+    return [*readings, of_estimate(judged, "rank correlation between models", policy, "base-free")]
 
 
 def breadth(policy: str, found: dict[str, pl.DataFrame]) -> list[Reading]:
@@ -95,7 +94,7 @@ def breadth(policy: str, found: dict[str, pl.DataFrame]) -> list[Reading]:
         if helped.height < 2:
             continue
         most, fewest = helped.row(0), helped.row(-1)
-        more = {"n": part["benchmark"].n_unique(), "n_of": "benchmarks", "digits": 0, "signed": False}
+        more = {"n": part["benchmark"].n_unique(), "n_of": "columns", "digits": 0, "signed": False}
         readings += [
             Reading(f"most: {_set(most[0])}", policy, reading, float(most[1]), decides=False, **more),
             Reading(f"fewest: {_set(fewest[0])}", policy, reading, float(fewest[1]), decides=False, **more),
@@ -190,11 +189,12 @@ def lora_minus_full(policy: str, cells: pl.DataFrame, benchmarks: tuple[str, ...
     return of_estimate(found, "LoRA minus full", policy, "base-free", unit=POINTS)
 
 
-def over_benchmarks(policy: str, table: pl.DataFrame, what: str, n_of: str) -> Reading:
+def over_benchmarks(policy: str, table: pl.DataFrame, what: str) -> Reading:
     part = table.filter(pl.col("benchmark") == "all")
     if part.is_empty():
-        return Reading(what, policy, "base-free", np.nan, n_of=n_of)
-    return of_row(part.row(0, named=True), what, policy, "base-free", n_of=n_of, unit=POINTS)
+        return Reading(what, policy, "base-free", np.nan)
+    row = part.row(0, named=True)
+    return of_row(row, what, policy, "base-free", n_of=row["n_of"], unit=POINTS)
 
 
 def transfer(policy: str, table: pl.DataFrame) -> list[Reading]:
@@ -206,12 +206,10 @@ def transfer(policy: str, table: pl.DataFrame) -> list[Reading]:
     return readings
 
 
-def model_share(policy: str, table: pl.DataFrame) -> Reading:
-    part = table.filter(pl.col("value") == "score", pl.col("benchmark") != "all")
-    model, dataset = (part.filter(pl.col("term") == term).select("benchmark", "effect") for term in ("model", "dataset"))
-    both = model.join(dataset, on="benchmark", suffix="_dataset", maintain_order="left")
-    found = paired_difference((both["effect"] - both["effect_dataset"]).to_numpy() * 100, both["benchmark"].to_numpy(), frames.SEED)
-    return of_estimate(found, "model minus training set", policy, "base-free", n_of="benchmarks", unit=" % of variance", digits=0)
+def model_share(policy: str, cells: pl.DataFrame) -> Reading:
+    found = overall.model_minus_set(cells, frames.SEED)
+    found = replace(found, **{key: 100 * getattr(found, key) for key in ("effect", "low", "high")})
+    return of_estimate(found, "model minus training set", policy, "base-free", unit=" % of variance", digits=0)
 
 
 def spread(policy: str, table: pl.DataFrame) -> Reading:

@@ -14,13 +14,14 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
             "synergies",
             "Some synergies of training set and benchmark persist across all base models, others vary",
             "share of the training set x benchmark cells whose effect over base models has q < 0.05 (under no effect 5 % at most), and the"
-            " mean Spearman correlation between two models' rankings of the training sets, over benchmarks",
+            " mean Spearman correlation between two models' rankings of the training sets, over benchmarks (variants of a benchmark averaged);"
+            " its p shuffles each model's sets as wholes, alike on all benchmarks",
             [reading for policy, found in every for reading in evidence.synergies(policy, found)],
         ),
         Claim(
             "breadth",
             "Some training sets help many benchmarks, others few or none",
-            "benchmarks on which the set is above the other sets (base-free) or above the base model (gain) with q < 0.05: the set with most,"
+            "benchmarks, variants counted singly, on which the set is above the other sets (base-free) or above the base model (gain) with q < 0.05: the set with most,"
             " and the set with fewest; the difference decides, its p is that of the spread when each model's sets are shuffled",
             [reading for policy, found in every for reading in evidence.breadth(policy, found)],
         ),
@@ -57,7 +58,8 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
             "components",
             "About 5 principal components explain over 90 % of the changes",
             "components needed for 90 % of the variance, with benchmarks, training sets or models as variables (the paper does not say"
-            " which); the interval is what shuffled variables need, n the variables",
+            " which); the interval is what unrelated variables need (each with its base models, training sets or benchmarks in an order of its"
+            " own), n the variables",
             [reading for policy, found in every for reading in evidence.components(policy, found["components"])],
             fixed=evidence.components_verdict(tables["repaired"]["components"]),
             note="Supported would be 5 or fewer whichever the variables; beyond chance are fewer than that (`beyond` in components.parquet).",
@@ -79,27 +81,29 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
         Claim(
             "size",
             "20,000 rows bring no consistent gain over 1,000",
-            "20,000 minus 1,000 rows at the last epoch, constant schedule, mean over benchmarks; no gain: inside ± 2 points. Three base models"
-            " only, so n counts pairs of runs",
+            "20,000 minus 1,000 rows at the last epoch, constant schedule, mean over benchmarks; no gain: inside ± 2 points",
             [
-                evidence.over_benchmarks(policy, found["size"].filter(pl.col("epochs") == "last"), "all benchmarks", "runs")
+                evidence.over_benchmarks(policy, found["size"].filter(pl.col("epochs") == "last"), "all benchmarks")
                 for policy, found in every
             ],
             direction=0,
             margin=2.0,
+            note="Where n counts training sets base models are too few to be units: what is special to them is in neither interval nor p.",
         ),
         Claim(
             "languages",
             "What helps on MMLU helps on its Chinese and Japanese versions",
-            "correlation over training sets within base models (full tuning); the gain reading is the correlation of gains over all models and sets",
+            "correlation over training sets within base models (full tuning); p shuffles training sets as wholes, alike in all base models, and"
+            " the interval resamples base models and training sets. The gain reading is the correlation of gains over all models and sets",
             [reading for policy, found in every for reading in evidence.transfer(policy, found["transfer"])],
         ),
         Claim(
             "base-decides",
             "The base model decides where a tuned model ends up",
-            "share of the base model in the variance of scores minus that of the training set, mean over benchmarks (the paper's statement is"
-            " about its map of likelihoods; this is the analogue in scores)",
-            [evidence.model_share(policy, found["variance"]) for policy, found in every],
+            "share of the base model in the variance of scores minus that of the training set, mean over benchmarks, variants averaged"
+            " (the paper's statement is about its map of likelihoods; this is the analogue in scores); the interval resamples base models and"
+            " training sets",
+            [evidence.model_share(policy, found["gains"]) for policy, found in every],
         ),
         Claim(
             "epochs-converge",
