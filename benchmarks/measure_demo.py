@@ -8,6 +8,7 @@ that several processes share count once).
 """
 
 import argparse
+import contextlib
 import os
 import platform
 import resource
@@ -104,8 +105,9 @@ def main(args: argparse.Namespace) -> None:
         report_jobs(job_seconds(args.finished / "logs"))
         report_imports()
         return
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+    with contextlib.nullcontext(args.folder) if args.folder else tempfile.TemporaryDirectory() as kept:
+        folder = Path(kept)
+        folder.mkdir(exist_ok=True)
         for part in PARTS:
             (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, folder / part)
         first, peak, _ = run(folder, args.study)
@@ -140,5 +142,6 @@ def report_imports() -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", default="demo")
+    parser.add_argument("--folder", type=Path, help="a new folder to run in, which is kept")
     parser.add_argument("--finished", type=Path, help="results/{study} of a finished run: report its jobs and the imports, run nothing")
     main(parser.parse_args())
