@@ -144,6 +144,11 @@ def test_published_scores_rank_known_sets():
     page = evidence.page("m0", ["lima", "code"], training, made, found)
     assert "| 1 | code |" in page and "of the published scores" in page and "Error with a base model left out" in page
     assert "some published ones are unreliable" in " ".join(page.split())
+    # A test that one set lacks under a base model says nothing of the order of its other sets: 5-shot gains are no longer in any mean.
+    spoilt = scores.with_columns(pl.when(pl.col("shots") == 5, pl.col("dataset") == "code").then(99.0).otherwise("score").alias("score"))
+    lacking = spoilt.filter(~((pl.col("shots") == 5) & (pl.col("dataset") == "lima")))
+    known = [evidence.from_published(part, "m0", ["code"])[0].gain[:, 0].mean() for part in (spoilt, lacking)]
+    assert known[0] > 0.3 and known[1] == pytest.approx(0.15, abs=0.02)
     with pytest.raises(AtlasError, match="no published gain of mine"):
         evidence.from_published(scores, "m0", ["mine"])
 

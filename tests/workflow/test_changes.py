@@ -82,6 +82,19 @@ def test_touching_an_input_without_changing_it_makes_nothing(copied):
     assert not copied.planned()
 
 
+def test_touching_a_large_training_set_makes_nothing(copied):
+    rows = [{"question": f"Country {i}? " + "x" * 100_000, "answer": f"City {i}"} for i in range(24)]
+    file, target = copied.path / "large.jsonl", "results/small/data/large/source.parquet"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    copied.study["datasets"]["large"] = {"path": "large.jsonl", "columns": {"instruction": "question", "response": "answer"}}
+    copied.write(copied.study)
+    copied.run(target)
+    file.touch()
+    assert not copied.planned(target)
+    file.write_text(file.read_text().replace("City 3", "Town 3"))
+    assert copied.planned(target) == {"fetch_dataset": 1}
+
+
 def test_editing_a_figure_draws_that_figure(copied):
     source = copied.path / "workflow_scripts/sft_atlas/plots/gains.py"
     source.write_text(source.read_text() + "\n# edited\n")

@@ -57,8 +57,11 @@ def from_published(scores: pl.DataFrame, asked: str, candidates: list[str]) -> t
     tuned = frame.filter(pl.col("epoch") > 0, pl.col("method") == "full", pl.col("schedule") == "cosine", pl.col("rows") <= 1000)
     tuned = tuned.filter(pl.col("epoch") == pl.col("epoch").max().over("model", "dataset"))
     joined = tuned.join(base, on=["model", *test], nulls_equal=True).with_columns((pl.col("score") - pl.col("base")).alias("gain"))
-    whole = joined.group_by("model", "dataset").agg(pl.col("gain").mean(), pl.len().alias("tests"))
-    whole = whole.filter(pl.col("tests") >= whole["tests"].max() / 2) if whole.height else whole
+    cells = joined.with_columns(pl.len().over("model", "dataset").alias("tests"))
+    cells = cells.filter(pl.col("tests") >= pl.col("tests").max() / 2)
+    # Sets are compared on the same tests: those that all sets of a base model have.
+    common = pl.col("dataset").n_unique().over("model", *test) == pl.col("dataset").n_unique().over("model")
+    whole = cells.filter(common).group_by("model", "dataset").agg(pl.col("gain").mean())
     models, sets = whole["model"].unique().sort().to_list(), whole["dataset"].unique().sort().to_list()
     gain = matrix(whole, [(name,) for name in models], sets, ["model"], "gain")
     unknown = [name for name in candidates if name not in sets]

@@ -86,5 +86,5 @@ def _header(file: Path) -> dict[str, Tensor]:
     header.pop("__metadata__", None)
     entries = {name: (entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]) for name, entry in header.items()}
     if max((8 + length + end for _, _, (_, end) in entries.values()), default=0) > file.stat().st_size:
-        raise AtlasError(f"{file} is cut short: its header announces more bytes than it has")
+        raise AtlasError(f"{file} is cut short: its header announces more bytes than it has; fetch or make it again")
     return {name: Tensor(name, file, mapped, dtype, shape, 8 + length + begin) for name, (dtype, shape, (begin, _)) in entries.items()}
