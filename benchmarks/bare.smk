@@ -5,6 +5,7 @@ MODELS = [f"model{i}" for i in range(12)]
 SETS = [f"set{i}" for i in range(10)]
 ROOT = "results/bare"
 LOGS = f"{ROOT}/logs"
+EDITED = ""  # the recipe whose settings are others than those that its runs were made with
 LAST, ALL = [10], list(range(1, 11))
 BLOCKS = [  # models, sets, recipes, kept epochs
     (MODELS, SETS, ["full", "lora"], LAST),
@@ -201,8 +202,10 @@ for recipe, epochs in KEPT.items():
             [directory(f"{ROOT}/runs/{{model}}/{{dataset}}/{recipe}/epoch-{epoch}/weights") for epoch in epochs],
         log:
             f"{LOGS}/train/{{model}}/{{dataset}}/{recipe}.log",
+        params:
+            "new" if recipe == EDITED else "old",
         shell:
-            f"train {recipe} {{output}}"
+            "train {params} {output}"
 
 
 for suite in ITEMS:
