@@ -3,6 +3,7 @@
 # requires  the configuration (config/demo.yaml unless --configfile names another)
 # gives     `study` and the path patterns
 
+import gc
 import json
 import os
 import re
@@ -55,6 +56,9 @@ def load_site():
     except ConfigError as error:
         raise WorkflowError(str(error)) from None
 
+
+# A dry run of thousands of jobs makes objects by the million that all stay: looking through them for garbage took up to a fifth of its time.
+gc.set_threshold(100_000, 50, 1000)
 
 # `wider` holds a base model and training sets that only an advice asks for: they can be measured, and are no part of the study.
 study, asked, wider = load_study()
