@@ -57,7 +57,7 @@ def load_site():
         raise WorkflowError(str(error)) from None
 
 
-# A dry run of thousands of jobs makes objects by the million that all stay: looking through them for garbage took up to a fifth of its time.
+# A dry run of thousands of jobs makes objects by the million that all stay: looking through them for garbage again and again takes long.
 gc.set_threshold(100_000, 50, 1000)
 
 # `wider` holds a base model and training sets that only an advice asks for: they can be measured, and are no part of the study.

@@ -70,7 +70,7 @@ def pretrain(settings: Pretraining):
     """Train tokenizer and model; returns (model, tokenizer, facts). Same settings, same machine kind: same weights.
 
     Matrices of the layers by Muon, the rest by AdamW, both on a linear decay: the quickest recipe measured at this size.
-    All in float32: torch's own Muon multiplies in bfloat16, which takes ten times as long on processors without it.
+    All in float32: torch's own Muon multiplies in bfloat16, which is slow on processors that have no instructions for it.
     """
     import torch
 
