@@ -23,20 +23,20 @@ env: .venv/.installed
 	@touch $@
 
 demo: env
-	@$(BIN)/python workflow_scripts/release_lock.py
+	@$(BIN)/python workflow_scripts/run.py release_lock
 	$(SNAKEMAKE) --configfile config/$(STUDY).yaml
-	@$(BIN)/python workflow_scripts/show_findings.py results/$(STUDY)
+	@$(BIN)/python workflow_scripts/run.py show_findings results/$(STUDY)
 
 plan: env
 	@$(SNAKEMAKE) plan --quiet all --configfile config/$(STUDY).yaml
 
 pin: env
-	$(BIN)/python workflow_scripts/pin_revisions.py config/$(STUDY).yaml
+	$(BIN)/python workflow_scripts/run.py pin_revisions config/$(STUDY).yaml
 
 SMOKE := results/benchmarks-smoke/runs/smollm2-135m/base/base/epoch-0/scores
 benchmarks-smoke: env
 	$(SNAKEMAKE) $(SMOKE)/zero-shot.parquet $(SMOKE)/few-shot.parquet $(SMOKE)/likelihood.parquet $(SMOKE)/judged.parquet --configfile config/benchmarks-smoke.yaml
-	@$(BIN)/python workflow_scripts/show_scores.py $(SMOKE)
+	@$(BIN)/python workflow_scripts/run.py show_scores $(SMOKE)
 
 lint: env
 	$(BIN)/ruff check .

@@ -24,12 +24,6 @@ if not workflow.config_settings.configfiles:
 
 
 include: "rules/common.smk"
-include: "rules/lookups.smk"
-include: "rules/analysis_lookups.smk"
-include: "rules/published_lookups.smk"
-include: "rules/statistics_lookups.smk"
-include: "rules/cluster_lookups.smk"
-include: "rules/suite_lookups.smk"
 
 
 rule all:
@@ -37,27 +31,21 @@ rule all:
     default_target: True
     input:
         # Named, so that a score that was deleted is missed although the tables made from it are there.
-        [checkpoint_files(f"scores/{suite}.parquet", study.checkpoints) for suite in study.file.suites],
-        expand(f"{RESULTS}/tables/{{table}}.parquet", table=[*TABLES, *ANALYSED, *CHECKED, "similarity"]),
-        expand(f"{RESULTS}/figures/{{figure}}.{{ending}}", figure=FIGURES, ending=("pdf", "png")),
-        f"{RESULTS}/findings.md",
+        evaluate.files(paths.scores),
+        tables.named(*TABLES, *ANALYSED, *OVERLAPS, "similarity"),
+        expand(paths.figure, figure=FIGURES, ending=("pdf", "png")),
+        paths.findings,
 
 
 include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
-include: "rules/judge.smk"
-include: "rules/contamination.smk"
 include: "rules/measure.smk"
 include: "rules/tables.smk"
 include: "rules/analyse.smk"
-include: "rules/figures.smk"
-include: "rules/advise.smk"
-include: "rules/blocks.smk"
-include: "rules/plan.smk"
+include: "rules/report.smk"
 include: "rules/published.smk"
-include: "rules/correctness.smk"
-include: "rules/release.smk"
+include: "rules/plan.smk"
 
 
 onstart:
@@ -68,4 +56,4 @@ onstart:
     if warm.useful() and workflow.local_exec and not workflow.deployment_settings.deployment_method:
         warm.start(".snakemake", ".snakemake/warm.log")
     if site and not workflow.local_exec:
-        settle_leftovers()
+        wait_for_leftovers()

@@ -23,7 +23,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow_scripts"))
 
-from sft_atlas.layers import layer_changes
+from sft_atlas.measure.weight_change import layer_changes
 
 BLOCK = 1 << 18  # bytes read at a time: faster here than smaller or larger blocks
 RANK = 16

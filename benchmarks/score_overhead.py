@@ -31,11 +31,13 @@ def main(args: argparse.Namespace) -> None:
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    from sft_atlas import data, evaluation, study
-    from sft_atlas.benchmarks import benchmark_items
-    from sft_atlas.checkpoints import BaseModel, load_model, load_tokenizer
-    from sft_atlas.prompts import BenchmarkFiles, task_config
-    from sft_atlas.schema import Template
+    from sft_atlas.data import records
+    from sft_atlas.data.items import benchmark_items
+    from sft_atlas.evaluate import lm_eval_runner
+    from sft_atlas.evaluate.tasks import BenchmarkFiles, task_config
+    from sft_atlas.models.base_model import BaseModel, load_model, load_tokenizer
+    from sft_atlas.study import study
+    from sft_atlas.study.schema import Template
 
     torch.set_num_threads(1)
     base = BaseModel("model", args.model, "float32", False)
@@ -46,13 +48,13 @@ def main(args: argparse.Namespace) -> None:
         files = []
         for name in TASKS:
             entry = entries[name].model_copy(update={"items": args.items})
-            rows = benchmark_items(data.read_rows(entry, args.data / entry.path, "benchmark"), entry, name)
+            rows = benchmark_items(records.read_rows(entry, args.data / entry.path, "benchmark"), entry, name)
             path = Path(folder) / f"{name}.jsonl"
             path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
             files.append(BenchmarkFiles(name, ROOT / entry.task, path))
 
         def ours():
-            evaluation.evaluate(model, tokenizer, files, template, 16, 2048, 0, max_new_tokens=16)
+            lm_eval_runner.evaluate(model, tokenizer, files, template, 16, 2048, 0, max_new_tokens=16)
 
         def theirs():
             configs = [task_config(file, template, None, 16) for file in files]

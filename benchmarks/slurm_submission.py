@@ -34,7 +34,7 @@ rule one:
 
 def rate(jobs: int) -> tuple[float, float]:
     """Submissions a second, and CPU seconds of Snakemake and sbatch for each, from the second submission to the last."""
-    from lab import Lab, install
+    from helpers.lab import Lab, install
 
     if reason := install():
         sys.exit(f"no Slurm: {reason}")

@@ -43,7 +43,7 @@ def lengths(count: int, median: int, longest: int) -> list[int]:
 
 def samples(count: int, median: int, longest: int, vocabulary: int):
     """Random tokens, the last 60 % of each sample supervised."""
-    from sft_atlas.samples import Sample, Samples
+    from sft_atlas.train.dataset import Sample, Samples
 
     rng = random.Random(1)
     made = [(size, [rng.randrange(10, vocabulary) for _ in range(size)]) for size in lengths(count, median, longest)]
@@ -77,8 +77,8 @@ def make_base(name: str, folder: Path) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from sft_atlas.checkpoints import device
-    from sft_atlas.pretraining import train_tokenizer
+    from sft_atlas.data.pretraining import train_tokenizer
+    from sft_atlas.models.base_model import device
 
     layers, hidden, inner, heads, groups, vocabulary = SHAPES[name]
     config = LlamaConfig(
@@ -96,10 +96,11 @@ def measure(job: dict) -> dict:
     started = time.perf_counter()
     import torch
 
-    from sft_atlas import fitting, memory, training
-    from sft_atlas.checkpoints import BaseModel, device, load_tokenizer
-    from sft_atlas.keeping import Keeper
-    from sft_atlas.schema import Hyperparameters
+    from sft_atlas.models.base_model import BaseModel, device, load_tokenizer
+    from sft_atlas.study.schema import Hyperparameters
+    from sft_atlas.train import memory, micro_batch
+    from sft_atlas.train import trainer as training
+    from sft_atlas.train.checkpointing import Keeper
 
     torch.set_num_threads(job["threads"])
     where, settings = device(), Hyperparameters(**job["settings"])
@@ -117,14 +118,14 @@ def measure(job: dict) -> dict:
     Keeper.on_step_end = marking
     with tempfile.TemporaryDirectory(dir=job["scratch"]) as scratch:
         if job["bare"]:
-            bare(base, found, tokenizer, settings, fitting.Fit(**job["fit"]), Path(scratch), marks)
+            bare(base, found, tokenizer, settings, micro_batch.Fit(**job["fit"]), Path(scratch), marks)
             facts = {}
         else:
             facts = training.fine_tune(base, found, tokenizer, settings, Path(scratch), "throughput")
         ended = time.perf_counter()
     used = torch.cuda.max_memory_allocated() if where == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     (first, first_cpu), (last, last_cpu) = marks[0], marks[-1]
-    fit = {key: facts[key] for key in fitting.Fit.__dataclass_fields__} if facts else job["fit"]
+    fit = {key: facts[key] for key in micro_batch.Fit.__dataclass_fields__} if facts else job["fit"]
     return {
         "seconds": last - first, "cpu": last_cpu - first_cpu, "share": (len(marks) - 1) / len(marks), "peak": used, "start": first - started,
         "end": ended - last, "fit": fit, "tokens": [len(sample) for sample in found.kept], "epochs": settings.epochs,
@@ -139,8 +140,9 @@ def bare(base, found, tokenizer, settings, fit, folder: Path, marks: list) -> No
     from transformers import AutoModelForCausalLM, TrainerCallback, set_seed
     from trl import SFTTrainer
 
-    from sft_atlas import devices, training
-    from sft_atlas.checkpoints import device
+    from sft_atlas.models.base_model import device
+    from sft_atlas.train import hardware
+    from sft_atlas.train import trainer as training
 
     class Marks(TrainerCallback):
         def on_step_end(self, *_, **__):
@@ -148,11 +150,11 @@ def bare(base, found, tokenizer, settings, fit, folder: Path, marks: list) -> No
                 torch.cuda.synchronize()
             marks.append((time.perf_counter(), time.process_time()))
 
-    dtype, autocast = devices.precision(settings, base, device())
+    dtype, autocast = hardware.precision(settings, base, device())
     args = training.arguments(settings, fit, folder, device(), autocast)
     args.save_strategy = "no"
     set_seed(settings.seed)
-    kernel = devices.attention(settings, base, device(), autocast)
+    kernel = hardware.attention(settings, base, device(), autocast)
     model = AutoModelForCausalLM.from_pretrained(
         base.path, dtype=getattr(torch, dtype), **({"attn_implementation": kernel} if kernel else {})
     )
@@ -190,8 +192,8 @@ def main(args: argparse.Namespace) -> int:
     """Print the table; 1 where a measurement failed."""
     import torch
 
-    from sft_atlas import memory
-    from sft_atlas.checkpoints import device
+    from sft_atlas.models.base_model import device
+    from sft_atlas.train import memory
 
     where = device()
     name, rows = args.model or ("8b" if where == "cuda" else "small"), args.rows or ROWS[where]

@@ -1,73 +1,100 @@
-# Statistics that decide: predictors of the gain, weight change by depth, what rules the map of checkpoints. From tables alone.
+# Statistics, from tables alone: predictors of gain, weight change by depth, factors behind the map of checkpoints; and the adviser.
 #
-# requires  study.json, tables/
-# gives     tables/predictors.parquet, layer_curves, layer_peaks, map_shares, map_effects, map_spread
+# requires  study.json, tables/; for advice a base model (in the study file, a folder, or HUB_ID@REVISION) and training sets (in the study
+#           file, or .jsonl or .parquet files). Advice learns from results of this study, or of the published study, as they are.
+# gives     tables/predictors.parquet, layer_curves, layer_peaks, map_shares, map_effects, map_spread; advice/{model}/advice.md and advice.parquet
+
+
+localrules:
+    advise,
 
 
 rule analyses:
     """Every table of statistics."""
     input:
-        expand(f"{RESULTS}/tables/{{table}}.parquet", table=ANALYSED),
+        expand(paths.table, table=ANALYSED),
 
 
 rule analyse_predictors:
     """Relate perplexity, length, diversity and similarity of training sets to their gains."""
     input:
-        tables=expand(f"{RESULTS}/tables/{{table}}.parquet", table=("gains", "perplexity", "properties", "similarity")),
-        study=f"{RESULTS}/study.json",
-        code=code("analyse_predictors.py", *analysis_modules("predictors", "crossed", "held_out")),
+        tables=tables.named("gains", "perplexity", "properties", "similarity"),
+        study=paths.study,
+        code=sources("analyse_predictors"),
     output:
-        f"{RESULTS}/tables/predictors.parquet",
+        tables.named("predictors"),
     log:
-        f"{LOGS}/analyse_predictors.log",
+        paths.log("analyse_predictors"),
     conda:
         "../envs/analyse.yaml"
     resources:
-        **cluster("analyse_predictors"),
+        **cluster.resources("analyse_predictors"),
     params:
-        tables=tables_folder,
+        tables=folder_of_tables,
     shell:
-        "python workflow_scripts/analyse_predictors.py --study {input.study} --tables {params.tables} --output {output} --log {log}"
+        "python workflow_scripts/run.py analyse_predictors --study {input.study} --tables {params.tables} --output {output} --log {log}"
 
 
 rule analyse_layers:
     """Relate weight change by depth to the gain."""
     input:
-        tables=expand(f"{RESULTS}/tables/{{table}}.parquet", table=("gains", "layers")),
-        study=f"{RESULTS}/study.json",
-        code=code("analyse_layers.py", *analysis_modules("layer_curves", "crossed", "predictors")),
+        tables=tables.named("gains", "layers"),
+        study=paths.study,
+        code=sources("analyse_layers"),
     output:
-        curves=f"{RESULTS}/tables/layer_curves.parquet",
-        peaks=f"{RESULTS}/tables/layer_peaks.parquet",
+        curves=tables.named("layer_curves"),
+        peaks=tables.named("layer_peaks"),
     log:
-        f"{LOGS}/analyse_layers.log",
+        paths.log("analyse_layers"),
     conda:
         "../envs/analyse.yaml"
     resources:
-        **cluster("analyse_layers"),
+        **cluster.resources("analyse_layers"),
     params:
-        tables=tables_folder,
+        tables=folder_of_tables,
     shell:
-        "python workflow_scripts/analyse_layers.py --study {input.study} --tables {params.tables}"
+        "python workflow_scripts/run.py analyse_layers --study {input.study} --tables {params.tables}"
         " --output-curves {output.curves} --output-peaks {output.peaks} --log {log}"
 
 
 rule analyse_map:
     """Partition the distances between checkpoints by base model, training set, method and epoch."""
     input:
-        likelihood=f"{RESULTS}/tables/likelihood.parquet",
-        study=f"{RESULTS}/study.json",
-        code=code("analyse_map.py", *analysis_modules("map_effects", "mapping", "partition", "crossed", "predictors")),
+        likelihood=tables.named("likelihood"),
+        study=paths.study,
+        code=sources("analyse_map"),
     output:
-        shares=f"{RESULTS}/tables/map_shares.parquet",
-        effects=f"{RESULTS}/tables/map_effects.parquet",
-        spread=f"{RESULTS}/tables/map_spread.parquet",
+        shares=tables.named("map_shares"),
+        effects=tables.named("map_effects"),
+        spread=tables.named("map_spread"),
     log:
-        f"{LOGS}/analyse_map.log",
+        paths.log("analyse_map"),
     conda:
         "../envs/analyse.yaml"
     resources:
-        **cluster("analyse_map"),
+        **cluster.resources("analyse_map"),
     shell:
-        "python workflow_scripts/analyse_map.py --study {input.study} --likelihood {input.likelihood}"
+        "python workflow_scripts/run.py analyse_map --study {input.study} --likelihood {input.likelihood}"
         " --output-shares {output.shares} --output-effects {output.effects} --output-spread {output.spread} --log {log}"
+
+
+rule advise:
+    """Rank candidate training sets for a base model, or say that they cannot be ranked."""
+    input:
+        study=paths.study,
+        perplexity=advice.files("perplexity"),
+        properties=advice.files("properties"),
+        similarity=advice.files("similarity"),
+        code=sources("advise"),
+    output:
+        page=paths.fill(paths.advice, model=advice.folder),
+        table=paths.fill(paths.advice_table, model=advice.folder),
+    log:
+        paths.log("advise", advice.folder),
+    conda:
+        "../envs/analyse.yaml"
+    params:
+        options=advice.options,
+    shell:
+        "python workflow_scripts/run.py advise --study {input.study} {params.options}"
+        " --output-page {output.page} --output-table {output.table} --log {log} && cat {output.page}"

@@ -1,31 +1,39 @@
-# The study, and where its files are. Every other file of rules reads from here; nothing here is a rule.
+# The study, where its files are, and the functions that the other files of rules look things up with. Nothing here is a rule.
 #
 # requires  the configuration (config/demo.yaml unless --configfile names another)
-# gives     `study` and the path patterns
+# gives     `study`, `paths`, and the input functions of every stage
 
 import gc
-import json
 import os
 import re
-import shlex
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow_scripts"))
 
-import warm
-from sft_atlas import asking, leftovers, local_gpus, resources, scratch, slurm
-from sft_atlas import site as sites
-from sft_atlas import study as studies
-from sft_atlas.complaints import ConfigError, strict_yaml
-from sft_atlas.device_table import device as device_of
-from sft_atlas.expected import ANALYSED, SUMMARISED, TABLES, sources
-from sft_atlas.job import AtlasError
-from sft_atlas.planning import Forecast
-from sft_atlas.plots import CAPTIONS, FIGURES
-from sft_atlas.resolved import resolve
-from sft_atlas.suites import task_file, task_sources
+from sft_atlas import published as published_names
+from sft_atlas.analyse import asking
+from sft_atlas.analyse.inputs import AdviseInputs
+from sft_atlas.cluster import recover, requests
+from sft_atlas.cluster.inputs import ClusterInputs
+from sft_atlas.core import gpus, warm
+from sft_atlas.core.errors import AtlasError, ConfigError
+from sft_atlas.core.sources import sources
+from sft_atlas.data.inputs import DataInputs
+from sft_atlas.evaluate.inputs import METRICS, EvaluateInputs
+from sft_atlas.measure.inputs import MeasureInputs
+from sft_atlas.plan.forecast import Forecast
+from sft_atlas.published import inputs as published_inputs
+from sft_atlas.report.figures import FIGURES
+from sft_atlas.report.inputs import ReportInputs
+from sft_atlas.study import site as sites
+from sft_atlas.study import study as studies
+from sft_atlas.study.device_table import device as device_of
+from sft_atlas.study.messages import strict_yaml
+from sft_atlas.study.paths import ANALYSED, ANALYSES, OVERLAPS, REPORTED, TABLES, Paths
+from sft_atlas.tables.inputs import TableInputs, folder_of_outputs, folder_of_tables
+from sft_atlas.train import scratch
+from sft_atlas.train.inputs import TrainInputs
 
 
 def load_study():
@@ -57,12 +65,26 @@ def load_site():
         raise WorkflowError(str(error)) from None
 
 
-# A dry run of thousands of jobs makes objects by the million that all stay: looking through them for garbage again and again takes long.
+def any_of(names):
+    """A regular expression that matches one of the names, or nothing where there are none."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def wait_for_leftovers():
+    """Wait for jobs of an earlier call that are still in Slurm."""
+    try:
+        recover.settle(workflow, logger.warning, workflow.executor_settings.init_seconds_before_status_checks)
+    except AtlasError as error:
+        raise WorkflowError(str(error)) from None
+
+
+# A dry run of thousands of jobs creates millions of objects that all stay: collecting garbage again and again takes long.
 gc.set_threshold(100_000, 50, 1000)
 
 # `wider` holds a base model and training sets that only an advice asks for: they can be measured, and are no part of the study.
 study, asked, wider = load_study()
 site, device = load_site()
+GPUS = gpus.found() if site is None else []
 
 warm.put_python_on_path()
 
@@ -73,23 +95,27 @@ if site:
         workflow.resource_settings.cores = sys.maxsize
         workflow.register_resource("_cores", sys.maxsize)
 
-RESULTS = f"results/{study.name}"
-LOGS = f"{RESULTS}/logs"
-BENCHMARK = f"{RESULTS}/benchmarks/{{benchmark}}"
-SUITE = f"{RESULTS}/suites/{{suite}}.json"
-MODEL = f"{RESULTS}/models/{{model}}"
-DATA = f"{RESULTS}/data/{{dataset}}"
-RUN = f"{RESULTS}/runs/{{model}}/{{dataset}}/{{recipe}}"
-CHECKPOINT = f"{RUN}/epoch-{{epoch}}"
+if GPUS and workflow.is_main_process:
+    os.environ[gpus.VARIABLE] = ",".join(GPUS)  # jobs look there, and take one that is free
+    if "gpu" not in workflow.global_resources:
+        workflow.register_resource("gpu", len(GPUS))
 
+paths = Paths(f"results/{study.name}")
+data = DataInputs(wider, paths)
+train = TrainInputs(study, paths)
+evaluate = EvaluateInputs(study, paths, gpus=bool(GPUS))
+measure = MeasureInputs(wider, paths, sources=study.sources, candidates=asked.datasets)
+tables = TableInputs(study, paths)
+advice = AdviseInputs(wider, paths, asked.model, asked.datasets, published_inputs.SCORES)
+report_inputs = ReportInputs(paths)
+needs = requests.Needs(Forecast(wider, device, Path(paths.root)), gpus=site.device != "cpu") if site else None
+cluster = ClusterInputs(workflow, site, needs, bool(GPUS), train.gpus)
 
-def any_of(names):
-    """A regular expression that matches one of the names, or nothing where there are none."""
-    return "|".join(map(re.escape, names)) or "(?!)"
-
-
-MERGED = [name for name in study.datasets if study.members(name)]
-PRETRAINED = [name for name, model in wider.file.models.items() if model.pretrain]
+if site and workflow.is_main_process and (too_large := requests.too_large(needs)):
+    logger.warning(
+        f"{len(too_large)} runs do not fit into the memory of their GPUs ({site.device}), {too_large[0]} for one: weights, gradients and "
+        "Adam's moments alone are larger. Give their recipe more `gpus`, or name a larger device in the site file."
+    )
 
 
 wildcard_constraints:

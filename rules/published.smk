@@ -2,7 +2,9 @@
 #
 # requires  the CSV at its public address, or published_csv
 # gives     results/published/: audit.md, claims.md, tables/, figures/
-# steps     fetch_published (may use the network) -> tidy_published -> audit_published -> analyse_published -> plot_published, claim_published
+# steps     fetch_published (may use the network) -> tidy_published -> audit_published -> analyse_published -> plot_published, test_claims
+
+PUBLISHED = published_inputs.ROOT
 
 
 # About a minute of CPU time in all, and the network: not worth a submission.
@@ -12,7 +14,7 @@ localrules:
     audit_published,
     analyse_published,
     plot_published,
-    claim_published,
+    test_claims,
 
 
 rule published:
@@ -21,121 +23,121 @@ rule published:
         f"{PUBLISHED}/audit.md",
         f"{PUBLISHED}/claims.md",
         expand(f"{PUBLISHED}/tables/{{table}}.parquet", table=["scores", "audit", "repairs", "claims"]),
-        expand(f"{PUBLISHED}/tables/{{policy}}/{{table}}.parquet", policy=published_names.POLICIES, table=published_names.TABLES),
-        published_figures("{policy}", policies=published_names.POLICIES),
+        published_inputs.tables(*published_names.POLICIES),
+        published_inputs.figures(*published_names.POLICIES),
 
 
 rule fetch_published:
     """Bring the CSV to disk, from its public address or from published_csv."""
     input:
-        published_csv(),
+        published_inputs.local_csv(study.file.published_csv),
     output:
         csv=f"{PUBLISHED}/evaluation_result.csv",
         source=f"{PUBLISHED}/evaluation_result.json",
     log:
-        f"{PUBLISHED_LOGS}/fetch_published.log",
+        f"{PUBLISHED}/logs/fetch_published.log",
     conda:
         "../envs/analyse.yaml"
     params:
-        path=path_argument,
+        path=data.path_option,
     shell:
-        "python workflow_scripts/fetch_published.py {params.path} --output {output.csv} --log {log}"
+        "python workflow_scripts/run.py fetch_published {params.path} --output {output.csv} --log {log}"
 
 
 rule tidy_published:
     """One row per score, with units; refuse a file that cannot be read so."""
     input:
         csv=f"{PUBLISHED}/evaluation_result.csv",
-        code=published_code("tidy"),
+        code=sources("tidy_published"),
     output:
-        f"{PUBLISHED}/tables/scores.parquet",
+        published_inputs.SCORES,
     log:
-        f"{PUBLISHED_LOGS}/tidy_published.log",
+        f"{PUBLISHED}/logs/tidy_published.log",
     conda:
         "../envs/analyse.yaml"
     shell:
-        "python workflow_scripts/tidy_published.py --input {input.csv} --output {output} --log {log}"
+        "python workflow_scripts/run.py tidy_published --input {input.csv} --output {output} --log {log}"
 
 
 rule audit_published:
     """What is wrong with the scores, and what is done about it."""
     input:
-        scores=f"{PUBLISHED}/tables/scores.parquet",
+        scores=published_inputs.SCORES,
         source=f"{PUBLISHED}/evaluation_result.json",
-        code=published_code("audit"),
+        code=sources("audit_published"),
     output:
         table=f"{PUBLISHED}/tables/audit.parquet",
         repairs=f"{PUBLISHED}/tables/repairs.parquet",
         page=f"{PUBLISHED}/audit.md",
     log:
-        f"{PUBLISHED_LOGS}/audit_published.log",
+        f"{PUBLISHED}/logs/audit_published.log",
     conda:
         "../envs/analyse.yaml"
     shell:
-        "python workflow_scripts/audit_published.py --scores {input.scores} --source {input.source}"
+        "python workflow_scripts/run.py audit_published --scores {input.scores} --source {input.source}"
         " --table {output.table} --repairs {output.repairs} --page {output.page} --log {log}"
 
 
 rule analyse_published:
     """Every analysis under one policy: raw or repaired."""
     input:
-        scores=f"{PUBLISHED}/tables/scores.parquet",
+        scores=published_inputs.SCORES,
         repairs=f"{PUBLISHED}/tables/repairs.parquet",
-        code=published_code("analyse"),
+        code=sources("analyse_published"),
     output:
-        expand(f"{PUBLISHED}/tables/{{{{policy}}}}/{{table}}.parquet", table=published_names.TABLES),
+        published_inputs.tables("{policy}"),
     log:
-        f"{PUBLISHED_LOGS}/analyse_published/{{policy}}.log",
+        f"{PUBLISHED}/logs/analyse_published/{{policy}}.log",
     wildcard_constraints:
         policy=any_of(published_names.POLICIES),
     conda:
         "../envs/analyse.yaml"
     params:
-        folder=output_folder,
+        folder=folder_of_outputs,
     shell:
-        "python workflow_scripts/analyse_published.py --scores {input.scores} --repairs {input.repairs} --policy {wildcards.policy}"
+        "python workflow_scripts/run.py analyse_published --scores {input.scores} --repairs {input.repairs} --policy {wildcards.policy}"
         " --folder {params.folder} --log {log}"
 
 
 rule plot_published:
     """Every figure under one policy."""
     input:
-        tables=expand(f"{PUBLISHED}/tables/{{{{policy}}}}/{{table}}.parquet", table=published_names.TABLES),
-        scores=f"{PUBLISHED}/tables/scores.parquet",
+        tables=published_inputs.tables("{policy}"),
+        scores=published_inputs.SCORES,
         repairs=f"{PUBLISHED}/tables/repairs.parquet",
-        code=published_code("plot"),
+        code=sources("plot_published"),
     output:
-        published_figures("{{policy}}"),
+        published_inputs.figures("{policy}"),
     log:
-        f"{PUBLISHED_LOGS}/plot_published/{{policy}}.log",
+        f"{PUBLISHED}/logs/plot_published/{{policy}}.log",
     wildcard_constraints:
         policy=any_of(published_names.POLICIES),
     conda:
         "../envs/analyse.yaml"
     params:
-        tables=tables_folder,
-        folder=output_folder,
+        tables=folder_of_tables,
+        folder=folder_of_outputs,
     shell:
-        "python workflow_scripts/plot_published.py --scores {input.scores} --repairs {input.repairs} --tables {params.tables}"
+        "python workflow_scripts/run.py plot_published --scores {input.scores} --repairs {input.repairs} --tables {params.tables}"
         " --policy {wildcards.policy} --folder {params.folder} --log {log}"
 
 
-rule claim_published:
+rule test_claims:
     """The paper's claims against its own scores, before and after the repairs."""
     input:
-        tables=expand(f"{PUBLISHED}/tables/{{policy}}/{{table}}.parquet", policy=published_names.POLICIES, table=published_names.TABLES),
-        scores=f"{PUBLISHED}/tables/scores.parquet",
+        tables=published_inputs.tables(*published_names.POLICIES),
+        scores=published_inputs.SCORES,
         repairs=f"{PUBLISHED}/tables/repairs.parquet",
-        code=published_code("claim"),
+        code=sources("test_claims"),
     output:
         table=f"{PUBLISHED}/tables/claims.parquet",
         page=f"{PUBLISHED}/claims.md",
     log:
-        f"{PUBLISHED_LOGS}/claim_published.log",
+        f"{PUBLISHED}/logs/test_claims.log",
     conda:
         "../envs/analyse.yaml"
     params:
-        tables=scores_folder,
+        tables=published_inputs.folder_of_scores,
     shell:
-        "python workflow_scripts/claim_published.py --scores {input.scores} --repairs {input.repairs} --tables {params.tables}"
+        "python workflow_scripts/run.py test_claims --scores {input.scores} --repairs {input.repairs} --tables {params.tables}"
         " --table {output.table} --page {output.page} --log {log}"

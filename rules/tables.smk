@@ -11,38 +11,38 @@ localrules:
 rule tables:
     """Every table of the study."""
     input:
-        expand(f"{RESULTS}/tables/{{table}}.parquet", table=TABLES),
-        expand(f"{RESULTS}/tables/{{table}}.parquet", table=("overlap", "similarity")),
+        expand(paths.table, table=TABLES),
+        tables.named("overlap", "similarity"),
 
 
 rule resolve_study:
     """The study with everything resolved, for the jobs that need the whole picture."""
     output:
-        f"{RESULTS}/study.json",
+        paths.study,
     log:
-        f"{LOGS}/resolve_study.log",
+        paths.log("resolve_study"),
     conda:
         "../envs/data.yaml"
     params:
-        study=study_json,
+        study=tables.study_json,
     shell:
-        "python workflow_scripts/resolve_study.py --study {params.study:q} --output {output} --log {log}"
+        "python workflow_scripts/run.py resolve_study --study {params.study:q} --output {output} --log {log}"
 
 
 rule collect:
     """One kind of result of all runs, in one table."""
     input:
-        table_files,
-        study=f"{RESULTS}/study.json",
-        code=code("collect.py", "sft_atlas/tables.py", "sft_atlas/gains.py", "sft_atlas/reading.py", "sft_atlas/expected.py"),
+        tables.collected,
+        study=paths.study,
+        code=sources("collect"),
     output:
-        f"{RESULTS}/tables/{{table}}.parquet",
+        paths.table,
     log:
-        f"{LOGS}/collect/{{table}}.log",
+        paths.log("collect", "{table}"),
     priority: 5
     conda:
         "../envs/data.yaml"
     resources:
-        **cluster("collect"),
+        **cluster.resources("collect"),
     shell:
-        "python workflow_scripts/collect.py --study {input.study} --table {wildcards.table} --output {output} --log {log}"
+        "python workflow_scripts/run.py collect --study {input.study} --table {wildcards.table} --output {output} --log {log}"

@@ -8,8 +8,8 @@
 rule train:
     """Every run of the study."""
     input:
-        [f"{RESULTS}/runs/{model}/{dataset}/{recipe}/train.json" for model, dataset, recipe in study.runs],
-        trained_files(study.checkpoints),
+        [paths.fill(paths.record, model=model, dataset=dataset, recipe=recipe) for model, dataset, recipe in study.runs],
+        train.trained(study.checkpoints),
 
 
 for recipe in study.file.recipes:
@@ -19,17 +19,19 @@ for recipe in study.file.recipes:
         name:
             f"train_{recipe}"
         input:
-            base=f"{MODEL}/model.json",
-            data=run_data,
+            base=paths.model,
+            data=train.data,
             # Must exist before anything is trained, but a new benchmark is no reason to train again.
-            overlap=ancient(f"{RESULTS}/tables/overlap.parquet"),
+            overlap=ancient(tables.named("overlap")),
         output:
-            record=f"{RUN}/train.json",
-            history=f"{RUN}/history.parquet",
-            preflight=f"{RUN}/preflight.txt",
-            weights=[weights_output(recipe, epoch) for epoch in study.kept_epochs(recipe)],
+            record=paths.record,
+            history=paths.history,
+            preflight=paths.preflight,
+            weights=[
+                directory(path) if train.weights_kept(recipe, epoch) else temp(directory(path)) for epoch, path in train.weights_of(recipe)
+            ],
         log:
-            f"{LOGS}/train/{{model}}/{{dataset}}/{{recipe}}.log",
+            paths.log("train", "{model}", "{dataset}", "{recipe}"),
         wildcard_constraints:
             recipe=re.escape(recipe),
         priority: 10
@@ -37,14 +39,14 @@ for recipe in study.file.recipes:
             "../envs/train.yaml"
         threads: study.file.threads
         resources:
-            **cluster("train"),
+            **cluster.resources("train"),
         params:
-            settings=settings_json,
-            template=template_json,
-            state=f"{RESULTS}/state/{{model}}/{{dataset}}/{{recipe}}",
-            run=RUN,
+            settings=train.settings,
+            template=train.template,
+            state=paths.state,
+            run=paths.run,
         shell:
-            "python -S workflow_scripts/warm.py workflow_scripts/train.py --base {input.base} --data {input.data}"
+            "python workflow_scripts/run.py train --base {input.base} --data {input.data}"
             " --model {wildcards.model} --dataset {wildcards.dataset} --recipe {wildcards.recipe}"
             " --settings {params.settings:q} --template {params.template:q} --threads {threads}"
             " --state {params.state} --output {params.run} --log {log}"

@@ -5,7 +5,7 @@ What is tested here is shown on the page of `snakemake correctness`: the first l
 
 import pytest
 
-from tiny import FAMILIES, Case, make
+from helpers.tiny import FAMILIES, Case, make
 
 
 @pytest.fixture(scope="session")

@@ -5,11 +5,12 @@ import itertools
 import pytest
 import torch
 
-from sft_atlas import fitting, packing, training
-from sft_atlas.checkpoints import load_model
-from sft_atlas.job import AtlasError
-from sft_atlas.samples import IGNORED
-from tiny import distance, losses, weights
+from helpers.tiny import distance, losses, weights
+from sft_atlas.core.errors import AtlasError
+from sft_atlas.models.base_model import load_model
+from sft_atlas.train import micro_batch, padding_free
+from sft_atlas.train import trainer as training
+from sft_atlas.train.dataset import IGNORED
 
 TOLERANCE = 2e-5  # relative; float32, sums in another order
 
@@ -112,10 +113,10 @@ def test_packing_is_refused_where_attention_leaks(cases, tmp_path):
     case = cases("llama")
     model = load_model(case.base)
     sequences = [sample.ids for sample in case.samples.kept]
-    packing.check(model, sequences, False, "x")
+    padding_free.check(model, sequences, False, "x")
     model.set_attn_implementation("leaking")
     with pytest.raises(AtlasError, match="would let samples see each other: with attention leaking"):
-        packing.check(model, sequences, False, "x")
+        padding_free.check(model, sequences, False, "x")
 
 
 def test_packing_is_refused_where_positions_run_on(cases):
@@ -125,13 +126,13 @@ def test_packing_is_refused_where_positions_run_on(cases):
     torch.manual_seed(0)
     model = GPT2LMHeadModel(GPT2Config(vocab_size=320, n_embd=32, n_layer=2, n_head=4, n_positions=256, initializer_range=0.2)).eval()
     sequences = [sample.ids for sample in cases("llama").samples.kept]
-    packing.check(model, sequences, False, "gpt2")
+    padding_free.check(model, sequences, False, "gpt2")
     forward = model.forward
     model.forward = lambda *args, position_ids=None, **kwargs: forward(
         *args, position_ids=torch.arange(position_ids.shape[1])[None], **kwargs
     )
     with pytest.raises(AtlasError, match="would let samples see each other"):
-        packing.check(model, sequences, False, "gpt2")
+        padding_free.check(model, sequences, False, "gpt2")
 
 
 def test_the_batch_that_the_trainer_makes_is_right_to_the_token(case, tmp_path):
@@ -139,7 +140,9 @@ def test_the_batch_that_the_trainer_makes_is_right_to_the_token(case, tmp_path):
     for pad in (case.tokenizer.pad_token, case.tokenizer.eos_token):
         case.tokenizer.pad_token = pad
         settings = case.settings()
-        trainer, keeper = training.build(case.base, case.samples.kept, case.tokenizer, settings, fitting.wanted(settings), tmp_path, "x")
+        trainer, keeper = training.build(
+            case.base, case.samples.kept, case.tokenizer, settings, micro_batch.wanted(settings), tmp_path, "x"
+        )
         keeper.close()
         batch = next(iter(trainer.get_train_dataloader()))
         seen = set()

@@ -7,8 +7,8 @@ import sys
 import polars as pl
 import pytest
 
-from sft_atlas.job import ROOT
-from tiny import ROWS, TEMPLATE, distance, weights
+from helpers.tiny import ROWS, TEMPLATE, distance, weights
+from sft_atlas.core.provenance import ROOT
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -18,7 +18,7 @@ def test_two_processes_train_what_one_trains(cases, tmp_path, method):
     pl.DataFrame(ROWS).write_parquet(tmp_path / "train.parquet")
     recipe = {"method": method, "batch_size": 8, "epochs": 3, "keep": "all"}
     call = [
-        sys.executable, str(ROOT / "workflow_scripts/train.py"), "--base", str(case.base.path.parent / "llama.json"), "--data", str(tmp_path / "train.parquet"),
+        sys.executable, str(ROOT / "workflow_scripts/run.py"), "train", "--base", str(case.base.path.parent / "llama.json"), "--data", str(tmp_path / "train.parquet"),
         "--model", "m", "--dataset", "d", "--recipe", "r", "--template", json.dumps(TEMPLATE),
         "--settings", case.settings(**recipe, gpus=2, micro_batch_size=2).model_dump_json(),
         "--state", str(tmp_path / "state"), "--output", str(tmp_path / "out"), "--log", str(tmp_path / "log"),

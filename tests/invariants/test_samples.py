@@ -2,10 +2,10 @@
 
 import pytest
 
-from sft_atlas import samples as sampling
-from sft_atlas.likelihood import encode
-from sft_atlas.template import render
-from tiny import ROWS, TEMPLATE
+from helpers.tiny import ROWS, TEMPLATE
+from sft_atlas.models.prompt_template import render
+from sft_atlas.models.tokenization import encode
+from sft_atlas.train import dataset as sampling
 
 HABITS = {"none": ("", ""), "bos": ("<s> ", ""), "bos and eos": ("<s> ", " </s>")}  # what the tokenizer adds by itself
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from trajectories import FILE, RECIPES, trajectory
+from helpers.trajectories import FILE, RECIPES, trajectory
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -9,10 +9,12 @@ import sys
 import pytest
 import torch
 
-from sft_atlas import layers, resuming
-from sft_atlas.checkpoints import load_model
-from sft_atlas.job import ROOT, AtlasError
-from tiny import distance, weights
+from helpers.tiny import distance, weights
+from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.provenance import ROOT
+from sft_atlas.measure import weight_change
+from sft_atlas.models.base_model import load_model
+from sft_atlas.train import resuming
 
 METHODS = ("full", "lora")
 LORA = {"method": "lora", "learning_rate": 1e-2, "lora": {"rank": 4, "alpha": 8}}
@@ -46,7 +48,7 @@ def test_only_the_chosen_depth_is_trained(cases, tmp_path, method):
     """`layers: [low, high]` changes the layers in that range and nothing else, full and LoRA."""
     case = cases("llama")
     _, folder = case.train(tmp_path / "run", **(LORA if method == "lora" else {}), layers=[0.6, 1.0])
-    rows = layers.layer_changes(case.base.path, folder)
+    rows = weight_change.layer_changes(case.base.path, folder)
     moved = {(row["layer"], row["component"]) for row in rows if row["relative_change"] > 0}
     assert {layer for layer, _ in moved} == {1}
     assert {component for _, component in moved} >= {"q", "k", "v", "o", "gate", "up", "down", "all"}
@@ -61,7 +63,7 @@ def test_a_range_without_layers_is_refused(cases, tmp_path):
 def test_frozen_embeddings_stay(case, tmp_path):
     """`freeze_embeddings` leaves the input embedding and the head as they are and trains the rest."""
     _, folder = case.train(tmp_path / "run", freeze_embeddings=True)
-    rows = layers.layer_changes(case.base.path, folder)
+    rows = weight_change.layer_changes(case.base.path, folder)
     still = {row["component"] for row in rows if row["mean_abs_change"] == 0}
     assert still == {row["component"] for row in rows} & {"embedding", "head"}
 
@@ -83,7 +85,7 @@ torch.set_num_threads(1)
 sys.path[:0] = [{scripts!r}, {tests!r}]
 from sft_atlas import keeping, samples, training
 from sft_atlas.checkpoints import BaseModel, load_tokenizer
-from tiny import ROWS, TEMPLATE, Case
+from helpers.tiny import ROWS, TEMPLATE, Case
 
 keeping.SHARE = 1e9  # a state after every epoch, also where epochs last a few milliseconds
 step_end = keeping.Keeper.on_step_end
@@ -111,7 +113,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(cases, tmp_pat
     step = random.randrange(5, 20)  # 4 steps an epoch: after the first whole epoch, before the last
     folder = tmp_path / "killed"
     program = KILLED.format(
-        scripts=str(ROOT / "workflow_scripts"), tests=str(ROOT / "tests/invariants"), step=step,
+        scripts=str(ROOT / "workflow_scripts"), tests=str(ROOT / "tests"), step=step,
         manifest=str(case.base.path.parent / "llama.json"), folder=str(folder), recipe=recipe,
     )  # fmt: skip
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)

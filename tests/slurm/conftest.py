@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cluster import QUICK, ROOT, SITE, ClusterFolder, Faults, on_cluster, stop, tiny_study, until, workflow_tests
-from lab import Lab, install
+
+from helpers.cluster import QUICK, ROOT, SITE, ClusterFolder, Faults, on_cluster, stop, tiny_study, until, workflow_tests
+from helpers.lab import Lab, install
 
 
 @pytest.fixture(scope="session")

@@ -7,15 +7,16 @@ from pathlib import Path
 sys.path.insert(0, os.path.abspath("workflow_scripts"))
 os.environ["PYTHONPATH"] = os.path.abspath("workflow_scripts")
 
-from sft_atlas import resources, site, slurm
+from sft_atlas.cluster import requests, slurm
+from sft_atlas.study import site
 
 SITE = site.load(Path("slurm/site.yaml"))
 FAULTS = ("none", "time", "memory", "cancelled", "failing")
-NEED = resources.Need(gpus=0, mem_mb=500, minutes=1)
+NEED = requests.Need(gpus=0, mem_mb=500, minutes=1)
 
 
 def want(wildcards, attempt):
-    return resources.grown(NEED, slurm.shortages(Path(f"logs/{wildcards.fault}.log"), attempt - 1), SITE)
+    return requests.grown(NEED, slurm.shortages(Path(f"logs/{wildcards.fault}.log"), attempt - 1), SITE)
 
 
 def mem_mb(wildcards, attempt):

@@ -1,10 +1,12 @@
 """A job of the fault tests: does something harmful the first time, and ends well the second."""
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
-from sft_atlas import job
+from sft_atlas.core import job
+from sft_atlas.core.errors import AtlasError
 
 
 def main(args: argparse.Namespace) -> None:
@@ -15,7 +17,7 @@ def main(args: argparse.Namespace) -> None:
             held = bytearray(args.mem_mb * 1_000_000)
             held[::4096] = b"x" * len(held[::4096])
         if args.fault == "failing":
-            raise job.AtlasError("the probe fails, as it should")
+            raise AtlasError("the probe fails, as it should")
         if args.fault != "none":
             time.sleep(600)
     args.output.touch()
@@ -30,4 +32,4 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    job.run(main, parser())
+    job.run_module(sys.modules[__name__], "probe", sys.argv[1:])

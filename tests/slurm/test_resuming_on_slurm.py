@@ -5,7 +5,8 @@ import os
 import signal
 
 import pytest
-from cluster import ClusterFolder, Folder, on_cluster, stop, until
+
+from helpers.cluster import ClusterFolder, Folder, on_cluster, stop, until
 
 TARGET = "results/tiny/runs/llama-strings/spelling/full/train.json"
 LAST = "results/tiny/runs/llama-strings/spelling/full/epoch-40/weights"

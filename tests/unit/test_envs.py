@@ -11,7 +11,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from sft_atlas.job import ROOT
+from sft_atlas.core.provenance import ROOT
 
 SCRIPTS = ROOT / "workflow_scripts"
 DISTRIBUTIONS = packages_distributions()
@@ -20,7 +20,7 @@ RULES = [
     for path in sorted((ROOT / "rules").glob("*.smk"))
     for body in re.split(r"\n(?= *rule )", path.read_text(encoding="utf-8"))
     if (environment := re.search(r'"\.\./envs/(\w+)\.yaml"', body))
-    for script in sorted(set(re.findall(r"workflow_scripts/(\w+)\.py", body)) - {"warm"})
+    for script in sorted(set(re.findall(r"workflow_scripts/run\.py (\w+)", body)))
 ]
 
 
@@ -72,6 +72,8 @@ def foreign(script: Path) -> set[str]:
 @pytest.mark.parametrize(("rules", "environment", "script"), RULES, ids=lambda part: getattr(part, "stem", part))
 def test_the_environment_of_a_rule_has_what_its_script_imports(rules, environment, script):
     missing = [
-        name for name in foreign(SCRIPTS / f"{script}.py") if not {*map(normal, DISTRIBUTIONS.get(name, [name]))} & installed(environment)
+        name
+        for name in foreign(SCRIPTS / (rules()[script].replace(".", "/") + ".py"))
+        if not {*map(normal, DISTRIBUTIONS.get(name, [name]))} & installed(environment)
     ]
     assert not missing, f"envs/{environment}.yaml lacks {missing} for {script}.py"

@@ -9,10 +9,10 @@ import sys
 
 import pytest
 
-import document_config
-from sft_atlas.job import ROOT
-from sft_atlas.schema import BenchmarkColumns, Part, Recipe, Source
-from sft_atlas.targets import TARGETS
+from sft_atlas.core.provenance import ROOT
+from sft_atlas.study import document_config
+from sft_atlas.study.schema import BenchmarkColumns, Part, Recipe, Source
+from sft_atlas.study.targets import TARGETS
 
 SCRIPTS = sorted((ROOT / "workflow_scripts").glob("*.py"))
 SOURCES = sorted((ROOT / "workflow_scripts").rglob("*.py"))
@@ -46,7 +46,7 @@ def name_of(path):
 @pytest.mark.parametrize("name", ["config/schema.json", "config/README.md"])
 def test_a_generated_page_says_what_the_schema_says(name):
     wanted = document_config.documents()[ROOT / name]
-    assert (ROOT / name).read_text(encoding="utf-8") == wanted, "stale; run python workflow_scripts/document_config.py"
+    assert (ROOT / name).read_text(encoding="utf-8") == wanted, "stale; run python workflow_scripts/run.py document_config"
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_a_job_has_output_log_environment_and_a_script_of_its_name(file, name, b
     directives = re.findall(r"^ +(\w+):", body, re.MULTILINE)
     for directive in ("log", "conda") if name in EVER else ("output", "log", "conda"):
         assert directive in directives, f"{file}: rule {name} has no {directive}"
-    script = re.findall(r"workflow_scripts/(\w+)\.py", body.split("shell:")[1])[-1]
+    script = re.findall(r"workflow_scripts/run\.py (\w+)", body.split("shell:")[1])[-1]
     assert script == name.removesuffix("_{recipe}")
     assert re.search(rf"log:\s+.*LOGS.*/{script}[/.]", body)
     assert "--log {log}" in body

@@ -2,7 +2,7 @@
 
 import pytest
 
-from folders import Folder, fresh, small_demo
+from helpers.folders import Folder, fresh, small_demo
 
 
 @pytest.fixture(scope="session")

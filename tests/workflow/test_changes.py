@@ -3,7 +3,7 @@
 import json
 
 MEASURED = {"evaluate", "measure_layers", "measure_representation"}
-TABLES = {"score_clean_items", "resolve_study", "collect", "analyse_predictors", "analyse_layers", "analyse_map", "plot", "summarise"}
+TABLES = {"score_clean_items", "resolve_study", "collect", "analyse_predictors", "analyse_layers", "analyse_map", "plot", "write_findings"}
 
 
 def test_a_learning_rate_trains_the_runs_of_that_recipe_only(copied):
@@ -96,13 +96,13 @@ def test_touching_a_large_training_set_makes_nothing(copied):
 
 
 def test_editing_a_figure_draws_that_figure(copied):
-    source = copied.path / "workflow_scripts/sft_atlas/plots/gains.py"
+    source = copied.path / "workflow_scripts/sft_atlas/report/figures/gains.py"
     source.write_text(source.read_text() + "\n# edited\n")
     assert copied.planned() == {"plot": 1}
 
 
 def test_editing_training_makes_nothing_until_asked(copied):
-    source = copied.path / "workflow_scripts/sft_atlas/training.py"
+    source = copied.path / "workflow_scripts/sft_atlas/train/trainer.py"
     source.write_text(source.read_text() + "\n# edited\n")
     assert not copied.planned()
     assert copied.planned("--forcerun", "train_lora")["train_lora"] == 4

@@ -74,7 +74,7 @@ def test_training_goes_on_after_an_interruption(longer, tmp_path, how):
     assert not (longer.path / TARGET).exists()
     assert list(state.glob("checkpoint-*/complete"))
 
-    release = [sys.executable, "workflow_scripts/release_lock.py"]
+    release = [sys.executable, "workflow_scripts/run.py", "release_lock"]
     subprocess.run(release, cwd=longer.path, env=longer.environment(), check=True)
     longer.run(TARGET, LAST)
     one, other = (json.loads((folder.path / TARGET).read_text()) for folder in (longer, undisturbed))
@@ -86,7 +86,7 @@ def test_training_goes_on_after_an_interruption(longer, tmp_path, how):
 def test_a_second_snakemake_is_not_unlocked_from_under_the_first(longer):
     process = start(longer)
     wait_for(lambda: list((longer.path / ".snakemake/locks").glob("*")), process)
-    release = [sys.executable, "workflow_scripts/release_lock.py"]
+    release = [sys.executable, "workflow_scripts/run.py", "release_lock"]
     done = subprocess.run(release, cwd=longer.path, env=longer.environment(), capture_output=True, text=True)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait(timeout=60)
@@ -101,7 +101,7 @@ def test_a_recipe_changed_meanwhile_is_not_resumed(longer):
     process.wait(timeout=60)
     longer.study["recipes"]["full"]["learning_rate"] = 1e-4
     longer.write(longer.study)
-    subprocess.run([sys.executable, "workflow_scripts/release_lock.py"], cwd=longer.path, env=longer.environment(), check=True)
+    subprocess.run([sys.executable, "workflow_scripts/run.py", "release_lock"], cwd=longer.path, env=longer.environment(), check=True)
     longer.run(TARGET, LAST)
     record = json.loads((longer.path / TARGET).read_text())
     assert not record["resumed"] and record["settings"]["learning_rate"] == 1e-4

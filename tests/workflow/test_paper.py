@@ -5,10 +5,10 @@ from collections import Counter
 import pytest
 from snakemake.utils import update_config
 
-from sft_atlas import fitting
-from sft_atlas import study as studies
-from sft_atlas.complaints import strict_yaml
-from sft_atlas.job import ROOT
+from sft_atlas.core.provenance import ROOT
+from sft_atlas.study import study as studies
+from sft_atlas.study.messages import strict_yaml
+from sft_atlas.train import micro_batch
 
 BLOCKS = {"single": (240, 240), "merged": (24, 240), "leave_one_out": (20, 20), "trajectory_1k": (30, 300), "trajectory_20k": (27, 270)}
 
@@ -27,10 +27,10 @@ def paper():
 
 def ladder(settings):
     """Every fit that a run may come to for want of memory."""
-    fit = fitting.wanted(settings)
+    fit = micro_batch.wanted(settings)
     while fit:
         yield fit
-        fit = fitting.smaller(fit, settings)
+        fit = micro_batch.smaller(fit, settings)
 
 
 def by_block(study):

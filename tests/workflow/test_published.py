@@ -6,7 +6,7 @@ import sys
 import polars as pl
 import pytest
 
-from folders import ROOT, fresh, small_demo
+from helpers.folders import ROOT, fresh, small_demo
 
 REAL = ROOT / "../shared/published/evaluation_result.csv"
 pytestmark = pytest.mark.skipif(not REAL.is_file(), reason="../shared/published is absent")

@@ -6,7 +6,7 @@ import shutil
 import polars as pl
 import pytest
 
-from sft_atlas.plots import FIGURES
+from sft_atlas.report.figures import FIGURES
 
 
 def test_every_declared_result_exists(finished):

@@ -7,16 +7,17 @@ that need no base model: LoRA minus full, 20,000 minus 1,000 rows, with minus wi
 import numpy as np
 import polars as pl
 
-from sft_atlas import analyses, crossed, decomposition, effects
+from sft_atlas.analyse import consistency, select, variance
 from sft_atlas.published import contrasts, frames
-from sft_atlas.statistics import correlation_matrix
+from sft_atlas.stats import two_way
+from sft_atlas.stats.estimates import correlation_matrix
 
 LANGUAGES = (("mmlu-0", "jmmlu-0"), ("mmlu-0", "cmmlu-0"), ("jmmlu-0", "cmmlu-0"), ("mmlu-5", "jmmlu-0"), ("mmlu-5", "cmmlu-0"))
 
 
 def leading(frame: pl.DataFrame) -> pl.DataFrame:
     """Full tuning where there is any, else the other method."""
-    return analyses.of_leading_method(frame)
+    return select.of_leading_method(frame)
 
 
 def tables(found: frames.Data, seed: int = frames.SEED) -> dict[str, pl.DataFrame]:
@@ -25,13 +26,13 @@ def tables(found: frames.Data, seed: int = frames.SEED) -> dict[str, pl.DataFram
     components, loadings = component_tables(full, seed)
     return {
         "gains": gains(found),
-        "consistency": pl.concat([effects.consistency(full, value, seed) for value in effects.VALUES]),
-        "concordance": effects.concordance(full, seed),
-        "similarity": pl.concat([effects.likeness(full, value, seed) for value in effects.VALUES]),
+        "consistency": pl.concat([consistency.consistency(full, value, seed) for value in consistency.VALUES]),
+        "concordance": consistency.concordance(full, seed),
+        "similarity": pl.concat([consistency.likeness(full, value, seed) for value in consistency.VALUES]),
         "similarity_tests": similarity_tests(full, found.study, seed),
         "components": components,
         "loadings": loadings,
-        "variance": pl.concat([decomposition.variance(found.cells, value, seed) for value in ("score", "gain")]),
+        "variance": pl.concat([variance.variance(found.cells, value, seed) for value in ("score", "gain")]),
         "lora_full": contrasts.lora_full(found.cells, seed),
         "size": contrasts.size(found, seed),
         "trajectories": contrasts.trajectories(found),
@@ -45,7 +46,7 @@ def tables(found: frames.Data, seed: int = frames.SEED) -> dict[str, pl.DataFram
 def gains(found: frames.Data) -> pl.DataFrame:
     """The cells with n (items), stderr (of the gain, points), p and q (Benjamini-Hochberg over all gains); see frames.gains_table."""
     keys = ["model", "dataset", "method", "benchmark"]
-    tests = analyses.tested(analyses.single(found.gains, found.study))
+    tests = select.tested(select.single(found.gains, found.study))
     return found.cells.join(tests.select(*keys, "n", pl.col("stderr") * 100, "p", "q"), on=keys, how="left", maintain_order="left")
 
 
@@ -60,12 +61,12 @@ def similarity_tests(full: pl.DataFrame, study: dict, seed: int) -> pl.DataFrame
         "same language - other language": (("language",), ()),
         "family (other language) - language (other family)": (("family",), ("language",)),
     }
-    for value in effects.VALUES:
-        names, array = effects.vectors(full, "model", value)
+    for value in consistency.VALUES:
+        names, array = consistency.vectors(full, "model", value)
         r = correlation_matrix(array)[0]
         labels = [study["models"][name] for name in names]
         for question, (same, other) in questions.items():
-            found = effects.grouped_pairs(r, labels, seed, question, same, other)
+            found = consistency.grouped_pairs(r, labels, seed, question, same, other)
             rows.append((value, question, found.n, found.effect, found.low, found.high, found.p))
     schema = {"value": pl.String, "question": pl.String, "n": pl.Int64, **dict.fromkeys(("effect", "low", "high", "p"), pl.Float64)}
     return contrasts.corrected(pl.DataFrame(rows, schema=schema, orient="row"))
@@ -74,9 +75,9 @@ def similarity_tests(full: pl.DataFrame, study: dict, seed: int) -> pl.DataFrame
 def component_tables(full: pl.DataFrame, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Shares of variance per component with their null, for each choice of value and variables; and the loadings of benchmarks."""
     shares, loadings = [], []
-    for value in effects.VALUES:
+    for value in consistency.VALUES:
         for variables in ("benchmark", "dataset", "model"):
-            found = decomposition.components(full, value, variables, seed)
+            found = variance.components(full, value, variables, seed)
             if found is None:
                 continue
             low, high = found.needed_by_chance
@@ -118,12 +119,12 @@ def transfer(found: pl.DataFrame, seed: int) -> pl.DataFrame:
     rows = []
     for method in sorted(found["method"].unique()):
         part = found.filter(pl.col("method") == method)
-        (models, sets, names), scores = effects.cube(part, "score", ("model", "dataset", "benchmark"))
-        gains = effects.cube(part, "gain", ("model", "dataset", "benchmark"))[1]
+        (models, sets, names), scores = consistency.cube(part, "score", ("model", "dataset", "benchmark"))
+        gains = consistency.cube(part, "gain", ("model", "dataset", "benchmark"))[1]
         place, absent = {name: i for i, name in enumerate(names)}, np.full((len(models), len(sets)), np.nan)
         for pair in LANGUAGES:
             x, y = (scores[:, :, place[name]] if name in place else absent for name in pair)
-            estimate = crossed.correlation(x, y, models, seed)
+            estimate = two_way.correlation(x, y, models, seed)
             sides = [gains[:, :, place[name]] if name in place else absent for name in pair]
             r, n = correlation_matrix(np.stack(sides).reshape(2, -1))
             counted = int((np.isfinite(x) & np.isfinite(y)).any(axis=1).sum())

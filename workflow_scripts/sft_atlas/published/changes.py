@@ -5,8 +5,8 @@ import textwrap
 import numpy as np
 import polars as pl
 
-from sft_atlas.findings import probability
 from sft_atlas.published import POLICIES
+from sft_atlas.report.findings import probability
 
 COUNTED = {
     "lora_full": ["benchmark"],

@@ -10,11 +10,11 @@ import textwrap
 import numpy as np
 import polars as pl
 
-from sft_atlas import analyses
-from sft_atlas.findings import probability
-from sft_atlas.published import POLICIES, catalogue, statements
+from sft_atlas.analyse import select
+from sft_atlas.published import POLICIES, columns, statements
 from sft_atlas.published.evidence import READINGS, Claim, Reading
-from sft_atlas.statistics import benjamini_hochberg
+from sft_atlas.report.findings import probability
+from sft_atlas.stats.estimates import benjamini_hochberg
 
 VERDICTS = ("supported", "mixed", "contradicted", "not testable here")
 WIDTH = 140
@@ -137,9 +137,9 @@ OPENING = (
 
 def families(scores: pl.DataFrame) -> str:
     """How many families the base models of a table of scores have, and what that means for units."""
-    known = {key: family for key, _, family, _ in catalogue.MODELS.values()}
+    known = {key: family for key, _, family, _ in columns.MODELS.values()}
     models = scores["model"].unique().sort().to_list()
-    told, shared = analyses.families([known.get(name, "unknown") for name in models])
+    told, shared = select.families([known.get(name, "unknown") for name in models])
     return f"The {len(models)} base models are {told}. {shared}".strip()
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import polars as pl
 from scipy.stats import t as student
 
-from sft_atlas import analyses, decomposition, effects
+from sft_atlas.analyse import consistency, select, variance
 from sft_atlas.published import frames
-from sft_atlas.statistics import Estimate, benjamini_hochberg, paired_difference, signed_rank_p
+from sft_atlas.stats.estimates import Estimate, benjamini_hochberg, paired_difference, signed_rank_p
 
 NUMBERS = dict.fromkeys(("effect", "low", "high", "p", "p_wilcoxon"), pl.Float64)
 TEST = {"n": pl.Int64, "n_of": pl.String, **NUMBERS, "interval": pl.String}
@@ -63,7 +63,7 @@ def lora_full(found: pl.DataFrame, seed: int) -> pl.DataFrame:
 def size_differences(found: frames.Data) -> pl.DataFrame:
     """Score at the largest minus the smallest number of rows: same model, training set, method, schedule and epoch, in points."""
     keys = ["model", "dataset", "method", "schedule", "epoch", "benchmark"]
-    single = found.scores.filter(pl.col("dataset").is_in(analyses.kinds(found.study, "single")), pl.col("epoch") > 0)
+    single = found.scores.filter(pl.col("dataset").is_in(select.kinds(found.study, "single")), pl.col("epoch") > 0)
     ends = single.filter(pl.col("rows").n_unique().over(keys) > 1).sort("rows")
     pairs = ends.group_by(keys, maintain_order=True).agg((pl.col("score").last() - pl.col("score").first()).alias("difference"))
     return pairs.with_columns(pl.col("difference") * 100).sort(keys)
@@ -72,7 +72,7 @@ def size_differences(found: frames.Data) -> pl.DataFrame:
 def size(found: frames.Data, seed: int) -> pl.DataFrame:
     """Large minus small training sets at the last common epoch, and at every epoch; clustered by :func:`analyses.units`."""
     pairs = size_differences(found).select("model", "dataset", "epoch", "benchmark", "difference")
-    cluster = "dataset" if analyses.units(pairs)[1] == CLUSTERS["dataset"] else "model"
+    cluster = "dataset" if select.units(pairs)[1] == CLUSTERS["dataset"] else "model"
     last = pairs.filter(pl.col("epoch") == pl.col("epoch").max().over("model", "dataset"))
     parts = {"last": last, "every": pairs}
     return pl.concat([contrasts(part, cluster, seed).with_columns(epochs=pl.lit(name)) for name, part in parts.items()])
@@ -82,9 +82,9 @@ def trajectories(found: frames.Data) -> pl.DataFrame:
     """Mean score and spread over training sets per epoch, from runs that keep two or more epochs: kind, method, rows, schedule, epoch,
     model, benchmark, score (mean over training sets, points), low and high (its 95 % t interval over training sets; null for one set),
     spread (their standard deviation; null for one set), n."""
-    kinds = {name: kind for kind in ("single", "merged") for name in analyses.kinds(found.study, kind)}
+    kinds = {name: kind for kind in ("single", "merged") for name in select.kinds(found.study, kind)}
     frame = found.scores.filter(pl.col("dataset").is_in(list(kinds)), pl.col("epoch") > 0)
-    frame = frame.filter(pl.col("epoch").n_unique().over(*analyses.RUN, "benchmark") > 1)
+    frame = frame.filter(pl.col("epoch").n_unique().over(*select.RUN, "benchmark") > 1)
     frame = frame.with_columns(pl.col("dataset").replace_strict(kinds, return_dtype=pl.String).alias("kind"))
     keys = ["kind", "method", "rows", "schedule", "epoch", "model", "benchmark"]
     parts = [_same_sets(part) for _, part in frame.group_by([key for key in keys if key != "epoch"], maintain_order=True)]
@@ -98,8 +98,8 @@ def trajectories(found: frames.Data) -> pl.DataFrame:
 
 def _same_sets(part: pl.DataFrame) -> pl.DataFrame:
     """Training sets and epochs of which every combination is there, so that the means of all epochs are over the same sets."""
-    (sets, epochs), array = effects.cube(part.with_columns(pl.col("epoch").cast(pl.String)), "score", ("dataset", "epoch"))
-    rows, columns = decomposition.complete_part(array)
+    (sets, epochs), array = consistency.cube(part.with_columns(pl.col("epoch").cast(pl.String)), "score", ("dataset", "epoch"))
+    rows, columns = variance.complete_part(array)
     return part.filter(
         pl.col("dataset").is_in([sets[i] for i in rows]), pl.col("epoch").cast(pl.String).is_in([epochs[j] for j in columns])
     )
@@ -127,7 +127,7 @@ def left_out(found: frames.Data) -> pl.DataFrame:
     """
     from scipy.stats import norm
 
-    part = analyses.left_out(found.scores, found.study).drop_nulls("difference")
+    part = select.left_out(found.scores, found.study).drop_nulls("difference")
     noise = frames.noise(found.gains).select("benchmark", "sd")
     part = part.join(noise, on="benchmark", how="left", maintain_order="left").with_columns(
         pl.col("difference") * 100, pl.col("stderr") * 100

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import polars as pl
 
-from sft_atlas import analyses
-from sft_atlas.published import catalogue, frames, overall
-from sft_atlas.statistics import Estimate, paired_difference
+from sft_atlas.analyse import select
+from sft_atlas.published import columns, frames, overall
+from sft_atlas.stats.estimates import Estimate, paired_difference
 
 READINGS = ("base-free", "gain")
 VALUE = {"base-free": "centred", "gain": "gain"}
@@ -81,7 +81,7 @@ def synergies(policy: str, found: dict[str, pl.DataFrame]) -> list[Reading]:
                     decides=False,
                 )
             )
-    judged = overall.concordance(analyses.of_leading_method(found["gains"]), frames.SEED)
+    judged = overall.concordance(select.of_leading_method(found["gains"]), frames.SEED)
     return [*readings, of_estimate(judged, "rank correlation between models", policy, "base-free")]
 
 
@@ -200,7 +200,7 @@ def over_benchmarks(policy: str, table: pl.DataFrame, what: str) -> Reading:
 def transfer(policy: str, table: pl.DataFrame) -> list[Reading]:
     readings = []
     for row in table.filter(pl.col("method") == table["method"].min()).iter_rows(named=True):
-        what = f"{catalogue.task(row['first']).label} and {catalogue.task(row['second']).label}"
+        what = f"{columns.task(row['first']).label} and {columns.task(row['second']).label}"
         readings.append(of_row(row, what, policy, "base-free", n_of="runs"))
         readings.append(Reading(what, policy, "gain", row["gain_r"], n=row["gain_n"], n_of="runs", decides=False))
     return readings
@@ -228,4 +228,4 @@ def spread(policy: str, table: pl.DataFrame) -> Reading:
 
 
 def _set(name: str) -> str:
-    return catalogue.DATASETS.get(name, (name,))[0]
+    return columns.DATASETS.get(name, (name,))[0]

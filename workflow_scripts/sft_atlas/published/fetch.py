@@ -6,7 +6,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from sft_atlas.job import LOG, AtlasError
+from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.log import LOG
 
 COMMIT = "cc63dcb071679f074f8bfe6283fd590f84fae9d9"
 ADDRESS = f"https://raw.githubusercontent.com/llm-jp/massive-sft/{COMMIT}/evaluation_result.csv"

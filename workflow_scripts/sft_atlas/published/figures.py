@@ -3,9 +3,9 @@
 import polars as pl
 from matplotlib.figure import Figure
 
-from sft_atlas.plots import components, consistency, gains, leave_one_out, lora_full, similarity, style, variance
-from sft_atlas.published import POLICIES, catalogue, panels
+from sft_atlas.published import POLICIES, columns, panels
 from sft_atlas.published.frames import Data
+from sft_atlas.report.figures import components, consistency, gains, leave_one_out, lora_full, similarity, style, variance
 
 SAID = dict(zip(POLICIES, ("scores as published", "repaired scores"), strict=True))
 
@@ -39,7 +39,7 @@ def draw(name: str, found: Data, tables: dict[str, pl.DataFrame], published: pl.
 
 def _shown(table: pl.DataFrame) -> pl.DataFrame:
     """What fits on a page: one method, one variant of each benchmark, models that have a gain at all."""
-    shown = [task for task in catalogue.ZERO_SHOT if task in set(table["benchmark"])] or table["benchmark"].unique().to_list()
+    shown = [task for task in columns.ZERO_SHOT if task in set(table["benchmark"])] or table["benchmark"].unique().to_list()
     part = table.filter(pl.col("method") == table["method"].min(), pl.col("benchmark").is_in(shown))
     return part.filter(pl.col("gain").is_not_null().any().over("model"), pl.col("gain").is_not_null().any().over("benchmark"))
 
@@ -49,7 +49,7 @@ def base_free(table: pl.DataFrame, keys: list[str], unit: bool = False) -> pl.Da
 
     ``unit``: divided by the benchmark's spread, so that all benchmarks weigh the same in a correlation over benchmarks.
     """
-    single = ~pl.col("dataset").str.starts_with(catalogue.WITHOUT) & (pl.col("dataset") != "all")
+    single = ~pl.col("dataset").str.starts_with(columns.WITHOUT) & (pl.col("dataset") != "all")
     main = pl.col("schedule") == "cosine" if (table["schedule"] == "cosine").any() else pl.lit(True)
     part = table.filter(single, main)
     part = part.with_columns((pl.col("score") - pl.col("score").mean().over(keys)).alias("gain"))

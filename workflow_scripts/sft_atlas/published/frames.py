@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from sft_atlas import effects
-from sft_atlas.published import catalogue
+from sft_atlas.analyse import consistency
+from sft_atlas.published import columns
 from sft_atlas.published.tidy import points
 
 SEED = 0
@@ -15,7 +15,7 @@ MERGED = "all"
 
 @dataclass(frozen=True)
 class Data:
-    """What the analyses read: the study's description, tables in its form (fractions), and ``cells`` (points, see sft_atlas.effects)."""
+    """What the analyses read: the study's description, tables in its form (fractions), and ``cells`` (points, see sft_atlas.analyse.consistency)."""
 
     study: dict
     scores: pl.DataFrame
@@ -26,21 +26,19 @@ class Data:
 def of_scores(scores: pl.DataFrame) -> Data:
     """The frames of a tidy table of scores; ``scores`` as :func:`tidy.tidy` gives them, under some policy."""
     described, table, gains = study(scores), scores_table(scores), gains_table(scores)
-    return Data(described, table, gains, effects.cells(gains, described))
+    return Data(described, table, gains, consistency.cells(gains, described))
 
 
 def scores_table(scores: pl.DataFrame) -> pl.DataFrame:
     """Scores in the columns of a study's ``scores`` table, analysed tasks only: ``score`` is a fraction of the benchmark's range,
     ``stderr`` that of a share of n items (null for judged means), ``rows`` those of one source set, ``benchmark`` the task key."""
-    kept = scores.filter(pl.col("task").map_elements(lambda key: catalogue.task(key).analysed, return_dtype=pl.Boolean))
-    items = {key: catalogue.task(key).items for key in kept["task"].unique()}
-    judged = [key for key in items if catalogue.task(key).scale == catalogue.JUDGE]
+    kept = scores.filter(pl.col("task").map_elements(lambda key: columns.task(key).analysed, return_dtype=pl.Boolean))
+    items = {key: columns.task(key).items for key in kept["task"].unique()}
+    judged = [key for key in items if columns.task(key).scale == columns.JUDGE]
     members = len(single_sets(scores))
     rows = pl.when(pl.col("dataset") == MERGED).then(pl.col("rows") // max(1, members))
     rows = (
-        rows.when(pl.col("dataset").str.starts_with(catalogue.WITHOUT))
-        .then(pl.col("rows") // max(1, members - 1))
-        .otherwise(pl.col("rows"))
+        rows.when(pl.col("dataset").str.starts_with(columns.WITHOUT)).then(pl.col("rows") // max(1, members - 1)).otherwise(pl.col("rows"))
     )
     base = pl.col("method") == "base"
     score, n = pl.col("score"), pl.col("n")
@@ -77,8 +75,8 @@ def gains_table(scores: pl.DataFrame) -> pl.DataFrame:
 def single_sets(scores: pl.DataFrame) -> list[str]:
     """Training sets that are no merges, in the catalogue's order, then by name."""
     names = set(scores.filter(pl.col("epoch") > 0)["dataset"])
-    own = sorted(name for name in names if name != MERGED and not name.startswith(catalogue.WITHOUT))
-    known = [name for name in catalogue.DATASETS if name in own]
+    own = sorted(name for name in names if name != MERGED and not name.startswith(columns.WITHOUT))
+    known = [name for name in columns.DATASETS if name in own]
     return known + [name for name in own if name not in known]
 
 
@@ -86,16 +84,16 @@ def study(scores: pl.DataFrame) -> dict:
     """The description that plots and analyses of this project read: models, datasets, benchmarks, recipes, runs, seed."""
     table = scores_table(scores)
     singles, present = single_sets(scores), set(scores["dataset"])
-    known = {key: (label, family, language) for key, label, family, language in catalogue.MODELS.values()}
+    known = {key: (label, family, language) for key, label, family, language in columns.MODELS.values()}
     have = set(scores["model"])
     models = [key for key in known if key in have] + sorted(have - set(known))
-    datasets = {name: _dataset(*catalogue.DATASETS.get(name, (name, "other"))) for name in singles}
+    datasets = {name: _dataset(*columns.DATASETS.get(name, (name, "other"))) for name in singles}
     if MERGED in present:
         datasets[MERGED] = _dataset("all", "merged", merged=True, members=singles)
     for name in singles:
-        if catalogue.WITHOUT + name in present:
-            datasets[catalogue.WITHOUT + name] = _dataset(f"without {datasets[name]['label']}", "leave-one-out", True, singles, name)
-    keys = list(catalogue.TASKS)
+        if columns.WITHOUT + name in present:
+            datasets[columns.WITHOUT + name] = _dataset(f"without {datasets[name]['label']}", "leave-one-out", True, singles, name)
+    keys = list(columns.TASKS)
     tasks = sorted(set(table["benchmark"]), key=lambda key: (keys.index(key) if key in keys else len(keys), key))
     runs = table.filter(pl.col("epoch") > 0).select("model", "dataset", "recipe", "method", "rows", "schedule").unique(maintain_order=True)
     return {
@@ -105,7 +103,7 @@ def study(scores: pl.DataFrame) -> dict:
             key: dict(zip(("label", "family", "language"), known.get(key, (key, "unknown", "unknown")), strict=True)) for key in models
         },
         "datasets": datasets,
-        "benchmarks": {key: {"label": catalogue.task(key).label, "group": catalogue.task(key).group} for key in tasks},
+        "benchmarks": {key: {"label": columns.task(key).label, "group": columns.task(key).group} for key in tasks},
         "recipes": {row["recipe"]: {"label": row["recipe"], "method": row["method"]} for row in runs.iter_rows(named=True)},
         "runs": runs.to_dicts(),
     }

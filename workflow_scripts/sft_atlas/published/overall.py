@@ -8,10 +8,10 @@ from collections import Counter
 import numpy as np
 import polars as pl
 
-from sft_atlas import decomposition
-from sft_atlas.effects import PERMUTATIONS, cube, mean_of_pairs
-from sft_atlas.published import catalogue
-from sft_atlas.statistics import RESAMPLES, Estimate, expanded_interval, undefined
+from sft_atlas.analyse import variance
+from sft_atlas.analyse.consistency import PERMUTATIONS, cube, mean_of_pairs
+from sft_atlas.published import columns as catalogue
+from sft_atlas.stats.estimates import RESAMPLES, Estimate, expanded_interval, undefined
 
 DRAWS = 499
 
@@ -84,7 +84,7 @@ def model_minus_set(cells: pl.DataFrame, seed: int) -> Estimate:
         for column, known in enumerate(full.T):
             picked = model[known[model]]
             if len(set(picked.tolist())) > 1:
-                found[column] = np.subtract(*decomposition.shares(values[np.ix_(picked, dataset)][..., column])[:2])
+                found[column] = np.subtract(*variance.shares(values[np.ix_(picked, dataset)][..., column])[:2])
         use = np.isfinite(found)
         return float((weight * found)[use].sum() / weight[use].sum()) if use.any() else np.nan
 

@@ -6,11 +6,11 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from sft_atlas.plots import style
-from sft_atlas.plots.lora_full import forest_panel
-from sft_atlas.published import catalogue
-from sft_atlas.published.wide import widen
-from sft_atlas.statistics import Estimate
+from sft_atlas.published import columns
+from sft_atlas.published.audit.wide import widen
+from sft_atlas.report.figures import style
+from sft_atlas.report.figures.lora_full import forest_panel
+from sft_atlas.stats.estimates import Estimate
 
 GROUPS = ("mathematics", "code", "knowledge", "examination", "reasoning", "instruction following")
 STATES = {"score": "#E3E7EA", "repaired": "#0072B2", "nulled": "#D55E00", "missing": "#FFFFFF"}
@@ -98,8 +98,8 @@ def cross_lingual(cells: pl.DataFrame, transfer: pl.DataFrame, study: dict) -> F
             axis.scatter(points["first"], points["second"], s=7, color=palette[model], linewidths=0, alpha=0.75)
         axis.axhline(0, color=style.GREY, linewidth=0.4, zorder=0)
         axis.axvline(0, color=style.GREY, linewidth=0.4, zorder=0)
-        axis.set_xlabel(f"{catalogue.task(row['first']).label}, points")
-        axis.set_ylabel(f"{catalogue.task(row['second']).label}, points")
+        axis.set_xlabel(f"{columns.task(row['first']).label}, points")
+        axis.set_ylabel(f"{columns.task(row['second']).label}, points")
         interval = f"{style.number(row['low'])} to {style.number(row['high'])}"
         axis.set_title(f"within-model r = {style.number(row['effect'])}\n[{interval}]\nn = {row['n']} runs")
     style.models_legend(canvas, study, [name for name in study["models"] if name in set(part["model"])])

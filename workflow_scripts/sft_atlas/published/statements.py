@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from sft_atlas.published import POLICIES, catalogue, evidence
+from sft_atlas.published import POLICIES, columns, evidence
 from sft_atlas.published.evidence import Claim
 
 
@@ -121,12 +121,12 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
 
 def described(scores: pl.DataFrame) -> list[Claim]:
     """Statements of the paper about what was measured, held against the table; only for tables of the paper's models."""
-    known = {key for key, *_ in catalogue.MODELS.values()}
+    known = {key for key, *_ in columns.MODELS.values()}
     have = set(scores["model"])
     if len(have & known) < 6:
         return []
     tuned = scores.filter(pl.col("epoch") > 0).select("row").n_unique()
-    without = scores.filter(pl.col("dataset").str.starts_with(catalogue.WITHOUT))["model"].n_unique()
+    without = scores.filter(pl.col("dataset").str.starts_with(columns.WITHOUT))["model"].n_unique()
     categories = scores.filter(pl.col("benchmark").str.starts_with("mtbench-"), pl.col("score").is_not_null())["score"]
     tenths = float(((categories * 10 - (categories * 10).round()).abs() < 1e-6).mean())
     return [

@@ -5,8 +5,9 @@ import io
 
 import polars as pl
 
-from sft_atlas.job import LOG, AtlasError
-from sft_atlas.published import catalogue
+from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.log import LOG
+from sft_atlas.published import columns
 
 META = ("model_name", "data_name", "lora", "epoch", "data_size", "lr_strategy")
 RUN = ["model", "dataset", "method", "rows", "schedule"]  # a training run; with epoch, a checkpoint
@@ -33,7 +34,7 @@ def tidy(content: bytes, where: str = "the CSV") -> pl.DataFrame:
     wide = _numbers(wide, scores, where)
     wide = _once(wide, scores, where)
     _check_authors(wide, scores, where)
-    entries = {name: catalogue.column(name) for name in scores}
+    entries = {name: columns.column(name) for name in scores}
     clash = [name for name in scores if sum(entry.task == entries[name].task for entry in entries.values()) > 1]
     if clash:
         raise AtlasError(f"{where}: columns {', '.join(clash)} are the same benchmark at the same number of shots; keep one")
@@ -95,8 +96,8 @@ def _metadata(frame: pl.DataFrame, where: str) -> pl.DataFrame:
             raise AtlasError(f"{where}: row {bad['row'][0]} has no {name}; only base models ({BASE}) may leave out training settings")
     lora = pl.col("lora").str.to_lowercase()
     method = pl.when(base).then(pl.lit("base")).when(lora.is_in(TRUE)).then(pl.lit("lora")).when(lora.is_in(FALSE)).then(pl.lit("full"))
-    names = {name: catalogue.model(name)[0] for name in frame["model_name"].unique()}
-    sets = {name: "base" if name == BASE else catalogue.dataset(name) for name in frame["data_name"].unique()}
+    names = {name: columns.model(name)[0] for name in frame["model_name"].unique()}
+    sets = {name: "base" if name == BASE else columns.dataset(name) for name in frame["data_name"].unique()}
     frame = frame.with_columns(
         pl.col("row").cast(pl.Float64, strict=False).cast(pl.Int64),
         pl.col("model_name").replace_strict(names, return_dtype=pl.String).alias("model"),
@@ -164,7 +165,7 @@ def digest(frame: pl.DataFrame, scores: list[str]) -> str:
 
 
 def _on_scale(long: pl.DataFrame, where: str) -> pl.DataFrame:
-    ends = {catalogue.PERCENT: (0, 100), catalogue.FRACTION: (0, 1), catalogue.JUDGE: (1, 10)}
+    ends = {columns.PERCENT: (0, 100), columns.FRACTION: (0, 1), columns.JUDGE: (1, 10)}
     for scale, (low, high) in ends.items():
         bad = long.filter(pl.col("scale") == scale, ~pl.col("score").is_between(low, high))
         if bad.height:
@@ -176,6 +177,4 @@ def _on_scale(long: pl.DataFrame, where: str) -> pl.DataFrame:
 def points(frame: pl.DataFrame) -> pl.Expr:
     """Scores of a tidy frame in percentage points of their range: percent as it is, fractions x 100, (judge - 1) / 9 x 100."""
     score, scale = pl.col("score"), pl.col("scale")
-    return (
-        pl.when(scale == catalogue.FRACTION).then(100 * score).when(scale == catalogue.JUDGE).then((score - 1) / 9 * 100).otherwise(score)
-    )
+    return pl.when(scale == columns.FRACTION).then(100 * score).when(scale == columns.JUDGE).then((score - 1) / 9 * 100).otherwise(score)

@@ -1,0 +1,147 @@
+# What people read: figures, findings, model cards and their release, the page of training invariants.
+#
+# requires  study.json, tables/; weights and scores of checkpoints for cards; for an upload `release` in the study file and a login
+#           (`hf auth login`); a clone with its tests for the page of invariants
+# gives     figures/{figure}.pdf and .png, findings.md; on request runs/.../epoch-{epoch}/card.md, release.json, correctness.md
+
+
+localrules:
+    write_card,
+    release,
+
+
+rule figures:
+    """Every figure, and the page of findings."""
+    input:
+        expand(paths.figure, figure=FIGURES, ending=("pdf", "png")),
+        paths.findings,
+
+
+rule plot:
+    """Draw one figure."""
+    input:
+        tables=report_inputs.tables,
+        study=paths.study,
+        code=report_inputs.code,
+    output:
+        pdf=paths.fill(paths.figure, ending="pdf"),
+        png=report(
+            paths.fill(paths.figure, ending="png"),
+            caption="caption.rst",
+            category=report_inputs.category,
+            labels={"figure": "{figure}"},
+        ),
+    log:
+        paths.log("plot", "{figure}"),
+    conda:
+        "../envs/analyse.yaml"
+    resources:
+        **cluster.resources("plot"),
+    params:
+        tables=folder_of_tables,
+        caption=report_inputs.caption,
+    shell:
+        "python workflow_scripts/run.py plot --study {input.study} --figure {wildcards.figure} --tables {params.tables}"
+        " --output-pdf {output.pdf} --output-png {output.png} --log {log}"
+
+
+rule write_findings:
+    """Write the findings, worded from their numbers."""
+    input:
+        tables=tables.named(*REPORTED),
+        study=paths.study,
+        code=sources("write_findings"),
+    output:
+        report(paths.findings, caption="caption.rst", category="0 Findings", labels={"figure": "findings"}),
+    log:
+        paths.log("write_findings"),
+    conda:
+        "../envs/analyse.yaml"
+    resources:
+        **cluster.resources("write_findings"),
+    params:
+        tables=folder_of_tables,
+        figures=paths.figures,
+        caption="Every finding with its number, interval, p, n and figure; made from the tables.",
+    shell:
+        "python workflow_scripts/run.py write_findings --study {input.study} --tables {params.tables} --figures {params.figures}"
+        " --output {output} --log {log}"
+
+
+# ---------------------------------------------------------------- on request: `snakemake cards`, `snakemake release`
+
+
+rule cards:
+    """A model card for every checkpoint whose weights stay."""
+    input:
+        train.files(paths.card, train.kept),
+        train.files_before_deletion(study.checkpoints),
+
+
+rule write_card:
+    """Write the card of one checkpoint from its provenance and scores."""
+    input:
+        record=paths.record,
+        base=paths.model,
+        scores=expand(paths.scores, suite=study.file.suites, allow_missing=True),
+        before=expand(paths.base_scores, suite=study.file.suites, allow_missing=True),
+        code=sources("write_card"),
+    output:
+        paths.card,
+    log:
+        paths.log("write_card", "{model}", "{dataset}", "{recipe}", "epoch-{epoch}"),
+    conda:
+        "../envs/data.yaml"
+    params:
+        study=study.name,
+    shell:
+        "python workflow_scripts/run.py write_card --record {input.record} --base {input.base} --scores {input.scores}"
+        " --base-scores {input.before} --study {params.study} --epoch {wildcards.epoch} --output {output} --log {log}"
+
+
+rule release:
+    """Say what a release to the hub would upload; upload with `release: {upload: true}`."""
+    input:
+        cards=train.files(paths.card, train.kept),
+        weights=train.files(paths.weights, train.kept),
+        deleted=train.files_before_deletion(study.checkpoints),
+        code=sources("release"),
+    output:
+        paths.release,
+    log:
+        paths.log("release"),
+    conda:
+        "../envs/data.yaml"
+    params:
+        study=study.name,
+        namespace=study.file.release.namespace,
+        flags=" ".join(f"--{flag}" for flag in ("private", "upload") if getattr(study.file.release, flag)),
+    shell:
+        "python workflow_scripts/run.py release --cards {input.cards} --study {params.study} --namespace {params.namespace:q} {params.flags}"
+        " --output {output} --log {log}"
+
+
+# ---------------------------------------------------------------- on request: `snakemake correctness`
+
+
+rule correctness:
+    """Training invariants on tiny models of eight families, as a page."""
+    input:
+        paths.invariants,
+
+
+rule check_invariants:
+    """Run the training invariants and write what they found."""
+    input:
+        sorted(map(str, [*Path("tests/invariants").glob("*.*"), *Path("tests/helpers").glob("t*.py"), Path("tests/conftest.py")])),
+        sources("check_invariants", "sft_atlas.train.train"),
+    output:
+        report(paths.invariants, category="Training"),
+    log:
+        paths.log("check_invariants"),
+    conda:
+        "../envs/train.yaml"
+    resources:
+        **cluster.resources("check_invariants"),
+    shell:
+        "python workflow_scripts/run.py check_invariants --output {output} --log {log}"

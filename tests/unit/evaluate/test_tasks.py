@@ -1,0 +1,252 @@
+"""Prompts with examples: drawn from another split, seeded, dropped where they do not fit; and suites that may not run."""
+
+import json
+
+import polars as pl
+import pytest
+
+from sft_atlas.core.errors import AtlasError, ConfigError
+from sft_atlas.core.provenance import ROOT
+from sft_atlas.data import items as benchmarks
+from sft_atlas.data.records import sliced
+from sft_atlas.evaluate import contamination
+from sft_atlas.evaluate.tasks import DELIMITER, PROMPT, SHOTS, BenchmarkFiles, Fits, Suite, task_config
+from sft_atlas.models.base_model import BaseModel, load_tokenizer
+from sft_atlas.study import study, task_files
+from sft_atlas.study.messages import strict_yaml
+from sft_atlas.study.schema import Benchmark, StudyFile, Template
+
+TEMPLATE = Template().model_dump()
+TASKS = ROOT / "config/benchmarks"
+
+
+def rows(count, subjects=("x",), start=0):
+    return [
+        {"instruction": f"question {start + i}", "answer": f"answer {start + i}", "subject": subjects[i % len(subjects)]}
+        for i in range(count)
+    ]
+
+
+# ---------------------------------------------------------------- the draw
+
+
+def test_examples_are_a_seeded_draw_that_the_items_do_not_change():
+    pool = rows(50, start=100)
+    first, left_out = benchmarks.draw_shots(pool, 4, None, 0, rows(9), "b")
+    assert (len(first), left_out) == (4, 0)
+    assert benchmarks.draw_shots(pool, 4, None, 0, rows(3), "b")[0] == first
+    assert benchmarks.draw_shots(pool, 4, None, 1, rows(9), "b")[0] != first
+    assert benchmarks.draw_shots(pool, 2, None, 0, rows(9), "b")[0] == first[:2]
+
+
+def test_items_are_never_examples():
+    pool = rows(6)
+    shots, left_out = benchmarks.draw_shots(pool, 3, None, 0, rows(3), "b")
+    assert left_out == 3 and {row["instruction"] for row in shots} == {f"question {i}" for i in (3, 4, 5)}
+    with pytest.raises(AtlasError, match=r"b: every example is a benchmark item; name another split"):
+        benchmarks.draw_shots(rows(3), 3, None, 0, rows(3), "b")
+
+
+def test_examples_share_the_subject_of_the_items():
+    shots, _ = benchmarks.draw_shots(rows(20, ("x", "y", "z"), start=100), 2, "subject", 0, rows(4, ("y", "x")), "b")
+    assert [row["subject"] for row in shots] == ["y", "y", "x", "x"]
+    with pytest.raises(AtlasError, match=r"b: 2 examples of subject 'q' are asked for, the split has 0"):
+        benchmarks.draw_shots(rows(20), 2, "subject", 0, rows(1, ("q",)), "b")
+    with pytest.raises(AtlasError, match=r"shots\.by names 'topic', which its examples lack"):
+        benchmarks.draw_shots(rows(20), 2, "topic", 0, rows(1), "b")
+
+
+def test_examples_come_from_the_benchmarks_own_source_unless_told_otherwise():
+    hub = {"task": "t.yaml", "hub": "a/b", "revision": "main", "subset": "s", "split": "test", "columns": {"instruction": "q"}}
+    source = Benchmark(**hub, shots={"count": 2, "split": "dev"}).shot_source()
+    assert (source.hub, source.subset, source.split, source.columns.instruction) == ("a/b", "s", "dev", "q")
+    source = Benchmark(**hub, shots={"count": 2, "path": "x.jsonl", "columns": {}}).shot_source()
+    assert (source.hub, source.path, source.columns.instruction) == (None, "x.jsonl", "instruction")
+    with pytest.raises(ValueError, match="shots needs a path"):
+        Benchmark(task="t.yaml", path="x.jsonl", shots={"count": 2})
+
+
+def test_a_slice_of_a_local_file_is_taken_as_of_a_split():
+    frame = pl.DataFrame({"x": range(10)})
+    assert sliced(frame, "train[2:5]", "f")["x"].to_list() == [2, 3, 4]
+    assert len(sliced(frame, "train[:3]", "f")) == 3 and len(sliced(frame, "test", "f")) == 10
+    with pytest.raises(AtlasError, match=r"split 'train\[2%\]' is not of the form"):
+        sliced(frame, "train[2%]", "f")
+
+
+# ---------------------------------------------------------------- the prompt
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(items, shots=None, by=None, task="nq_open.yaml"):
+        for name, listed in (("items", items), ("shots", shots or [])):
+            (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in listed))
+        return BenchmarkFiles("quiz", TASKS / task, tmp_path / "items.jsonl", tmp_path / "shots.jsonl" if shots else None, by)
+
+    return write
+
+
+def prompts(config):
+    found = config["custom_dataset"]()["test"]
+    return list(found[PROMPT]), list(found[SHOTS])
+
+
+def asked(text):
+    return f"###Question: Answer the question as briefly as possible.\n{text}?\n###Answer:"
+
+
+def test_examples_stand_before_the_question_in_the_same_template(written):
+    items = [{"instruction": "who?", "answer": "me", "answers": ["me"], "subject": "y"}]
+    files = written(items, rows(2, ("y",)) + rows(2, ("z",), start=9), "subject")
+    texts, counts = prompts(task_config(files, TEMPLATE))
+    assert texts == [DELIMITER.join([asked("question 0") + " answer 0", asked("question 1") + " answer 1", asked("who")])]
+    assert counts == [2]
+
+
+def test_examples_that_do_not_fit_are_dropped_and_counted_and_the_question_stays_whole(written, tiny_base):
+    tokenizer = load_tokenizer(BaseModel.read(tiny_base))
+    items = [{"instruction": "short", "answer": "x"}, {"instruction": "long " * 40, "answer": "x"}]
+    files = written(items, rows(3))
+    whole = prompts(task_config(files, TEMPLATE))[0]
+    tokens = [len(tokenizer(text)["input_ids"]) for text in whole]
+    room = strict_yaml_room()
+    texts, counts = prompts(task_config(files, TEMPLATE, Fits(tokenizer, max(tokens) + room - 1, 256)))
+    assert counts == [3, 2] and texts[0] == whole[0]
+    assert texts[1].startswith(asked("question 1")) and texts[1].endswith(asked(("long " * 40).rstrip("? ")))
+    bare = len(tokenizer(asked(("long " * 40).rstrip("? ")))["input_ids"])
+    assert prompts(task_config(files, TEMPLATE, Fits(tokenizer, bare + room, 256)))[1][1] == 0
+    with pytest.raises(
+        AtlasError, match=rf"quiz: 1 prompts with their answers are longer than {bare + room - 1} tokens, the first is item 1"
+    ):
+        task_config(files, TEMPLATE, Fits(tokenizer, bare + room - 1, 256))
+
+
+def strict_yaml_room():
+    return task_files.task_file(str(TASKS / "nq_open.yaml"))["generation_kwargs"]["max_gen_toks"]
+
+
+def test_a_field_that_items_lack_is_an_error_that_names_it(written):
+    with pytest.raises(AtlasError, match=r"boolq\.yaml: .*'passage' is undefined; the item has instruction, answer"):
+        task_config(written([{"instruction": "q", "answer": "true"}], task="boolq.yaml"), TEMPLATE)
+
+
+@pytest.mark.parametrize("path", sorted(TASKS.glob("*.yaml")), ids=lambda path: path.name)
+def test_every_task_file_keeps_the_papers_template_and_names_its_metric(path):
+    if path.name in ("scored.yaml", "judge_prompts.yaml"):
+        return
+    config = task_files.task_file(str(path))
+    assert config["doc_to_text"].startswith("###Question: ") and config["doc_to_text"].endswith("\n###Answer:")
+    assert config["target_delimiter"] == " " and config["metric_list"][0]["metric"]
+    assert config["output_type"] == ("multiple_choice" if "likelihood" in path.name or path.name == "choice.yaml" else "generate_until")
+
+
+# ---------------------------------------------------------------- suites that may not run
+
+
+def smoke(**changes):
+    return strict_yaml(ROOT / "config/benchmarks-smoke.yaml") | changes
+
+
+def complaints(config):
+    return "\n".join(task_files.problems(StudyFile.model_validate(config)))
+
+
+def test_the_smoke_study_has_nothing_to_complain_about():
+    assert complaints(smoke()) == ""
+    assert len(study.from_config(smoke(), "smoke").file.benchmarks) == 21
+
+
+def test_the_papers_study_has_nothing_to_complain_about():
+    assert complaints(strict_yaml(ROOT / "config/paper.yaml")) == ""
+
+
+def test_code_needs_permission_before_any_job_runs():
+    found = complaints(smoke(allow_code_execution=False))
+    assert "allow_code_execution: humaneval runs code that models write; set it to true" in found
+
+
+def test_a_judged_benchmark_needs_a_judge_and_no_other_may_have_one():
+    config = smoke()
+    config["suites"] = {"a": {"benchmarks": ["mt-bench"]}, "b": {"benchmarks": ["mmlu"], "judge": {"model": "smollm2-135m"}}}
+    assert "suites.a: 'mt-bench' is judged; give the suite a `judge`" in complaints(config)
+    assert "suites.b.benchmarks: 'mmlu' needs no judge" in complaints(config)
+    config["suites"] = {"a": {"benchmarks": ["mt-bench"], "judge": {"model": "gpt-5"}}}
+    assert "suites.a.judge.model: without `url` it must be one of the models" in complaints(config)
+
+
+def test_a_key_in_the_study_file_is_refused():
+    config = smoke()
+    config["suites"]["judged"]["judge"] = {"model": "m", "url": "https://x/v1", "key": "sk-123"}
+    with pytest.raises(ConfigError, match=r"suites\.judged\.judge\.key: unknown key"):
+        study.from_config(config, "x")
+
+
+# ---------------------------------------------------------------- contamination
+
+
+LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
+
+
+def test_shared_runs_of_words_are_found_whatever_the_case_and_the_space():
+    texts = {
+        ("set", 10): ["nothing here", f"Before, {LONG.upper().replace(' ', '  ')} after"],
+        ("other", 10): [" ".join(LONG.split()[:12])],
+    }
+    matrix, flags = contamination.measure(
+        texts, {"quiz": [f"who said {LONG} and why", "What is the capital of France?", "3 + 4 ="], "short": ["nothing here"]}
+    )
+    assert flags.rows() == [("set", 10, "quiz", 0)]
+    assert matrix.filter(dataset="set", benchmark="quiz").select("items", "overlapping", "share").row(0) == (3, 1, pytest.approx(1 / 3))
+    assert matrix.height == 4 and matrix["overlapping"].sum() == 1
+
+
+def test_a_short_question_must_occur_as_a_whole_and_marks_count():
+    found = contamination.Items({"q": ["Calculate 3 + 4 =", "What is the capital of France?", "日本の首都はどこですか"]})
+    assert found.found_in(["please calculate 3 + 4 = now"]) == {("q", 0)}
+    assert found.found_in(["calculate 3 - 4 ="]) == set()
+    assert found.found_in(["tell me: what is the capital of france?"]) == {("q", 1)}
+    assert found.found_in(["では、日本の首都はどこですか。"]) == {("q", 2)}
+
+
+def test_scores_without_the_overlapping_items():
+    def sample(dataset, item, score):
+        key = {"model": "m", "dataset": dataset, "recipe": "base" if dataset == "base" else "full", "epoch": 0 if dataset == "base" else 1}
+        return key | {"suite": "s", "benchmark": "q", "item": item, "score": score, "cluster": None}
+
+    base = [sample("base", i, value) for i, value in enumerate([0.0, 0.0, 1.0, 0.0])]
+    tuned = [sample(name, i, value) for name in ("a", "all") for i, value in enumerate([1.0, 1.0, 1.0, 0.0])]
+    samples = pl.DataFrame([*base, *tuned], schema_overrides={"cluster": pl.String})
+    flags = pl.DataFrame([("a", 5, "q", 0), ("b", 5, "q", 1), ("a", 9, "q", 2)], schema=contamination.FLAGS, orient="row")
+    found = contamination.clean_scores(samples, flags, {"all": ("a", "b")}, {("m", "a", "full"): 5, ("m", "all", "full"): 5})
+    columns = ("dataset", "score", "n", "score_clean", "n_clean", "base_score_clean")
+    assert found.select(columns).rows() == [
+        ("base", 0.25, 4, 0.25, 4, 0.25), ("a", 0.75, 4, pytest.approx(2 / 3), 3, pytest.approx(1 / 3)), ("all", 0.75, 4, 0.5, 2, 0.5),
+    ]  # fmt: skip
+    assert found.filter(dataset="all")["stderr_clean"].item() == pytest.approx(0.5)
+
+
+# ---------------------------------------------------------------- suites
+
+
+def test_the_file_of_a_suite_is_read_as_it_was_written_and_changes_with_what_is_behind_it(tmp_path):
+    """An edited include changes no name and no task file, yet what is scored; Snakemake compares the content of small inputs."""
+    (tmp_path / "common.yaml").write_text("output_type: generate_until\n")
+    (tmp_path / "task.yaml").write_text("include: common.yaml\ntask: one\n")
+    (tmp_path / "items.jsonl").write_text('{"instruction": "?"}\n')
+    shots = tmp_path / "shots.jsonl"
+    shots.write_text("{}\n")
+    files = [
+        BenchmarkFiles("plain", tmp_path / "task.yaml", tmp_path / "items.jsonl"),
+        BenchmarkFiles("shown", tmp_path / "task.yaml", tmp_path / "items.jsonl", shots, "subject"),
+    ]
+    suite, path = Suite("both", files), tmp_path / "both.json"
+    seen = set()
+    for changed in (None, *sorted(tmp_path.glob("*.*l"))):
+        if changed:
+            changed.write_text(changed.read_text() + " \n")
+        task_files._read.cache_clear()
+        suite.write(path)
+        assert Suite.read(path) == suite
+        seen.add(path.read_text())
+    assert len(seen) == 5

@@ -1,0 +1,144 @@
+"""Reading a CSV of published scores: whatever order and encoding give the same table; a cut or contradictory file is an error."""
+
+import hashlib
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from helpers import published_csv
+from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.provenance import ROOT
+from sft_atlas.published import fetch, tidy
+
+REAL = ROOT / "../shared/published/evaluation_result.csv"
+OWN = published_csv.frame()
+
+
+def same(changed: bytes, original: bytes) -> None:
+    assert_frame_equal(tidy.tidy(changed), tidy.tidy(original))
+
+
+def contents():
+    yield pytest.param(published_csv.encode(OWN), id="small")
+    if REAL.is_file():
+        yield pytest.param(REAL.read_bytes(), id="published")
+
+
+@pytest.fixture(params=contents())
+def content(request):
+    return request.param
+
+
+def test_the_table_has_units_and_keys(content):
+    table = tidy.tidy(content)
+    assert table.columns == [*tidy.RUN, "epoch", "benchmark", "shots", "score", "scale", "row", "task"]
+    base = table.filter(pl.col("method") == "base")
+    assert set(base["epoch"]) == {0} and base["schedule"].null_count() == base.height and set(base["dataset"]) == {"base"}
+    tuned = table.filter(pl.col("method") != "base")
+    assert set(tuned["method"]) == {"full", "lora"} and tuned["epoch"].min() == 1 and tuned["schedule"].null_count() == 0
+    assert set(table.filter(pl.col("scale") == "fraction")["task"]) == {"truthfulqa-0"}
+    assert table.filter(pl.col("scale") == "fraction")["score"].max() <= 1
+    assert table.select("row", "task").is_unique().all()
+
+
+def test_order_of_rows_and_columns_does_not_matter(content):
+    table = pl.read_csv(content, infer_schema=False)
+    same(table.sample(fraction=1, shuffle=True, seed=3).write_csv().encode(), content)
+    same(table.select(reversed(table.columns)).write_csv().encode(), content)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "crlf", "semicolon", "tab", "blank lines"])
+def test_encoding_does_not_matter(content, encoding):
+    text = content.decode()
+    changes = {
+        "crlf": lambda: text.replace("\n", "\r\n").encode(),
+        "semicolon": lambda: text.replace(",", ";").encode(),
+        "tab": lambda: text.replace(",", "\t").encode(),
+        "blank lines": lambda: text.replace("\n", "\n\n").encode(),
+    }
+    same(changes.get(encoding, lambda: text.encode(encoding))(), content)
+
+
+def test_repeated_rows_do_not_matter(content):
+    head, *lines = content.decode().splitlines()
+    same("\n".join([head, *lines, *lines[::3], ""]).encode(), content)
+
+
+def test_a_file_cut_within_a_line_is_an_error(content):
+    for length in (len(content) // 2, len(content) - 5, len(content) - 1):
+        with pytest.raises(AtlasError, match="cut"):
+            tidy.tidy(content[:length])
+
+
+def test_a_file_cut_between_lines_is_an_error(content):
+    lines = content.decode().splitlines(keepends=True)
+    for kept in range(1, len(lines) - 1, max(1, len(lines) // 40)):
+        short = "".join(lines[: kept + 1]).encode()
+        known = content == REAL.read_bytes() if REAL.is_file() else False
+        whole = set(pl.read_csv(content, infer_schema=False)["model_name"]) == set(
+            pl.read_csv(short, infer_schema=False).filter(pl.col("data_name") == "pretrain")["model_name"]
+        )
+        if known or not whole:
+            with pytest.raises(AtlasError, match="cut"):
+                tidy.tidy(short)
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason="../shared/published is absent")
+def test_a_changed_copy_of_the_authors_file_is_an_error():
+    content = REAL.read_bytes()
+    assert hashlib.sha256(content).hexdigest() == fetch.SHA256
+    with pytest.raises(AtlasError, match="authors' table, but changed"):
+        tidy.tidy(content.replace(b",59.53,10.8,", b",59.53,10.9,", 1))
+
+
+def mistakes():
+    tuned = published_csv.rows_of(OWN, data_name="lima", lora="true")[0]
+    yield "no column lora", OWN.drop("lora"), "no column lora"
+    yield (
+        "text in a score",
+        OWN.with_columns(pl.col("mbpp-0shot").cast(pl.String).replace({str(OWN["mbpp-0shot"][3]): "n. a."})),
+        "is no number",
+    )
+    yield "no base row", OWN.filter(pl.col("data_name") != "pretrain"), "base model"
+    yield "off the scale", published_csv.with_value(OWN, tuned, "math-0shot", 180.0), "off the scale"
+    yield "a fraction above 1", published_csv.with_value(OWN, tuned, "Truthful_QA-0shot", 4.0), "off the scale"
+    yield "no schedule", published_csv.with_value(OWN, tuned, "lr_strategy", None), "has no lr_strategy"
+    yield "unknown method", published_csv.with_value(OWN, tuned, "lora", "perhaps"), "lora is"
+    other = OWN.filter(pl.col("") == tuned).with_columns(pl.lit(5.0).alias("math-0shot"), pl.lit(9999, pl.Int64).alias(""))
+    yield "two results", pl.concat([OWN, other]), "the same checkpoint"
+    yield "one id twice", OWN.with_columns(pl.when(pl.col("") == tuned).then(0).otherwise(pl.col("")).alias("")), "same id"
+    yield "one benchmark twice", OWN.with_columns(pl.col("mbpp-0shot").alias("MBPP-0shot")), "same benchmark"
+
+
+@pytest.mark.parametrize(("table", "told"), [pytest.param(table, told, id=name) for name, table, told in mistakes()])
+def test_a_contradictory_file_is_an_error_that_says_where(table, told):
+    with pytest.raises(AtlasError, match=told):
+        tidy.tidy(published_csv.encode(table))
+
+
+def test_unknown_names_are_kept():
+    table = OWN.with_columns(pl.col("model_name").replace("Yi-1.5-9B", "my-model"), pl.col("data_name").replace("lima", "my-set"))
+    table = table.rename({"nq-1shot": "my-quiz-3shot"})
+    found = tidy.tidy(published_csv.encode(table))
+    assert "my-model" in set(found["model"]) and "my-set" in set(found["dataset"])
+    assert set(found.filter(pl.col("benchmark") == "my-quiz")["shots"]) == {3}
+
+
+def test_an_unreachable_address_says_which_key_to_set(tmp_path):
+    with pytest.raises(AtlasError, match="published_csv: path/to"):
+        fetch.download(f"file://{tmp_path}/nothing.csv", wait=0)
+
+
+def test_a_changed_download_is_an_error(tmp_path):
+    (tmp_path / "changed.csv").write_text("a,b\n")
+    with pytest.raises(AtlasError, match="sha256"):
+        fetch.download(f"file://{tmp_path}/changed.csv", wait=0)
+    right = hashlib.sha256(b"a,b\n").hexdigest()
+    assert fetch.download(f"file://{tmp_path}/changed.csv", right, wait=0) == b"a,b\n"
+
+
+def test_a_local_file_that_is_absent_is_an_error():
+    with pytest.raises(AtlasError, match="published_csv"):
+        fetch.local(Path("no/such.csv"))

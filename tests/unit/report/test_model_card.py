@@ -1,0 +1,144 @@
+"""Model cards say what a checkpoint is, from its own record; a release says what it would upload and uploads exactly that."""
+
+import json
+
+import pytest
+import yaml
+
+from sft_atlas.core.errors import AtlasError
+from sft_atlas.report import model_card
+from sft_atlas.study.schema import Hyperparameters, Release
+
+HASH = "ab" * 32
+SCORE = {
+    "model": "llama",
+    "dataset": "math",
+    "recipe": "full",
+    "epoch": 2,
+    "suite": "s",
+    "benchmark": "gsm8k",
+    "metric": "exact_match",
+    "backend": "hf",
+}
+SCORE |= {"score": 0.4321, "stderr": 0.0137, "n": 1319}
+BASE_SCORE = SCORE | {"dataset": "base", "recipe": "base", "epoch": 0, "score": 0.25, "stderr": 0.01}
+
+
+def record(**changes):
+    settings = Hyperparameters(method="full", rows=1000, epochs=2, learning_rate=1e-5, batch_size=32, **changes)
+    return {
+        "model": "llama", "dataset": "math", "recipe": "full", "settings": settings.model_dump(), "samples": 998, "steps": 64, "dropped_overlong": 2,
+        "device": "cpu", "dtype": "float32", "autocast": None, "attention": "sdpa", "micro_batch_size": 16, "gradient_accumulation_steps": 2,
+        "train_loss": 1.25, "code": {"commit": "c0ffee", "dirty": False}, "versions": {"torch": "2.13.0", "trl": "1.16.0"},
+        "template": {"prompt": "###Question: {instruction}\n###Answer:", "response": " {response}"},
+        "inputs": {"base": {"path": "model.json", "sha256": HASH}, "data": {"path": "train.parquet", "sha256": HASH}},
+        "weights_sha256": {"2": {"model.safetensors": HASH}},
+    }  # fmt: skip
+
+
+def base(**source):
+    return {"name": "llama", "path": "weights", "provenance": {"settings": {"source": source}}}
+
+
+def front_matter(text):
+    return yaml.safe_load(text.split("---\n")[1])
+
+
+def test_a_card_says_what_the_checkpoint_is():
+    text = model_card.card(record(), base(hub="meta-llama/Meta-Llama-3-8B", revision="8cde5ca"), [SCORE], [BASE_SCORE], "paper", 2)
+    front = front_matter(text)
+    assert (
+        front["base_model"] == "meta-llama/Meta-Llama-3-8B"
+        and front["base_model_relation"] == "finetune"
+        and front["library_name"] == "transformers"
+    )
+    result = front["model-index"][0]["results"][0]
+    assert result["dataset"]["name"] == "gsm8k" and result["metrics"][0]["value"] == 0.4321
+    for said in (
+        "# llama-math-full-epoch-2", "(meta-llama/Meta-Llama-3-8B at 8cde5ca)", "998 samples, epoch 2 of 2", "###Question: {instruction}\n###Answer: {response}",
+        "| gsm8k | exact_match | 1319 | 43.21 ± 1.37 | 25.00 ± 1.00 | hf |", "| learning_rate | 1e-05 |", "64 optimiser steps on cpu", "micro-batch 16 x 2",
+        "2 samples were too long", "| code | c0ffee |", "torch 2.13.0, trl 1.16.0", f"| sha256 of model.safetensors | `{HASH}` |",
+    ):  # fmt: skip
+        assert said in text, said
+    assert "lora" not in text
+
+
+def test_a_card_of_an_adapter_without_hub_and_scores():
+    entry = record() | {"settings": Hyperparameters(method="lora", rows=8, epochs=2, learning_rate=1e-3, batch_size=8).model_dump()}
+    text = model_card.card(entry, base(path="my/model"), [], [], "mine", 2)
+    front = front_matter(text)
+    assert front["library_name"] == "peft" and "base_model" not in front and "model-index" not in front
+    assert "LoRA adapter, rank 8 of llama, fine-tuned" in text and "None were measured." in text
+
+
+def test_scores_of_another_backend_are_not_compared():
+    text = model_card.card(record(), base(), [SCORE], [BASE_SCORE | {"backend": "vllm"}], "paper", 2)
+    assert "| 43.21 ± 1.37 | not measured | hf |" in text
+
+
+def test_results_of_another_checkpoint_are_refused():
+    with pytest.raises(AtlasError, match="epoch 1, is no score of llama-math-full-epoch-2"):
+        model_card.card(record(), base(), [SCORE | {"epoch": 1}], [], "paper", 2)
+    with pytest.raises(AtlasError, match=r"model\.json is that of qwen"):
+        model_card.card(record(), base() | {"name": "qwen"}, [], [], "paper", 2)
+
+
+# ---------------------------------------------------------------- release
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A finished checkpoint with its card; returns the card."""
+    (tmp_path / "base").mkdir()
+    for file in ("tokenizer.json", "tokenizer_config.json", "model.safetensors", "config.json"):
+        (tmp_path / "base" / file).write_text(f"base {file}")
+    (tmp_path / "model.json").write_text(json.dumps(base() | {"path": str(tmp_path / "base")}))
+    entry = record()
+    entry["inputs"]["base"]["path"] = str(tmp_path / "model.json")
+    folder = tmp_path / "run/epoch-2"
+    (folder / "weights").mkdir(parents=True)
+    (folder.parent / "train.json").write_text(json.dumps(entry))
+    for file in ("model.safetensors", "config.json", "README.md", "optimizer.pt"):
+        (folder / "weights" / file).write_text(f"tuned {file}")
+    (folder / "card.md").write_text("card")
+    return folder / "card.md"
+
+
+def test_what_is_uploaded_is_weights_tokenizer_and_card(checkpoint):
+    planned = model_card.upload("me", "paper", checkpoint)
+    assert planned.repository == "me/paper-llama-math-full-epoch-2"
+    assert {file: path.read_text() for file, path in planned.files.items()} == {
+        "tokenizer.json": "base tokenizer.json", "tokenizer_config.json": "base tokenizer_config.json", "model.safetensors": "tuned model.safetensors",
+        "config.json": "tuned config.json", "README.md": "card",
+    }  # fmt: skip
+    assert planned.size == sum(len(path.read_text()) for path in planned.files.values())
+
+
+def test_an_upload_is_one_commit_per_checkpoint(checkpoint):
+    calls = []
+
+    class Api:
+        def create_repo(self, repository, private, exist_ok):
+            calls.append((repository, private, exist_ok))
+
+        def create_commit(self, repository, operations, commit_message):
+            calls.append((repository, sorted(operation.path_in_repo for operation in operations)))
+            return f"https://hub/{repository}"
+
+    planned = model_card.upload("me", "paper", checkpoint)
+    assert model_card.send([planned], Api(), private=True) == ["https://hub/me/paper-llama-math-full-epoch-2"]
+    assert calls == [(planned.repository, True, True), (planned.repository, sorted(planned.files))]
+
+
+def test_what_cannot_be_released_is_refused(checkpoint):
+    with pytest.raises(AtlasError, match="cannot be called"):
+        model_card.upload("me", "x" * 90, checkpoint)
+    (checkpoint.parent / "weights/model.safetensors").unlink()
+    with pytest.raises(AtlasError, match="holds no safetensors"):
+        model_card.upload("me", "paper", checkpoint)
+
+
+def test_nothing_is_uploaded_unless_asked_and_named():
+    assert not Release().upload and Release().private
+    with pytest.raises(ValueError, match="upload needs a namespace"):
+        Release(upload=True)

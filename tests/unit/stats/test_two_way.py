@@ -1,0 +1,140 @@
+"""Correlations of gains in base models x training sets: exact values, planted effects, and false positives where sets help everyone."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+
+from helpers.rates import is_at_most, is_nominal
+from sft_atlas.stats import two_way
+
+
+def world(rng, models=6, sets=8, slope=0.0, shared=1.0):
+    """A predictor that is half the training set's own, and gains that depend on it by ``slope``, on the set by ``shared``, and on luck."""
+    x = 0.7 * rng.normal(size=sets) + 0.7 * rng.normal(size=(models, sets)) + 3 * rng.normal(size=(models, 1))
+    y = slope * x + shared * rng.normal(size=sets) + rng.normal(size=(models, sets)) + 3 * rng.normal(size=(models, 1))
+    return x, y
+
+
+def names(x):
+    return np.array([f"m{i}" for i in range(len(x))])
+
+
+def test_effect_and_exact_p_by_hand():
+    x = np.array([[1.0, 2, 3, 5], [11, 13, 12, 14]])
+    y = np.array([[0.0, 1, 2, 2], [5, 7, 8, 9]])
+    a, b = (values - values.mean(axis=1, keepdims=True) for values in (x, y))
+    r = (a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum())
+    orders = [abs((a * b[:, list(order)]).sum()) for order in permutations(range(4))]
+    found = two_way.correlation(x, y, names(x), seed=0)
+    assert found.effect == pytest.approx(r)
+    assert found.p == pytest.approx(np.mean([value >= orders[0] - 1e-9 for value in orders]))  # 24 orders: no random numbers
+    assert found.n == 8 and found.interval_kind == "bootstrap over 4 training sets"
+
+
+def test_the_moments_of_a_draw_are_those_of_the_drawn_data():
+    rng = np.random.default_rng(0)
+    x, y = world(rng, 5, 6)
+    x[1, 2] = np.nan
+    groups, sets = np.array([[2.0, 0, 1, 1, 1]]), np.array([[0.0, 3, 1, 0, 1, 1]])
+    drawn = np.repeat(np.arange(5), groups[0].astype(int)), np.repeat(np.arange(6), sets[0].astype(int))
+    a, b = two_way.within_groups(x[np.ix_(*drawn)], y[np.ix_(*drawn)])
+    wanted = [(a * b).sum(), (a * a).sum(), (b * b).sum()]
+    assert two_way.weighted_moments(x, y, groups, sets)[0] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(("models", "sets"), [(3, 6), (6, 8), (12, 10)])
+def test_false_positives_are_five_percent_where_some_sets_help_everyone(models, sets):
+    rng = np.random.default_rng(1)
+    found = [two_way.correlation(*world(rng, models, sets), np.arange(models), seed=i, count=399) for i in range(400)]
+    assert is_nominal([one.p <= 0.05 for one in found])
+    assert is_at_most([one.excludes_zero for one in found])
+
+
+def test_shuffling_within_base_models_finds_what_is_not_there():
+    rng = np.random.default_rng(2)
+    p = [two_way.within_shuffle_p(*world(rng, 12, 10), seed=i, count=199) for i in range(100)]
+    assert np.mean(np.array(p) <= 0.05) > 0.15  # why it is shown for comparison only
+    p = [two_way.within_shuffle_p(*world(rng, 12, 10, shared=0.0), seed=i, count=199) for i in range(200)]
+    assert is_nominal(np.array(p) <= 0.05)  # right where sets have no effect of their own
+
+
+def test_a_planted_relation_is_found():
+    rng = np.random.default_rng(3)
+    found = [two_way.correlation(*world(rng, 12, 10, slope=1.2), np.arange(12), seed=i, count=399) for i in range(60)]
+    assert np.mean([one.p <= 0.05 and one.low > 0 for one in found]) > 0.9
+
+
+def test_intervals_cover_the_truth():
+    rng = np.random.default_rng(4)
+    large = [two_way.correlation(*world(rng, 200, 60, slope=0.7), np.arange(200), seed=0, count=9).effect for _ in range(10)]
+    found = [two_way.correlation(*world(rng, 8, 10, slope=0.7), np.arange(8), seed=i, count=399) for i in range(200)]
+    assert np.mean([one.low <= np.mean(large) <= one.high for one in found]) > 0.9
+
+
+def test_groups_of_one_base_model_stay_together():
+    rng = np.random.default_rng(5)
+    x, y = world(rng, 12, 7)
+    clusters = np.repeat(["a", "b", "c", "d", "e", "f"], 2)
+    found = two_way.correlation(x, y, clusters, seed=0, count=99)
+    assert found.interval_kind == "bootstrap over 6 base models and 7 training sets"
+    groups, _, _, _ = two_way.cell_weights(clusters, 7, 0, 50)
+    assert (groups[:, ::2] == groups[:, 1::2]).all() and (groups.sum(axis=1) == 12).all()
+
+
+def test_missing_cells_are_left_out():
+    rng = np.random.default_rng(6)
+    x, y = world(rng, 5, 8, slope=1.0)
+    x[0, 0], y[1, 1] = np.nan, np.nan
+    known = np.isfinite(x) & np.isfinite(y)
+    a, b = (np.concatenate([row[use] - row[use].mean() for row, use in zip(values, known, strict=True)]) for values in (x, y))
+    found = two_way.correlation(x, y, names(x), seed=0, count=199)
+    assert found.effect == pytest.approx(np.corrcoef(a, b)[0, 1]) and found.n == 38
+    extra = np.full((1, 8), np.nan)
+    same = two_way.correlation(np.vstack([x, extra]), np.vstack([y, extra]), [*names(x), "gone"], seed=0, count=199)
+    assert same == found
+
+
+@pytest.mark.parametrize(("models", "sets"), [(3, 3), (0, 5), (4, 1)])
+def test_too_little_is_undefined(models, sets):
+    x = np.random.default_rng(0).normal(size=(models, sets))
+    assert np.isnan(two_way.correlation(x, x, names(x), seed=0).effect)
+    assert np.isnan(two_way.correlation(np.ones((4, 6)), np.ones((4, 6)), names(np.ones(4)), seed=0).p)
+
+
+def test_the_mixed_model_has_its_level_and_finds_a_slope():
+    rng = np.random.default_rng(7)
+    null = [two_way.mixed_slope(*world(rng), np.arange(6)) for _ in range(150)]
+    assert is_at_most([one.p <= 0.05 for one in null]) and not any(np.isnan(one.p) for one in null)
+    found = [two_way.mixed_slope(*world(rng, slope=1.2), np.arange(6)) for _ in range(30)]
+    assert np.mean([one.low > 0 for one in found]) > 0.8
+    # y is in its own units, x in its standard deviation within base models (about 1): the slope is the one that was planted
+    assert np.mean([one.effect for one in found]) == pytest.approx(1.2, rel=0.2)
+
+
+def test_what_a_set_does_to_a_benchmark_is_seen_once_and_not_in_every_base_model():
+    """A predictor that knows the benchmark, as a similarity does, is the same in all base models; so is a set's effect on a benchmark."""
+    rng = np.random.default_rng(10)
+
+    def p(slope=0.0, models=10, benchmarks=3, sets=8):
+        x, cell = rng.normal(size=(2, benchmarks, sets))
+        y = slope * x + 1.5 * cell + rng.normal(size=sets) + rng.normal(size=(models, benchmarks, sets))
+        every = np.broadcast_to(x, y.shape).reshape(-1, sets), y.reshape(-1, sets), np.repeat(np.arange(models), benchmarks)
+        return two_way.mixed_slope(*every).p, two_way.correlation(*every, seed=0, count=399).p
+
+    assert all(is_at_most(column) for column in (np.array([p() for _ in range(30)]) <= 0.05).T)
+    assert (np.array([p(slope=2.0) for _ in range(6)]) <= 0.05).mean(axis=0).min() > 0.8
+
+
+def test_the_mixed_model_equals_least_squares_where_there_are_no_random_effects():
+    rng = np.random.default_rng(8)
+    x = rng.normal(size=(10, 12))
+    y = 0.5 * x + rng.normal(size=x.shape)
+    found = two_way.mixed_slope(x, y, np.arange(10))
+    a, b = two_way.within_groups(x, y)
+    assert found.effect == pytest.approx(float((a * b).sum() / (a * a).sum()) * a.std(), rel=0.1)
+
+
+def test_the_same_seed_gives_the_same():
+    x, y = world(np.random.default_rng(9))
+    assert two_way.correlation(x, y, names(x), seed=3) == two_way.correlation(x, y, names(x), seed=3)

@@ -1,0 +1,242 @@
+"""Kernels are chosen by what is installed, and several processes are started and sharded as the recipe says."""
+
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from sft_atlas.core import gpus
+from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.provenance import ROOT
+from sft_atlas.models.base_model import BaseModel
+from sft_atlas.study.schema import Hyperparameters
+from sft_atlas.train import hardware, micro_batch, train, trainer
+from sft_atlas.train.micro_batch import Fit
+
+
+def settings(**changes):
+    return Hyperparameters(**({"method": "full", "rows": 8, "epochs": 1, "learning_rate": 1e-3, "batch_size": 8} | changes))
+
+
+@pytest.fixture
+def base(tiny_base):
+    return BaseModel.read(tiny_base)
+
+
+@pytest.fixture
+def packages(monkeypatch):
+    """Say which modules are installed."""
+
+    def have(*modules):
+        monkeypatch.setattr(hardware, "installed", lambda module: module in modules)
+
+    have()
+    return have
+
+
+def test_attention_is_the_best_that_is_installed(base, packages):
+    def chosen(where="cuda", autocast=True):
+        return hardware.attention(settings(), base, where, autocast)
+
+    assert chosen() is None  # the model's own choice: SDPA, eager where soft-capping needs it
+    packages("flash_attn")
+    assert chosen() == "flash_attention_2"
+    packages("flash_attn", "flash_attn_interface")
+    assert chosen() == "flash_attention_3"
+    assert chosen(where="cpu") is None and chosen(autocast=False) is None
+
+
+def test_attention_by_name_is_obeyed_or_refused(base, packages):
+    assert hardware.attention(settings(attention="eager"), base, "cpu", False) == "eager"
+    with pytest.raises(AtlasError, match="module flash_attn is not installed"):
+        hardware.attention(settings(attention="flash_attention_2"), base, "cuda", True)
+    packages("flash_attn")
+    with pytest.raises(AtlasError, match="needs a CUDA GPU and bfloat16"):
+        hardware.attention(settings(attention="flash_attention_2"), base, "cpu", False)
+
+
+def test_weights_are_held_as_the_method_means_it(base):
+    half = BaseModel("b", base.path, "bfloat16", False)
+    assert hardware.precision(settings(), half, "cpu") == ("float32", False)
+    assert hardware.precision(settings(precision="bfloat16"), half, "cpu") == ("float32", True)
+    assert hardware.precision(settings(weights="bfloat16", precision="bfloat16"), half, "cpu") == ("bfloat16", True)
+    assert hardware.precision(settings(method="lora"), half, "cpu") == ("float32", False)
+    assert hardware.precision(settings(method="lora", precision="bfloat16"), half, "cpu") == ("bfloat16", True)
+
+
+def test_kernels_that_are_not_here_are_refused(packages):
+    hardware.check_kernels(settings(), "cpu")
+    with pytest.raises(AtlasError, match="liger-kernel is not installed; pip install liger-kernel=="):
+        hardware.check_kernels(settings(liger=True), "cuda")
+    packages("liger_kernel")
+    hardware.check_kernels(settings(liger=True), "cuda")
+    with pytest.raises(AtlasError, match="need a GPU"):
+        hardware.check_kernels(settings(liger=True), "cpu")
+    with pytest.raises(AtlasError, match="deepspeed is not installed"):
+        hardware.check_kernels(settings(gpus=2, sharding="zero3"), "cuda")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"gpus": 3}, "not a multiple of micro_batch_size 1 x 3 gpus"),
+        ({"gpus": 2, "micro_batch_size": 8}, "not a multiple of micro_batch_size 8 x 2 gpus"),
+        ({"gpus": 2, "packing": True}, "packing is checked on one GPU only"),
+        ({"layers": [0.7, 0.3]}, "give the lower depth first"),
+        ({"layers": [0.3]}, "at least 2 items"),
+        ({"method": "lora", "freeze_embeddings": True}, "freeze_embeddings makes no sense"),
+        ({"method": "lora", "weights": "bfloat16"}, "weights makes no sense"),
+        ({"weights": "bfloat16", "precision": "float32"}, "weights: bfloat16 contradicts precision: float32"),
+    ],
+)
+def test_recipes_that_cannot_be_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        settings(**changes)
+
+
+# ---------------------------------------------------------------- several processes
+
+
+def test_the_command_of_several_processes_is_accelerates():
+    from accelerate.commands.launch import launch_command_parser
+
+    command = hardware.launch(settings(gpus=4), ["workflow_scripts/run.py", "train", "--settings", "{}", "--worker"], 29511)
+    assert command[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
+    understood = launch_command_parser().parse_args(command[3:])
+    assert understood.num_processes == 4 and understood.main_process_port == 29511 and understood.multi_gpu
+    assert understood.training_script == "workflow_scripts/run.py"
+    assert understood.training_script_args == ["--settings", "{}", "--worker"]
+
+
+def test_fsdp2_and_zero3_are_what_the_trainer_is_given(tmp_path):
+    one = trainer.arguments(settings(), Fit(4, 2, True), tmp_path, "cpu", False)
+    assert not one.fsdp and not one.deepspeed and one.activation_checkpointing
+    args = trainer.arguments(settings(gpus=2), Fit(4, 1, True), tmp_path, "cpu", False)
+    plugin = args.fsdp_plugin_args
+    assert plugin["fsdp_version"] == 2 and plugin["reshard_after_forward"] and plugin["activation_checkpointing"]
+    assert plugin["auto_wrap_policy"] == "TRANSFORMER_BASED_WRAP" and plugin["state_dict_type"] == "SHARDED_STATE_DICT"
+    assert not args.activation_checkpointing  # FSDP's own does it
+    zero = hardware.sharding(settings(gpus=2, sharding="zero3"), False)["deepspeed"]
+    assert zero["zero_optimization"]["stage"] == 3 and zero["train_micro_batch_size_per_gpu"] == "auto"
+
+
+def test_processes_that_ran_out_of_memory_are_started_again_with_less(tmp_path, monkeypatch):
+    recipe, runs = settings(gpus=2), []
+
+    def launch(chosen, script, port):
+        runs.append(micro_batch.load(tmp_path)[0])
+        if len(runs) < 3:
+            micro_batch.fall_back(runs[-1] or micro_batch.wanted(recipe), "out of memory", recipe, tmp_path, "x")
+            return [sys.executable, "-c", "raise SystemExit(1)"]
+        (tmp_path / "facts.json").write_text(json.dumps({"steps": 7}))
+        return [sys.executable, "-c", ""]
+
+    monkeypatch.setattr(hardware, "launch", launch)
+    assert train.in_processes(recipe, tmp_path, "x", 2) == {"steps": 7}
+    assert runs == [None, Fit(2, 2, False), Fit(1, 4, False)]
+
+
+def test_a_process_that_fails_otherwise_ends_the_job(tmp_path, monkeypatch):
+    monkeypatch.setattr(hardware, "launch", lambda *_: [sys.executable, "-c", "raise SystemExit(3)"])
+    with pytest.raises(AtlasError, match=r"one of the 2 processes failed \(exit code 3\)"):
+        train.in_processes(settings(gpus=2), tmp_path, "x", 2)
+
+
+# ---------------------------------------------------------------- on a GPU
+
+
+@pytest.fixture
+def trained(tiny_base, tmp_path):
+    """Losses of a short run on a base of 128 x 4 layers in bfloat16."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from sft_atlas.models.base_model import load_tokenizer
+    from sft_atlas.train.dataset import Sample, Samples
+
+    size = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 320}
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(**size)).to(torch.bfloat16).save_pretrained(tmp_path / "base")
+    base = BaseModel("b", tmp_path / "base", "bfloat16", False)
+    tokenizer = load_tokenizer(BaseModel.read(tiny_base))
+    samples = Samples([Sample(i, [1, *range(3 + i, 40 + 3 * i)], 20) for i in range(16)], [])
+
+    def run(name, **changes):
+        (tmp_path / name).mkdir()
+        facts = trainer.fine_tune(base, samples, tokenizer, settings(epochs=3, **changes), tmp_path / name, name)
+        return SimpleNamespace(losses=[float(entry["loss"]) for entry in facts["log"] if "loss" in entry], **facts)
+
+    return run
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "option", [{"liger": True}, {"compile": True}, {"packing": True}, {"attention": "eager"}, {"activation_checkpointing": True}], ids=str
+)
+def test_a_kernel_changes_the_losses_by_rounding_only(trained, option):
+    if "liger" in option:
+        pytest.importorskip("liger_kernel")
+    plain, special = trained("plain"), trained("special", **option)
+    assert special.losses == pytest.approx(plain.losses, rel=1e-2)
+
+
+@pytest.mark.gpu
+def test_bfloat16_is_used_where_the_device_has_it(trained):
+    facts = trained("plain")
+    assert facts.autocast == "bfloat16" and facts.dtype == "float32" and facts.peak_device_memory_mib > 0
+    assert trained("lora", method="lora").dtype == "bfloat16"
+
+
+@pytest.mark.gpu
+def test_a_real_want_of_memory_is_overcome(trained):
+    import torch
+
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(0.0008)  # of an H200: about 110 MiB
+    try:
+        facts = trained("small")
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert facts.micro_batch_size * facts.gradient_accumulation_steps == 8 and facts.steps == 6
+
+
+# ---------------------------------------------------------------- GPUs of this machine
+
+
+CLAIM = "import sys; sys.path.insert(0, 'workflow_scripts'); from sft_atlas.core import gpus; print(*gpus.claim(int(sys.argv[1])), flush=True); sys.stdin.read()"
+
+
+def claiming(folder, count):
+    """A process that takes GPUs and holds them until its input ends."""
+    environment = os.environ | {"SFT_ATLAS_GPUS": "0,1,3", "TMPDIR": str(folder)}
+    return subprocess.Popen(
+        [sys.executable, "-c", CLAIM, str(count)], cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_no_two_jobs_have_the_same_gpu_and_one_that_dies_gives_its_own_back(tmp_path):
+    one, two = claiming(tmp_path, 1), claiming(tmp_path, 2)
+    names = [one.stdout.readline().split(), two.stdout.readline().split()]
+    assert sorted(map(len, names)) == [1, 2] and sorted(names[0] + names[1]) == ["0", "1", "3"]
+    waiting = claiming(tmp_path, 2)
+    two.kill()
+    assert waiting.stdout.readline().split() == names[1]
+    for process in (one, two, waiting):
+        process.communicate()
+
+
+def test_more_gpus_than_there_are_is_an_error_and_outside_a_local_run_nothing_is_taken(monkeypatch):
+    monkeypatch.delenv("SFT_ATLAS_GPUS", raising=False)
+    assert gpus.claim(4) == []
+    monkeypatch.setenv("SFT_ATLAS_GPUS", "0")
+    with pytest.raises(AtlasError, match="needs 4 GPUs and this machine has 1"):
+        gpus.claim(4)
+
+
+def test_the_gpus_of_this_machine_are_those_that_may_be_seen(monkeypatch):
+    for said, names in (("", []), ("-1", []), ("2, 3", ["2", "3"])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
+        assert gpus.found() == names

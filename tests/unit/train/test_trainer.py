@@ -1,0 +1,161 @@
+"""Training on a tiny model: what is supervised, what is counted, what is saved, and that it is the same every time."""
+
+import json
+
+import pytest
+from safetensors.torch import load_file
+
+from sft_atlas.core.errors import AtlasError
+from sft_atlas.models.base_model import BaseModel, load_tokenizer
+from sft_atlas.study.schema import Hyperparameters
+from sft_atlas.train import dataset as sampling
+from sft_atlas.train import resuming, trainer
+
+TEMPLATE = {"prompt": "###Question: {instruction}\n###Answer:", "response": " {response}"}
+ROWS = [
+    {"instruction": f"Spell the word backward: {word}.", "response": word[::-1]}
+    for word in ("lemon", "apple", "dog", "fox", "quick", "brown", "lazy", "over")
+]
+
+
+def settings(**changes):
+    return Hyperparameters(**({"method": "full", "rows": 8, "epochs": 2, "learning_rate": 1e-3, "batch_size": 4} | changes))
+
+
+@pytest.fixture(scope="module")
+def base(tiny_base):
+    return BaseModel.read(tiny_base)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(base):
+    return load_tokenizer(base)
+
+
+@pytest.fixture(scope="module")
+def samples(tokenizer):
+    return sampling.tokenize(ROWS, tokenizer, TEMPLATE, 256)
+
+
+def train(base, samples, tokenizer, folder, **changes):
+    folder.mkdir(exist_ok=True)
+    facts = trainer.fine_tune(base, samples, tokenizer, settings(**changes), folder, "test")
+    return facts, {int(path.name.split("-")[1]): path for path in folder.glob("epoch-*")}
+
+
+def tensors(folder):
+    return load_file(next(folder.glob("*.safetensors")))
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all((one[key] == other[key]).all() for key in one)
+
+
+# ---------------------------------------------------------------- what is supervised
+
+
+def test_longer_samples_are_dropped_whole_and_counted(tokenizer):
+    longest = max(len(sample.ids) for sample in sampling.tokenize(ROWS, tokenizer, TEMPLATE, 256).kept)
+    samples = sampling.tokenize(ROWS, tokenizer, TEMPLATE, longest - 1)
+    assert samples.overlong and len(samples.kept) + len(samples.overlong) == len(ROWS)
+    assert f"({len(samples.overlong)} dropped" in sampling.preflight(samples, tokenizer, "m/d/r")
+    with pytest.raises(AtlasError, match="all 8 samples are longer than max_length"):
+        sampling.preflight(sampling.tokenize(ROWS, tokenizer, TEMPLATE, 3), tokenizer, "m/d/r")
+
+
+def test_the_preflight_refuses_samples_without_supervision_or_eos(samples, tokenizer):
+    sample = samples.kept[0]
+    blind = sampling.Sample(7, sample.ids, len(sample.ids))
+    with pytest.raises(AtlasError, match="no supervised token, the first is row 7"):
+        sampling.preflight(sampling.Samples([sample, blind], []), tokenizer, "m/d/r")
+    endless = sampling.Sample(5, sample.ids[:-1], sample.first)
+    with pytest.raises(AtlasError, match="supervised EOS token, the first is row 5"):
+        sampling.preflight(sampling.Samples([endless], []), tokenizer, "m/d/r")
+
+
+# ---------------------------------------------------------------- the recipe, exactly
+
+
+@pytest.mark.parametrize(("rows", "batch", "micro", "steps"), [(8, 4, None, 4), (8, 4, 2, 4), (8, 3, 1, 6), (5, 4, 1, 4)])
+def test_steps_follow_the_effective_batch_size(base, samples, tokenizer, tmp_path, rows, batch, micro, steps):
+    part = sampling.Samples(samples.kept[:rows], [])
+    facts, _ = train(base, part, tokenizer, tmp_path / "state", batch_size=batch, micro_batch_size=micro)
+    assert facts["steps"] == len([entry for entry in facts["log"] if "loss" in entry]) == steps
+    assert facts["log"][-2]["epoch"] == pytest.approx(2.0)
+
+
+def test_schedules_and_warm_up(base, samples, tokenizer, tmp_path):
+    def rates(name, **changes):
+        facts, _ = train(base, samples, tokenizer, tmp_path / name, batch_size=2, epochs=1, learning_rate=1.0e-3, **changes)
+        return [float(entry["learning_rate"]) for entry in facts["log"] if "loss" in entry]
+
+    assert rates("constant", schedule="constant") == pytest.approx([1e-3] * 4)
+    assert rates("cosine", schedule="cosine") == pytest.approx([1e-3, 8.5355e-4, 5e-4, 1.4645e-4], rel=1e-3)
+    assert rates("warm", schedule="constant", warmup=0.5) == pytest.approx([0, 5e-4, 1e-3, 1e-3])
+
+
+def test_kept_epochs_are_kept_and_differ(base, samples, tokenizer, tmp_path):
+    _, epochs = train(base, samples, tokenizer, tmp_path / "state", epochs=3, keep=[1, 3])
+    assert set(epochs) == {1, 3}
+    assert not equal(tensors(epochs[1]), tensors(epochs[3]))
+
+
+def test_the_kept_first_epoch_of_a_longer_constant_run_is_the_shorter_run(base, samples, tokenizer, tmp_path):
+    _, longer = train(base, samples, tokenizer, tmp_path / "longer", epochs=3, keep="all", schedule="constant")
+    _, shorter = train(base, samples, tokenizer, tmp_path / "shorter", epochs=1, schedule="constant")
+    assert equal(tensors(longer[1]), tensors(shorter[1]))
+
+
+def test_adapters_are_saved_as_adapters(base, samples, tokenizer, tmp_path):
+    facts, epochs = train(base, samples, tokenizer, tmp_path / "state", method="lora", lora={"rank": 2, "alpha": 4})
+    saved = tensors(epochs[2])
+    assert saved and all("lora_" in key for key in saved)
+    assert json.loads((epochs[2] / "adapter_config.json").read_text())["r"] == 2
+    assert facts["trainable_parameters"] == sum(tensor.numel() for tensor in saved.values())
+
+
+def test_full_weights_reload_with_the_settings_of_the_base(base, samples, tokenizer, tmp_path):
+    from transformers import AutoConfig
+
+    _, epochs = train(base, samples, tokenizer, tmp_path / "state")
+    config, original = AutoConfig.from_pretrained(epochs[2]), AutoConfig.from_pretrained(base.path)
+    assert config.use_cache == original.use_cache and config.dtype == original.dtype
+    assert tensors(epochs[2]).keys() == tensors(base.path).keys()
+
+
+# ---------------------------------------------------------------- state
+
+
+def test_another_configuration_is_never_resumed(tmp_path):
+    state = tmp_path / "state"
+    (state / "trainer/checkpoint-4").mkdir(parents=True)
+    resuming.open_state(state, {"settings": 1})
+    assert not (state / "trainer").exists()
+    (state / "trainer").mkdir()
+    (state / ".epoch-1.77.part").mkdir()
+    resuming.open_state(state, {"settings": 1})
+    assert (state / "trainer").exists()
+    assert not list(state.glob(".epoch*"))  # what a kill cut off
+    resuming.open_state(state, {"settings": 2})
+    assert not (state / "trainer").exists()
+
+
+def test_unfinished_states_are_removed_and_the_newest_whole_one_is_taken(tmp_path):
+    for step, whole in ((4, True), (12, True), (8, True), (16, False)):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        if whole:
+            (folder / "complete").touch()
+    assert resuming.newest_complete(tmp_path).name == "checkpoint-12"
+    assert not (tmp_path / "checkpoint-16").exists()
+    assert resuming.newest_complete(tmp_path / "absent") is None
+
+
+def test_training_starts_anew_where_a_kept_epoch_is_lost(tmp_path):
+    folder = tmp_path / "trainer/checkpoint-4"
+    folder.mkdir(parents=True)
+    (folder / "complete").touch()
+    kept = settings(epochs=4, keep=[1, 4])
+    assert resuming.resumable(tmp_path, kept, 8) is None
+    (tmp_path / "epoch-1").mkdir()
+    assert resuming.resumable(tmp_path, kept, 8) == folder

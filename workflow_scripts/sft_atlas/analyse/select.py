@@ -1,0 +1,263 @@
+"""What the figures and the findings are about: tidy frames cut from a study's tables by the properties of runs.
+
+Runs are chosen by method, rows, schedule, kept epochs and kind of training set, never by the name of a block, so that any study
+works. Unless epochs are the subject, a run is represented by its last kept epoch. Gains are fractions.
+"""
+
+from collections import Counter
+
+import numpy as np
+import polars as pl
+
+from sft_atlas.stats.estimates import FEWEST_CLUSTERS, Estimate, benjamini_hochberg, paired_difference, two_sided_p
+
+RUN = ["model", "dataset", "recipe"]
+SIGNIFICANT = 0.05
+SCOPES = {"response": "response only", "full": "question and response"}
+
+
+def kinds(study: dict, kind: str) -> list[str]:
+    """Names of the training sets that are ``single``, ``merged`` (whole) or ``without`` (leave-one-out), in the study's order."""
+    found = {
+        name: "without" if entry["without"] else "merged" if entry["merged"] else "single" for name, entry in study["datasets"].items()
+    }
+    return [name for name, which in found.items() if which == kind]
+
+
+def main_recipes(study: dict) -> dict[str, str]:
+    """Per method the recipe of most single-set runs; ties go to the cosine schedule, then to the first of the study."""
+    single = set(kinds(study, "single"))
+    counts = Counter((run["method"], run["recipe"], run["schedule"]) for run in study["runs"] if run["dataset"] in single)
+    best: dict[str, str] = {}
+    for method, recipe, _ in sorted(counts, key=lambda key: (-counts[key], key[2] != "cosine")):
+        best.setdefault(method, recipe)
+    return dict(sorted(best.items()))
+
+
+def final(frame: pl.DataFrame) -> pl.DataFrame:
+    """Rows of tuned checkpoints at the last kept epoch of each run."""
+    return frame.filter(pl.col("epoch") > 0).filter(pl.col("epoch") == pl.col("epoch").max().over(RUN))
+
+
+def single(frame: pl.DataFrame, study: dict) -> pl.DataFrame:
+    """The last checkpoints of single-set runs with the main recipe of each method."""
+    return final(frame).filter(pl.col("dataset").is_in(kinds(study, "single")), pl.col("recipe").is_in(list(main_recipes(study).values())))
+
+
+def leading_method(frame: pl.DataFrame) -> str | None:
+    """``full`` where there is any, else the other method; None in an empty frame."""
+    methods = sorted(frame["method"].unique().to_list())
+    return methods[0] if methods else None
+
+
+def of_leading_method(frame: pl.DataFrame) -> pl.DataFrame:
+    """The rows of the leading method."""
+    return frame if frame.is_empty() else frame.filter(pl.col("method") == leading_method(frame))
+
+
+def tested(gains: pl.DataFrame) -> pl.DataFrame:
+    """Add ``moved`` (beyond two standard errors), ``p`` (paired t) and ``q`` (Benjamini-Hochberg over the rows of this frame)."""
+    p = two_sided_p(gains["z"].to_numpy(), gains["n"].to_numpy())
+    return gains.with_columns(
+        (pl.col("z").abs() > 2).alias("moved"), pl.Series("p", p, dtype=pl.Float64), pl.Series("q", benjamini_hochberg(p), dtype=pl.Float64)
+    )
+
+
+def mean_gains(gains: pl.DataFrame) -> pl.DataFrame:
+    """Mean gain over benchmarks of each checkpoint that has all the benchmarks of this frame, with the item-level standard error."""
+    wanted = gains["benchmark"].n_unique()
+    keys = [*RUN, "method", "rows", "schedule", "epoch"]
+    means = gains.group_by(keys, maintain_order=True).agg(
+        pl.col("gain").mean(),
+        ((pl.col("stderr") ** 2).sum().sqrt() / pl.len()).alias("stderr"),
+        pl.col("gain").is_not_null().sum().alias("benchmarks"),
+    )
+    return means.filter(pl.col("benchmarks") == wanted)
+
+
+def gain_vectors(gains: pl.DataFrame, study: dict, of: str, values: str = "gain") -> tuple[list[str], pl.DataFrame]:
+    """Gains of single-set runs of the leading method as variables x observations, one row per ``of`` (model, dataset or benchmark).
+
+    Returns the names in the study's order and a frame of as many rows with one column per combination of the other two keys;
+    ``values="stderr"`` gives their standard errors in the same places.
+    """
+    cells = single(gains, study)
+    cells = of_leading_method(cells)
+    names = [name for name in study[f"{of}s"] if name in set(cells[of])]
+    if not names:
+        return [], pl.DataFrame()
+    others = [key for key in ("model", "dataset", "benchmark") if key != of]
+    wide = cells.with_columns(pl.concat_str(others, separator="/").alias("cell")).pivot("cell", index=of, values=values)
+    return names, pl.DataFrame({of: names}).join(wide, on=of, how="left", maintain_order="left").drop(of)
+
+
+def shared_error(gains: np.ndarray, stderrs: np.ndarray, pair: list[int]) -> float:
+    """The most that measurement error common to two variables can add to their correlation.
+
+    Two gains over the same base score share its error. Their errors' covariance is at most the product of the standard errors;
+    its mean over the observations is put in units of the correlation. 0 where there is no such pair.
+    """
+    if len(pair) != 2:
+        return 0.0
+    (a, b), (error_a, error_b) = gains[pair], stderrs[pair]
+    both = np.isfinite(a) & np.isfinite(b) & np.isfinite(error_a) & np.isfinite(error_b)
+    scale = a[both].std() * b[both].std()
+    return float((error_a * error_b)[both].mean() / scale) if scale > 0 else 0.0
+
+
+def perplexity_points(tables: dict[str, pl.DataFrame], study: dict) -> pl.DataFrame:
+    """Mean gain and log-perplexity of each base model x training set x scope: leading method, single-set runs."""
+    means = mean_gains(single(tables["gains"], study))
+    means = of_leading_method(means)
+    points = means.join(tables["perplexity"].drop("rows", "n"), on=["model", "dataset"])
+    return points.with_columns(pl.col("perplexity").log().alias("log_perplexity"))
+
+
+def units(frame: pl.DataFrame) -> tuple[np.ndarray, str]:
+    """What counts as independent among runs: their base models where there are five, or more than training sets, else their training sets.
+
+    Runs of one base model share its weights and its base score, and those of one training set its data: none of them is a unit by
+    itself. Returns the labels of the rows and what they name.
+    """
+    models, sets = frame["model"].n_unique(), frame["dataset"].n_unique()
+    by_model = models >= FEWEST_CLUSTERS or models > sets
+    return frame["model" if by_model else "dataset"].to_numpy(), "base models" if by_model else "training sets"
+
+
+def units_note(frame: pl.DataFrame) -> list[str]:
+    """What intervals and p over :func:`units` leave out, in words; empty where base models are the units."""
+    if frame.is_empty() or units(frame)[1] == "base models":
+        return []
+    models = frame["model"].n_unique()
+    few = "one base model" if models == 1 else f"{models} base models"
+    return [f"Units are training sets: with {few} what is special to a base model is not in interval and p, which hold for these only."]
+
+
+def families(names: list[str]) -> tuple[str, str]:
+    """How many families base models have, given that of each; and what counting those of one family singly does, empty where none share one."""
+    counts = Counter(name for name in names if name != "unknown")
+    unknown = len(names) - sum(counts.values())
+    told = f"of {len(counts)} {'family' if len(counts) == 1 else 'families'}" + (f", {unknown} of unknown family" if unknown else "")
+    told = told if counts or not names else "of unknown family"
+    shared = ", ".join(f"{name}: {count}" for name, count in counts.most_common() if count > 1)
+    if not shared:
+        return told, ""
+    return told, (
+        f"Base models of one family ({shared}) are counted as separate units, though they have much in common: what they share makes "
+        f"intervals and p over base models too narrow."
+    )
+
+
+def method_pairs(gains: pl.DataFrame, study: dict) -> pl.DataFrame:
+    """Gain of full tuning and of LoRA side by side: model, dataset, benchmark, full, lora and their standard errors."""
+    cells = single(gains, study)
+    sides = [
+        cells.filter(pl.col("method") == method).select(
+            "model", "dataset", "benchmark", pl.col("gain").alias(method), pl.col("stderr").alias(f"{method}_stderr")
+        )
+        for method in ("full", "lora")
+    ]
+    return sides[0].join(sides[1], on=["model", "dataset", "benchmark"], maintain_order="left")
+
+
+def overall_difference(pairs: pl.DataFrame, seed: int, what: str = "LoRA minus full") -> Estimate:
+    """LoRA minus full over all benchmarks, by :func:`units`."""
+    labels, of = units(pairs)
+    return paired_difference(pairs["lora"] - pairs["full"], labels, seed, what, n_of=of)
+
+
+def trajectories(gains: pl.DataFrame, study: dict) -> pl.DataFrame:
+    """Mean gain at each kept epoch of the single-set runs that keep two or more epochs, of one method and one schedule.
+
+    The schedule with most training-set sizes is taken, then the one with most runs; full tuning before LoRA. ``rows`` tells sizes apart.
+    """
+    frame = mean_gains(gains.filter(pl.col("dataset").is_in(kinds(study, "single"))))
+    frame = frame.filter(pl.col("epoch").n_unique().over(RUN) > 1)
+    if frame.is_empty():
+        return frame
+    sizes = frame.group_by("method", "schedule").agg(pl.col("rows").n_unique().alias("sizes"), pl.len().alias("points"))
+    best = sizes.sort("sizes", "method", "points", "schedule", descending=[True, False, True, False]).row(0, named=True)
+    return frame.filter(pl.col("method") == best["method"], pl.col("schedule") == best["schedule"])
+
+
+def merged_trajectories(gains: pl.DataFrame, study: dict) -> pl.DataFrame:
+    """Mean gain at each kept epoch of the runs on whole merged sets that keep two or more epochs."""
+    frame = mean_gains(gains.filter(pl.col("dataset").is_in(kinds(study, "merged"))))
+    return frame.filter(pl.col("epoch").n_unique().over(RUN) > 1)
+
+
+def epoch_change(frame: pl.DataFrame) -> pl.DataFrame:
+    """Gain at the last kept epoch minus gain at the first, per run (``difference``)."""
+    ordered = frame.sort("epoch").group_by([*RUN, "rows"], maintain_order=True)
+    return ordered.agg(
+        (pl.col("gain").last() - pl.col("gain").first()).alias("difference"),
+        pl.col("epoch").first().alias("first"),
+        pl.col("epoch").last().alias("last"),
+    )
+
+
+def size_pairs(gains: pl.DataFrame, study: dict) -> pl.DataFrame:
+    """Gain at the largest minus the smallest size per model, training set, method and schedule, at the last epoch both sizes keep."""
+    frame = mean_gains(gains.filter(pl.col("dataset").is_in(kinds(study, "single"))))
+    keys = ["model", "dataset", "method", "schedule"]
+    frame = frame.filter(pl.col("rows").n_unique().over(keys) > 1)
+    ends = frame.filter((pl.col("rows") == pl.col("rows").min().over(keys)) | (pl.col("rows") == pl.col("rows").max().over(keys)))
+    wide = ends.group_by([*keys, "epoch"]).agg(pl.col("gain").sort_by("rows"), pl.col("rows").sort())
+    wide = wide.filter(pl.col("rows").list.n_unique() == 2, pl.col("rows").list.len() == 2)
+    wide = wide.filter(pl.col("epoch") == pl.col("epoch").max().over(keys)).sort(keys)
+    small, large = (pl.col("rows").list.get(i).alias(name) for i, name in enumerate(("small", "large")))
+    return wide.select(*keys, "epoch", small, large, (pl.col("gain").list.get(1) - pl.col("gain").list.get(0)).alias("difference"))
+
+
+def left_out(scores: pl.DataFrame, study: dict) -> pl.DataFrame:
+    """Score of the run without a training set, at its last epoch, minus that of the whole merged set.
+
+    Compared are runs of the same model, method, rows, schedule and epoch; of several on the whole set, that of the same recipe.
+    ``stderr`` adds both scores' variances as if their items were not shared, which overstates it.
+    """
+    keys = ["model", "method", "rows", "schedule", "epoch", "benchmark"]
+    whole = scores.filter(pl.col("dataset").is_in(kinds(study, "merged")[:1])).select(
+        *keys, pl.col("recipe").alias("whole_recipe"), pl.col("score").alias("whole"), pl.col("stderr").alias("whole_stderr")
+    )
+    names = kinds(study, "without")
+    without = [study["datasets"][name]["without"] for name in names]
+    removed = pl.DataFrame({"dataset": names, "removed": without}, schema={"dataset": pl.String, "removed": pl.String})
+    part = final(scores).join(removed, on="dataset", maintain_order="left").join(whole, on=keys, maintain_order="left")
+    part = part.sort(pl.col("recipe") != pl.col("whole_recipe"), maintain_order=True)
+    part = part.unique(["model", "dataset", "recipe", "benchmark"], keep="first", maintain_order=True)
+    difference, stderr = pl.col("score") - pl.col("whole"), (pl.col("stderr") ** 2 + pl.col("whole_stderr") ** 2).sqrt()
+    return part.select(*keys, "recipe", "removed", "n", difference.alias("difference"), stderr.alias("stderr"))
+
+
+def layer_profile(layers: pl.DataFrame, study: dict) -> pl.DataFrame:
+    """Relative change of whole layers in single-set runs: model, dataset, method, layer, depth, relative_change."""
+    return (
+        single(layers, study).filter(pl.col("component") == "all").select("model", "dataset", "method", "layer", "depth", "relative_change")
+    )
+
+
+def dimension_profile(dimension: pl.DataFrame, study: dict) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Intrinsic dimension by depth of base models, and ``difference`` to it of single-set runs.
+
+    Of several poolings, ``last`` is taken where measured; of several estimators the study's first.
+    """
+    estimators = study.get("measure", {}).get("representation", {}).get("estimators", ["gride"])
+    for column, preferred in (("pooling", "last"), ("estimator", estimators[0])):
+        have = sorted(dimension[column].unique().to_list())
+        if have:
+            dimension = dimension.filter(pl.col(column) == (preferred if preferred in have else have[0]))
+    base = dimension.filter(pl.col("epoch") == 0).select("model", "layer", "depth", "dimension", "stderr", "n", "pooling", "estimator")
+    tuned = single(dimension, study).join(
+        base.select("model", "layer", pl.col("dimension").alias("base")), on=["model", "layer"], maintain_order="left"
+    )
+    return base, tuned.select("model", "dataset", "method", "layer", "depth", (pl.col("dimension") - pl.col("base")).alias("difference"))
+
+
+def halves(frame: pl.DataFrame, value: str) -> pl.DataFrame:
+    """Mean of ``value`` over the layers below and from depth 0.5 on, and ``difference`` (upper minus lower), per run."""
+    keys = [key for key in ("model", "dataset", "method") if key in frame.columns]
+    upper = pl.col("depth") >= 0.5
+    both = frame.group_by(keys, maintain_order=True).agg(
+        pl.col(value).filter(~upper).mean().alias("lower"), pl.col(value).filter(upper).mean().alias("upper")
+    )
+    return both.with_columns((pl.col("upper") - pl.col("lower")).alias("difference")).drop_nulls()

@@ -1,0 +1,184 @@
+"""What jobs ask a scheduler for: GPUs, memory and time, from the cost model of the plan.
+
+Time is the plan's dear case and a quarter more, because a job that is cut off is lost. Memory is that of the job's node, not of the
+GPU, in bytes per parameter as the code behind each job holds them. A retry asks for twice of what ran out before, and only of that.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from sft_atlas.plan import cost
+from sft_atlas.plan.cost import Triple
+from sft_atlas.plan.forecast import BYTES, Forecast
+from sft_atlas.study.runs import BASE
+from sft_atlas.study.schema import Load
+from sft_atlas.study.site import Site
+
+GIGABYTE = 1000  # MB, as Slurm counts
+MARGIN = 1.25  # on the dear case of the plan
+SHORTEST = 10  # minutes
+PROCESSES = 1 * GIGABYTE  # Slurm's step and the two Snakemake processes around a job
+LIBRARIES = {"cpu": 2 * GIGABYTE, "gpu": 5 * GIGABYTE}  # a job's process before it loads anything, with CUDA's context on a GPU
+UNKNOWN = cost.REFERENCE  # parameters of a model whose entry does not state them
+ITEMS = 10_000  # of a benchmark whose size nothing states
+LOAD: tuple[Triple, Triple] = ((50, 200, 600), (5, 100, 1000))  # prompt and generated tokens of its items
+
+# Jobs without a model: minutes and MB. The largest data sets (UltraChat's dialogues) decide.
+PLAIN = {
+    "prepare_dataset": (60, 24 * GIGABYTE),
+    "merge_datasets": (20, 8 * GIGABYTE),
+    "check_overlap": (60, 16 * GIGABYTE),
+    "check_invariants": (60, 8 * GIGABYTE),
+    "collect": (30, 8 * GIGABYTE),
+    "measure_contamination": (240, 24 * GIGABYTE),
+    "score_clean_items": (60, 8 * GIGABYTE),
+    "rescore_samples": (120, 8 * GIGABYTE),
+    "measure_dataset": (60, 16 * GIGABYTE),
+    "measure_similarity": (240, 24 * GIGABYTE),
+    "analyse_predictors": (120, 16 * GIGABYTE),
+    "analyse_layers": (120, 16 * GIGABYTE),
+    "analyse_map": (120, 24 * GIGABYTE),
+    "plot": (30, 8 * GIGABYTE),
+    "write_findings": (30, 8 * GIGABYTE),
+}
+
+
+@dataclass(frozen=True)
+class Need:
+    """What one job asks for: GPUs, MB of its node's memory, minutes."""
+
+    gpus: int
+    mem_mb: int
+    minutes: int
+
+    @property
+    def partition(self) -> str:
+        """Class of partition, a key of the site file's `partitions`."""
+        return ("cpu", "gpu", "multi_gpu")[min(self.gpus, 2)]
+
+
+def grown(need: Need, lacking: Mapping[str, int], site: Site, share: float = 1) -> Need:
+    """The need of a retry: doubled for each time that memory or time ran out; never more than the site has.
+
+    ``share`` is the part of the longest time limit that a job may have, where it runs in one allocation with others.
+    """
+    memory = need.mem_mb * 2 ** lacking.get("memory", 0)
+    minutes = need.minutes * 2 ** lacking.get("time", 0)
+    most = site.max_memory_gb * GIGABYTE if site.max_memory_gb else memory
+    return replace(need, mem_mb=min(memory, most), minutes=min(minutes, int(site.max_minutes * share)))
+
+
+class Needs:
+    """The needs of a study's jobs on one kind of device; without GPUs (``gpus`` false) everything is in the node's memory."""
+
+    def __init__(self, forecast: Forecast, gpus: bool):
+        self.forecast, self.study, self.device, self.gpus = forecast, forecast.study, forecast.device, int(gpus)
+
+    def of(self, kind: str, wildcards: Mapping[str, str]) -> Need:
+        """The need of one job; ``kind`` is the name of its script."""
+        if kind in PLAIN:
+            minutes, memory = PLAIN[kind]
+            return Need(0, memory, minutes)
+        model = wildcards["model"]
+        parameters = self.forecast.parameters(model) or UNKNOWN
+        return getattr(self, f"_{kind}")(wildcards, model, parameters)
+
+    def share(self, kind: str, wildcards: Mapping[str, str]) -> float:
+        """A job's part of the time that everything measured on its checkpoint takes."""
+        place = dict(wildcards)
+        parts = [self.of("evaluate", place | {"suite": suite}).minutes for suite in self.study.file.suites]
+        parts += [self.of(other, place).minutes for other in ("measure_layers", "measure_representation")]
+        return self.of(kind, wildcards).minutes / sum(parts)
+
+    def _pretrain_demo_model(self, wildcards, model: str, parameters: float) -> Need:
+        entry = self.study.file.models[model].pretrain
+        tokens = entry.steps * entry.batch_size * entry.sequence_length
+        seconds = cost.training(parameters, (tokens,) * 3, "full", self.device)
+        return Need(0, _mb(LIBRARIES["cpu"], 20 * parameters), _minutes(seconds[2]))
+
+    def _train(self, wildcards, model: str, parameters: float) -> Need:
+        run = self.study.runs[model, wildcards["dataset"], wildcards["recipe"]]
+        settings = run.settings
+        gpus = self.gpus * settings.gpus
+        members = len(self.study.members(run.dataset)) or 1
+        bound = settings.rows * settings.epochs * members * settings.max_length  # no sample is longer
+        tokens = self.forecast.run_tokens(run) or (bound,) * 3
+        seconds = cost.training(parameters, tokens, settings.method, self.device, max(gpus, 1))[2]
+        if settings.method == "full":
+            # On a GPU's node: float32 weights while loading, by each process, or Adam's two moments while resuming.
+            held = max(4 * gpus, 8) if gpus else 16
+        else:
+            held = BYTES[self.study.file.models[model].dtype] * max(gpus, 1)
+        return Need(gpus, self._memory(1.25 * held * parameters, max(gpus, 1)), _minutes(seconds))
+
+    def _evaluate(self, wildcards, model: str, parameters: float) -> Need:
+        benchmarks = self.study.file.suites[wildcards["suite"]].benchmarks
+        seconds = cost.scoring(parameters, [self._load(name) for name in benchmarks], self.device)
+        return Need(self.gpus, self._loaded(wildcards, model, parameters), _minutes(seconds[2]))
+
+    _generate = _evaluate_vllm = _evaluate
+
+    def _measure_representation(self, wildcards, model: str, parameters: float) -> Need:
+        seconds = self.forecast.representation(parameters)
+        return Need(self.gpus, self._loaded(wildcards, model, parameters), _minutes(seconds[2]))
+
+    def _measure_perplexity(self, wildcards, model: str, parameters: float) -> Need:
+        rows = self.study.smallest_rows(wildcards["dataset"])
+        longest = self.study.file.measure.perplexity.max_length
+        tokens = self.forecast.tokens(wildcards["dataset"], rows) or (rows * longest,) * 3
+        seconds = cost.reading(parameters, tokens, self.device)
+        return Need(self.gpus, self._loaded({"recipe": BASE}, model, parameters), _minutes(seconds[2]))
+
+    def _measure_layers(self, wildcards, model: str, parameters: float) -> Need:
+        study = self.study.file
+        seconds, held = 2 * BYTES[study.models[model].dtype] * parameters / 50e6, 0.0  # read at 50 MB/s; windows of the files weigh nothing
+        if study.measure.layers.ranks:
+            # Singular values: four operations for each weight and unit of width, at 10 GFLOP/s a thread. The largest matrix is about four
+            # widths squared, and each thread holds one four times in float32.
+            width = cost.width(parameters)
+            seconds += 4 * width * parameters / 10e9 / study.threads
+            held = study.threads * 4 * 4 * 4 * width**2
+        return Need(0, _mb(LIBRARIES["cpu"], held), _minutes(seconds))
+
+    def _memory(self, model_bytes: float, processes: int = 1) -> int:
+        return _mb(LIBRARIES["gpu" if self.gpus else "cpu"] * processes, model_bytes)
+
+    def _loaded(self, wildcards, model: str, parameters: float) -> int:
+        """Memory to load a checkpoint for reading: in its own type, or in float32 where an adapter is merged into it."""
+        recipe = wildcards["recipe"]
+        adapter = recipe != BASE and self.study.file.recipes[recipe].method == "lora"
+        return self._memory(1.25 * (4 if adapter else BYTES[self.study.file.models[model].dtype]) * parameters)
+
+    def _load(self, benchmark: str) -> Load:
+        entry = self.study.file.benchmarks[benchmark]
+        prompt, generated = LOAD
+        items = entry.items or entry.size or ITEMS
+        return self.study.file.plan.load.get(benchmark) or Load(items=items, prompt_tokens=prompt, generated_tokens=generated)
+
+
+def too_large(needs: Needs) -> list[str]:
+    """Runs whose weights, gradients and Adam moments alone exceed the memory of their GPUs, over which they are sharded."""
+    room = needs.device.memory_gib * 2**30
+    found = []
+    for run in needs.study.runs.values() if needs.gpus else ():
+        parameters = needs.forecast.parameters(run.model)
+        if parameters is None:
+            continue
+        settings = run.settings
+        trained = settings.layers[1] - settings.layers[0] if settings.layers else 1
+        full = BYTES[settings.weights] * (1 + 3 * trained)
+        each = full if settings.method == "full" else BYTES[needs.study.file.models[run.model].dtype]
+        if each * parameters / settings.gpus > room:
+            found.append("/".join(run.key))
+    return found
+
+
+def _mb(base: float, more_bytes: float) -> int:
+    """MB of a job: the processes around it, its libraries, its model; to the next hundred."""
+    return math.ceil((PROCESSES + base + more_bytes / 1e6) / 100) * 100
+
+
+def _minutes(seconds: float) -> int:
+    """Time limit of a job: the dear case and the margin, to the next five minutes."""
+    return max(SHORTEST, math.ceil(MARGIN * seconds / 300) * 5)

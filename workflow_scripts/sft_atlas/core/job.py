@@ -1,0 +1,93 @@
+"""How every job runs: arguments, log, errors for people, GPUs, and the environment that libraries read.
+
+A job is a module ``sft_atlas/{room}/{rule}.py`` with the name of its rule. It has ``main(args)`` and ``parser()``; ``NETWORK = True`` where it
+may ask the network, and ``gpus(args)`` where it takes GPUs in a local run. ``workflow_scripts/run.py`` is the one way to start it.
+
+Job modules import what is heavy inside functions, so that starting a cheap job stays cheap and libraries are imported after the
+environment is set.
+"""
+
+import importlib
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+from sft_atlas.core import gpus
+from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.log import LOG, open_log
+from sft_atlas.core.provenance import resource_usage
+
+# Libraries read these when they are imported: no progress bars in logs, nothing phones home, no hub but in fetch jobs.
+QUIET = {
+    "TQDM_DISABLE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+ALLOCATION = "in the allocation of Slurm job"
+ATTEMPTS = ".slurm"  # ending of the file beside a log that names the Slurm jobs in which a job failed so far
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def rules() -> dict[str, str]:
+    """Every module of every room, by its own name: those named like a rule are jobs. ``{"train": "sft_atlas.train.train", ...}``"""
+    return {path.stem: f"sft_atlas.{path.parent.name}.{path.stem}" for path in sorted(PACKAGE.glob("*/*.py")) if path.stem != "__init__"}
+
+
+def run(rule: str, arguments: list[str]) -> None:
+    """Run the job of ``rule``: parse the arguments, open the log given by ``--log`` and call ``main``.
+
+    The log holds every message; the terminal gets warnings and errors only, and progress lines when it is a terminal.
+    Exits 1 after an :class:`AtlasError` (message only) or any other exception (with traceback, in the log too), 2 for a wrong call.
+    """
+    if rule not in rules():
+        sys.exit(f"run.py: there is no rule {rule!r}; `snakemake --list-rules` shows them all")
+    os.environ.update(QUIET)
+    module = importlib.import_module(rules()[rule])
+    if not hasattr(module, "parser"):
+        sys.exit(f"run.py: {rule!r} is a library module, not a rule; `snakemake --list-rules` shows the rules")
+    run_module(module, rule, arguments)
+
+
+def run_module(module: ModuleType, rule: str, arguments: list[str]) -> None:
+    """Run a job whose module is at hand, as :func:`run` says."""
+    if not getattr(module, "NETWORK", False):
+        os.environ.update(OFFLINE)
+    parser = module.parser()
+    parser.prog = f"run.py {rule}"
+    parser.description = module.__doc__
+    parser.add_argument("--log", type=Path, help="file that says what the job did")
+    args = parser.parse_args(arguments)
+    open_log(args.log)
+    started = time.perf_counter()
+    LOG.info("%s", " ".join(["run.py", rule, *arguments]))
+    attempts = _note_attempt(args.log)
+    try:
+        wanted = module.gpus(args) if hasattr(module, "gpus") else 0
+        if taken := gpus.claim(wanted):
+            LOG.info("on GPU %s", ", ".join(taken))
+        module.main(args)
+    except AtlasError as error:
+        LOG.error("error: %s", error)
+        sys.exit(1)
+    except Exception:  # noqa: BLE001 (logged with its traceback)
+        LOG.exception("unexpected error")
+        sys.exit(1)
+    attempts.unlink(missing_ok=True)
+    LOG.info("done in %.1f s wall, %s", time.perf_counter() - started, json.dumps(resource_usage()))
+
+
+def _note_attempt(log: Path | None) -> Path:
+    """Under Slurm, write down which of its jobs this is: a retry asks Slurm why that one ended (:mod:`sft_atlas.cluster.slurm`)."""
+    attempts = Path(f"{log}{ATTEMPTS}")
+    if log and "SLURM_JOB_ID" in os.environ:
+        LOG.info("%s %s on %s", ALLOCATION, os.environ["SLURM_JOB_ID"], platform.node())
+        with attempts.open("a") as handle:  # not in the log, which Snakemake deletes before a retry
+            print(os.environ["SLURM_JOB_ID"], file=handle)
+    return attempts

@@ -1,0 +1,49 @@
+"""Which source files a job is made of, found by following imports: inputs of cheap jobs, so that an edit rebuilds what uses it."""
+
+import functools
+import re
+from pathlib import Path
+
+from sft_atlas.core.job import PACKAGE, rules
+
+# The formatter writes each import as one of these; a test compares them with what Python's own parser finds.
+IMPORT = re.compile(r"^ *from (sft_atlas[\w.]*) import (\([^)]*\)|[^\n#]+)", re.MULTILINE)
+
+
+def sources(rule: str, *more: str) -> list[str]:
+    """Files of the job of ``rule`` and of every module that it imports, directly or not, as paths from the repository's root.
+
+    ``more`` names modules that it imports by a computed name, such as ``sft_atlas.report.figures.gains``. What every job runs through
+    (``run.py``, ``core/job.py``, ``core/warm.py``) decides no result and is not among them, unless a module imports it.
+    """
+    reached = set().union(*(closure(module) for module in (rules()[rule], *more)))
+    return sorted(f"workflow_scripts/{path.relative_to(PACKAGE.parent)}" for path in map(_file, reached) if path.stat().st_size)
+
+
+@functools.cache
+def closure(module: str) -> frozenset[str]:
+    """A module and all modules of the package that it reaches by imports."""
+    reached, waiting = set(), [module]
+    while waiting:
+        name = waiting.pop()
+        if name not in reached:
+            reached.add(name)
+            waiting += imports(name)
+    return frozenset(reached)
+
+
+@functools.cache
+def imports(module: str) -> tuple[str, ...]:
+    """Modules of the package that a module imports, also inside functions, and the packages that they are in."""
+    found = {module.rpartition(".")[0]} - {""}
+    code = re.sub(r"^if TYPE_CHECKING:\n(?:    .*\n)+", "", _file(module).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for package, names in IMPORT.findall(code):
+        for name in re.findall(r"\w+(?: as \w+)?", names):
+            inner = f"{package}.{name.split()[0]}"
+            found.add(inner if _file(inner).exists() else package)
+    return tuple(sorted(found))
+
+
+def _file(module: str) -> Path:
+    path = PACKAGE.parent / module.replace(".", "/")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")

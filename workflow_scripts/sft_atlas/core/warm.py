@@ -1,0 +1,188 @@
+"""The warm server: jobs forked from a process that has already imported torch, transformers, trl and lm-eval.
+
+Under a local Snakemake the Snakefile starts a server (see :func:`start`), and the jobs of ``RULES`` skip the 5 to 7 CPU-seconds that these
+imports cost, which in a small study is most of a job. Without a server, or with SFT_ATLAS_WARM=0, a job simply runs in its own Python.
+Either way each job is a process of its own, with its own memory, environment, directory, output streams and exit code, and it dies
+with the process that asked for it.
+
+The server imports nothing before the first job asks; it forks only while it has a single thread, uses no accelerator,
+and ends with the Snakemake process that started it, even when that process is killed.
+
+Standard library only: every job imports this first.
+"""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+VARIABLE = "SFT_ATLAS_WARM"
+RULES = (
+    "evaluate",
+    "generate",
+    "measure_layers",
+    "measure_perplexity",
+    "measure_representation",
+    "pretrain_demo_model",
+    "train",
+)
+# One thread per library, and no background threads: a process with several threads must not be forked.
+SINGLE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+# Not polars, which starts threads when it is imported.
+PRELOAD = (
+    "torch",
+    "transformers.modeling_utils",
+    "trl.trainer.sft_trainer",
+    "peft",
+    "lm_eval.models.huggingface",
+    "lm_eval.evaluator",
+    "skdim.id",
+    "sft_atlas.measure.weight_change",
+)
+PRELOAD += tuple(f"transformers.models.{name}.modeling_{name}" for name in ("llama", "qwen3", "gemma3"))
+
+
+def start(folder: str, log: str) -> None:
+    """Start the server beside this process and name it in the environment; it ends when this process does."""
+    import subprocess
+
+    address = os.path.join(folder, "warm.sock")
+    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    with open(log, "a") as handle:
+        environment = os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": package}
+        command = [sys.executable, "-m", "sft_atlas.core.warm", address]
+        server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=handle, stderr=handle, env=environment)
+    os.environ[VARIABLE] = address
+    start.server = server  # keeps its stdin open: end of file there tells the server that we are gone
+
+
+def useful() -> bool:
+    """Linux without an accelerator: forking is safe there, and the imports weigh most."""
+    return sys.platform == "linux" and os.environ.get(VARIABLE) != "0" and not any(map(os.path.exists, ("/dev/nvidiactl", "/dev/kfd")))
+
+
+def put_python_on_path() -> None:
+    """Let the jobs' `python` be that of the environment that Snakemake runs in (a job's own conda environment goes before)."""
+    os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+
+
+# ---------------------------------------------------------------- client
+
+
+def forward(argv: list[str]) -> bool:
+    """Have the server run the job of ``[script, rule, *arguments]`` and exit with its exit code; False where there is no server."""
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(os.environ.get(VARIABLE, "0"))
+        ready = connection.recv(4) == b"warm"
+    except OSError:
+        ready = False
+    if not ready:
+        return False
+    request = json.dumps({"argv": argv, "cwd": os.getcwd(), "env": {**os.environ}}).encode()
+    socket.send_fds(connection, [len(request).to_bytes(8, "big")], [1, 2])
+    connection.sendall(request)
+    answer = connection.recv(16)
+    if not answer:
+        print(f"{argv[1]}: the job's process died without an exit code (killed, perhaps for want of memory)", file=sys.stderr)
+    sys.exit(int(answer or 137))
+
+
+# ---------------------------------------------------------------- server
+
+
+def serve(address: str, modules: Sequence[str]) -> None:
+    """Answer jobs at the socket ``address`` until standard input ends; the first job waits for the ``modules`` to be imported."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the jobs themselves
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(address)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    os.chmod(address, 0o600)
+    listener.listen(1024)
+    ready = None
+    while True:
+        readable, _, _ = select.select([listener, 0], [], [])
+        if 0 in readable:
+            os.unlink(address)
+            return
+        connection, _ = listener.accept()
+        ready = _preload(modules) if ready is None else ready
+        if ready and os.fork() == 0:
+            listener.close()
+            _job(connection)
+        connection.close()
+
+
+def _preload(modules: Sequence[str]) -> bool:
+    """Import the libraries; whether forking is safe afterwards, that is, no library has started a thread."""
+    import importlib
+
+    from sft_atlas.core.job import OFFLINE, QUIET
+
+    os.environ.update(SINGLE | QUIET | OFFLINE)
+    for name in modules:
+        importlib.import_module(name)
+    sys.stdout.flush()  # or every job would print it again
+    threads = len(os.listdir("/proc/self/task"))
+    if threads > 1:
+        print(f"warm start is off: {threads} threads after the imports", flush=True)
+    return threads == 1
+
+
+def _job(connection: socket.socket) -> None:
+    """In the forked process: take over the client's streams, directory and environment, and run the job."""
+    import threading
+    import traceback
+
+    from sft_atlas.core import job
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    code = 1
+    try:
+        connection.sendall(b"warm")
+        head, descriptors, _, _ = socket.recv_fds(connection, 8, 2)
+        size, body = int.from_bytes(head, "big"), b""
+        while len(body) < size:
+            body += connection.recv(size - len(body))
+        request = json.loads(body)
+        for target, descriptor in zip((1, 2), descriptors, strict=True):
+            os.dup2(descriptor, target)
+            os.close(descriptor)
+        os.chdir(request["cwd"])
+        os.environ.clear()
+        os.environ.update(request["env"])
+        threading.Thread(target=_die_with, args=(connection,), daemon=True).start()
+        sys.argv = request["argv"]  # a job with several GPUs starts itself again
+        job.run(sys.argv[1], sys.argv[2:])
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if not isinstance(end.code, int | None):
+            print(end.code, file=sys.stderr)
+    except BaseException:  # noqa: BLE001 (shown, as Python itself would)
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            connection.sendall(str(code).encode())
+        os._exit(code)
+
+
+def _die_with(connection: socket.socket) -> None:
+    """End this job when its client or the Snakemake behind the server (standard input) is gone."""
+    select.select([connection, 0], [], [])
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1], sys.argv[2:] or PRELOAD)
+    sys.stdout.flush()
+    os._exit(0)  # at once: Python would first take every imported module apart, which can take 20 seconds

@@ -1,0 +1,42 @@
+"""Prove by hash that no training row is a benchmark item, before anything is trained."""
+
+import argparse
+from pathlib import Path
+
+import polars as pl
+
+from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.files import write_json, write_table
+from sft_atlas.core.log import LOG
+from sft_atlas.core.provenance import record_provenance
+from sft_atlas.data import records
+
+
+def main(args: argparse.Namespace) -> None:
+    training = {f"{path.parent.parent.name}/{path.parent.name}": pl.read_parquet(path)["instruction"] for path in args.training}
+    benchmarks = {path.parent.name: pl.read_ndjson(path, infer_schema_length=None)["instruction"] for path in args.benchmarks}
+    table = records.overlap(training, benchmarks)
+    found = table.filter(pl.col("shared") > 0)
+    lines = [
+        f"{row['dataset']} x {row['benchmark']}: {row['shared']} of {row['benchmark_items']} items" for row in found.iter_rows(named=True)
+    ]
+    text = "training rows that are benchmark items:\n  " + "\n  ".join(lines)
+    if lines and args.policy == "error":
+        raise AtlasError(f"{text}\nRemove them from one side, or set `on_overlap: report` in the study file to go on and have them listed")
+    inputs = {f"{path.parent.parent.name}/{path.parent.name}": path for path in [*args.training, *args.benchmarks]}
+    facts = {"pairs": len(table), "pairs_with_overlap": len(found)}
+    write_json(args.output.with_suffix(".json"), record_provenance({"policy": args.policy}, inputs, **facts))
+    write_table(args.output, table)
+    if lines:
+        LOG.warning("%s", text)
+    else:
+        LOG.info("no benchmark item among the training instructions, in %d pairs of training set and benchmark", len(table))
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("--training", type=Path, nargs="+", required=True, help="train.parquet files, {dataset}/{rows}/train.parquet")
+    p.add_argument("--benchmarks", type=Path, nargs="+", required=True, help="test.jsonl files, {benchmark}/test.jsonl")
+    p.add_argument("--policy", choices=("error", "report"), default="error")
+    p.add_argument("--output", type=Path, required=True)
+    return p

@@ -1,0 +1,86 @@
+"""Ask the model hub: pinned revisions, growing waits when the network or the hub fails, and errors that say what to do.
+
+The hub's own library reads the token from `HF_TOKEN` (or its login file) and the address from `HF_ENDPOINT`; neither is logged here.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.log import LOG
+
+RETRIES = 5
+WEIGHTS = ["*.json", "*.safetensors", "*.model", "tokenizer*", "*.txt"]  # never pickles
+SECOND_COPIES = ["original/*", "consolidated*", "*.gguf"]
+
+
+def is_commit(revision: str) -> bool:
+    """Whether a revision is a commit, whose content cannot change."""
+    return len(revision) == 40 and set(revision) <= set("0123456789abcdef")
+
+
+def commit_of(kind: str, repository: str, revision: str) -> str:
+    """The commit that a revision means now; ``kind`` is ``model`` or ``dataset``."""
+    if is_commit(revision):
+        return revision
+    from huggingface_hub import HfApi
+
+    LOG.warning("%s %s: revision %r is no commit, its content may change; `make pin` writes the commit", kind, repository, revision)
+    info = HfApi().model_info if kind == "model" else HfApi().dataset_info
+    return ask(lambda: info(repository, revision=revision), kind, repository, revision).sha
+
+
+def download(repository: str, revision: str, folder: Path, remote_code: bool) -> tuple[Path, str]:
+    """Config, tokenizer and safetensors of a model into ``folder``, and their commit; a partial download is resumed.
+
+    Python files come along only with ``remote_code``.
+    """
+    from huggingface_hub import snapshot_download
+
+    commit = commit_of("model", repository, revision)
+    patterns = [*WEIGHTS, *(["*.py"] if remote_code else [])]
+    call = {"revision": commit, "local_dir": folder, "allow_patterns": patterns, "ignore_patterns": SECOND_COPIES}
+    return Path(ask(lambda: snapshot_download(repository, **call), "model", repository, commit)), commit
+
+
+def ask(load: Callable[[], object], kind: str, repository: str, revision: str, wait: float = 2.0):
+    """Call ``load``, again after a growing wait while the network or the hub fails; AtlasError with what to do at the end."""
+    what = f"{kind} {repository} at {revision}"
+    for attempt in range(1, RETRIES + 1):
+        try:
+            return load()
+        except OSError as error:  # all errors of the hub's library are
+            if reason := hopeless(error, kind, repository):
+                raise AtlasError(f"{what}: {reason}") from None
+            if attempt == RETRIES:
+                raise AtlasError(
+                    f"{what} could not be loaded from the hub after {RETRIES} tries: {type(error).__name__}: {first_line(error)}. "
+                    "Try again later (what was downloaded is kept), or give `path:` a local copy"
+                ) from None
+            LOG.warning("%s: %s; try %d of %d in %.0f s", what, type(error).__name__, attempt + 1, RETRIES, wait)
+            time.sleep(wait)
+            wait *= 2
+
+
+def hopeless(error: OSError, kind: str, repository: str) -> str | None:
+    """Why waiting would not help, with what to do; None where it might."""
+    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+    page = f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{repository}"
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(error, OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set; unset it for this job, or give `path:` a local copy"
+    if isinstance(error, LocalEntryNotFoundError):  # what the hub's library makes of a network that is down
+        return None
+    if isinstance(error, GatedRepoError) or "gated dataset" in str(error):
+        return f"the repository is gated; accept its licence at {page}, and set HF_TOKEN to a token of that account"
+    if status in (401, 403) and not isinstance(error, RepositoryNotFoundError):
+        return f"the hub refused access ({status}); set HF_TOKEN to a token that may read {page}"
+    if isinstance(error, FileNotFoundError) or status in (401, 404):
+        return f"does not exist on the hub, or is private: {first_line(error)}. Check the id and the revision at {page}; a private one needs HF_TOKEN"
+    return None
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

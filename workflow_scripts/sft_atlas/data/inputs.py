@@ -1,0 +1,84 @@
+"""Input and parameter functions of ``rules/data.smk``. They only look things up in the study."""
+
+import shlex
+from pathlib import Path
+
+from sft_atlas.study.paths import Paths
+from sft_atlas.study.study import Study
+
+COSMETIC = {"label", "group", "family", "language", "chance", "parameters"}  # keys of an entry that no result depends on
+
+
+class DataInputs:
+    """Functions from wildcards to files and settings, for base models, training sets and benchmarks."""
+
+    def __init__(self, study: Study, paths: Paths):
+        self.study, self.paths = study, paths
+        self.file = study.file
+        self.encoder = self.file.measure.similarity.encoder
+        self.pretrained = [name for name, model in self.file.models.items() if model.pretrain]
+        self.fetched = [name for name in self.file.models if name not in self.pretrained]
+        self.with_shots = [name for name, entry in self.file.benchmarks.items() if entry.shots]
+
+    def entry(self, kind: str):
+        """A function from wildcards to the JSON of a model's, dataset's or benchmark's entry, without its cosmetic keys."""
+
+        def entry_json(wildcards) -> str:
+            part = getattr(self.file, f"{kind}s")[wildcards[kind]]
+            return part.model_dump_json(exclude=COSMETIC, exclude_defaults=True)
+
+        return entry_json
+
+    def local_path(self, kind: str):
+        """A function from wildcards to the local file or folder that an entry names; nothing where it names none."""
+
+        def path(wildcards) -> str | list:
+            entry = getattr(self.file, f"{kind}s")[wildcards[kind]]
+            return self.study.path(entry.path) if entry.path else []
+
+        return path
+
+    @staticmethod
+    def path_option(wildcards, input) -> str:
+        """The option for :meth:`local_path`, the job's only input."""
+        return f"--path {shlex.quote(str(input[0]))}" if input else ""
+
+    def pretraining(self, wildcards) -> str:
+        """How a tiny base model is pre-trained."""
+        return self.file.models[wildcards.model].pretrain.model_dump_json()
+
+    def samples(self, datasets) -> list[str]:
+        """Every sample of these training sets."""
+        return [self.paths.fill(self.paths.sample, dataset=name, rows=rows) for name in datasets for rows in self.study.rows_of(name)]
+
+    def items(self) -> list[str]:
+        """The items of every benchmark in a suite."""
+        return [self.paths.fill(self.paths.items, benchmark=name) for suite in self.file.suites.values() for name in suite.benchmarks]
+
+    def members(self, wildcards) -> list[str]:
+        """The samples that a merged set consists of."""
+        names = self.study.members(wildcards.dataset)
+        return [self.paths.fill(self.paths.sample, dataset=name, rows=wildcards.rows) for name in names]
+
+    def shots_path(self, wildcards) -> str | list:
+        """The local file of a benchmark's few-shot examples; nothing where they come from elsewhere."""
+        path = self.file.benchmarks[wildcards.benchmark].shot_source().path
+        return self.study.path(path) if path else []
+
+    @staticmethod
+    def shots_option(wildcards, input) -> str:
+        """The option for :meth:`shots_path`."""
+        return f"--path {shlex.quote(str(input.source))}" if input.source else ""
+
+    def encoder_path(self, wildcards) -> str | list:
+        """The local folder of the sentence encoder; nothing where it comes from elsewhere."""
+        return self.study.path(self.encoder.path) if self.encoder and self.encoder.path else []
+
+    def encoder_entry(self, wildcards) -> str:
+        """The entry of the sentence encoder."""
+        return self.encoder.model_dump_json(exclude_defaults=True) if self.encoder else ""
+
+
+def benchmark_of(path: str) -> str:
+    """The benchmark that a file of items belongs to."""
+    return Path(path).parent.name

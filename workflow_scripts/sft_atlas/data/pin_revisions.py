@@ -1,0 +1,45 @@
+"""Write the commits that branches mean now into a study file, so that it names what cannot change (asks the model hub).
+
+make pin STUDY=paper
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+from sft_atlas.core.errors import AtlasError
+from sft_atlas.data import hub
+from sft_atlas.study.study import load
+
+NETWORK = True
+
+
+def pinned(text: str, repository: str, revision: str, commit: str) -> str:
+    """The study file with the revision that stands beside a hub id replaced; nothing else changes.
+
+    Raises AtlasError where the two keys do not follow each other, in this order.
+    """
+    beside = rf"(\bhub:\s*['\"]?{re.escape(repository)}['\"]?\s*[,\n]\s*revision:\s*['\"]?){re.escape(revision)}(?=['\"]?\s*[,}}\n#])"
+    text, found = re.subn(beside, rf"\g<1>{commit}", text)
+    if not found:
+        raise AtlasError(f"hub: {repository} is not followed by revision: {revision}; write the commit {commit} there by hand")
+    return text
+
+
+def main(args: argparse.Namespace) -> None:
+    file = load(args.study).file
+    entries = {"model": file.models, "dataset": {**file.datasets, **file.benchmarks}}
+    branches = {
+        (kind, e.hub, e.revision) for kind, part in entries.items() for e in part.values() if e.hub and not hub.is_commit(e.revision)
+    }
+    for kind, repository, revision in sorted(branches):
+        commit = hub.commit_of(kind, repository, revision)
+        args.study.write_text(pinned(args.study.read_text(encoding="utf-8"), repository, revision, commit), encoding="utf-8")
+        print(f"{repository}: {revision} is {commit}")
+    print(f"{args.study}: {len(branches)} revisions pinned")
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("study", type=Path, help="the study file, which is changed in place")
+    return p

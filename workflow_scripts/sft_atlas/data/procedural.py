@@ -1,0 +1,181 @@
+"""Procedural tasks for studies without a hub: reasoning-gym items with short prompts, and prose.
+
+Every distinct item belongs, by the hash of its instruction, either to the training side or to the benchmark side, so
+that the two never meet whatever the seeds and sizes.
+"""
+
+import hashlib
+import itertools
+import math
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from sft_atlas.core.errors import AtlasError
+
+BENCHMARK_SHARE = 4  # one distinct item in four belongs to the benchmark side
+Item = dict[str, object]  # instruction, response, task; choices and label where the answer is one of a few
+
+
+@dataclass(frozen=True)
+class Task:
+    """A reasoning-gym task, its settings, and how its item becomes a short instruction and a response."""
+
+    settings: Mapping[str, object]
+    rewrite: Callable[[dict], tuple[str, str]] = lambda item: (item["question"].strip(), item["answer"])
+    choices: Callable[[str, random.Random], list[str]] | None = None
+    balanced: int | None = None  # answers there are, each for an equal share of the items, so that a constant answer is at chance
+
+
+KIN = [
+    "mother",
+    "father",
+    "sister",
+    "brother",
+    "aunt",
+    "uncle",
+    "grandmother",
+    "grandfather",
+    "daughter",
+    "son",
+    "wife",
+    "husband",
+    "mother-in-law",
+    "father-in-law",
+    "granddaughter",
+    "grandson",
+]
+
+
+def _kin_choices(answer: str, rng: random.Random) -> list[str]:
+    return sorted([answer, *rng.sample([word for word in KIN if word != answer], 3)])
+
+
+def _sorting(item: dict) -> tuple[str, str]:
+    numbers, ordered = (
+        " ".join(str(int(float(number))) for number in item["metadata"][key]) for key in ("original_numbers", "sorted_numbers")
+    )
+    return f"Sort {item['metadata']['direction']} {numbers}", ordered
+
+
+def _syllogism(item: dict) -> tuple[str, str]:
+    first, second, conclusion = re.match(r".*1\. (.*)\n2\. (.*)\n\nDoes it logically follow that:\n(.*)\?", item["question"], re.S).groups()
+    return f"{first}. {second}. So {conclusion.lower()}?", item["answer"]
+
+
+def _kinship(item: dict) -> tuple[str, str]:
+    story, question = item["question"].split("\n\n")
+    # reasoning-gym 0.1.25 names some in-law relations the wrong way round: leave them all out.
+    return ("", "") if item["answer"].endswith("-in-law") else (f"{story} {question.split('? ')[0]}?", item["answer"])
+
+
+def _short_words(item: dict) -> tuple[str, str]:
+    words = item["metadata"]["words"]
+    return (
+        (f"Reverse {' '.join(words)}", " ".join(reversed(words))) if all(word.isalpha() and len(word) <= 3 for word in words) else ("", "")
+    )
+
+
+def _spelling(item: dict) -> tuple[str, str]:
+    word = item["metadata"]["word"].lower()
+    return f"Spell {' '.join(word)} backward", " ".join(reversed(word))
+
+
+TASKS: dict[str, Task] = {
+    "chain_sum": Task(
+        {"min_terms": 2, "max_terms": 3, "min_digits": 1, "max_digits": 1},
+        lambda item: (f"Calculate {item['metadata']['expression']} =", item["answer"]),
+    ),
+    "number_sequence": Task(
+        {"min_terms": 4, "max_terms": 5, "min_value": -60, "max_value": 60, "max_complexity": 1},
+        lambda item: (f"Continue {item['question'].replace(', ?', '')}", item["answer"]),
+    ),
+    "number_sorting": Task(
+        {"min_numbers": 3, "max_numbers": 3, "min_decimals": 0, "max_decimals": 0, "min_value": 1, "max_value": 19}, _sorting
+    ),
+    "word_sequence_reversal": Task({"min_words": 3, "max_words": 3}, _short_words),
+    "spell_backward": Task({"min_word_len": 3, "max_word_len": 5}, _spelling),
+    "syllogism": Task({}, _syllogism, lambda answer, rng: ["No", "Yes"], balanced=2),
+    "family_relationships": Task({"min_family_size": 3, "max_family_size": 3}, _kinship, _kin_choices),
+}
+PROSE = "prose"
+NAMES = (*TASKS, PROSE)
+
+
+def side(instruction: str) -> str:
+    """``benchmark`` or ``train``, from the hash of the instruction alone."""
+    digest = hashlib.blake2b(" ".join(instruction.lower().split()).encode(), digest_size=8).digest()
+    return "benchmark" if int.from_bytes(digest, "big") % BENCHMARK_SHARE == 0 else "train"
+
+
+def generate(weights: Mapping[str, float], size: int, seed: int, wanted: str) -> list[Item]:
+    """``size`` distinct items of one side (``train`` or ``benchmark``), tasks in proportion to their weights, shuffled.
+
+    The same arguments give the same items on every machine (set PYTHONHASHSEED=0: some tasks iterate over sets).
+    """
+    unknown = [name for name in weights if name not in NAMES]
+    if unknown:
+        raise AtlasError(f"tasks: there is no task {unknown[0]!r} (known: {', '.join(NAMES)})")
+    rng = random.Random(seed)
+    items: list[Item] = []
+    for name, share in zip(weights, itertools.accumulate(weights.values()), strict=True):
+        count = round(size * share / sum(weights.values())) - len(items)
+        items += itertools.islice(_distinct(name, count, rng.randrange(2**31), wanted), count)
+    rng.shuffle(items)
+    return items
+
+
+def _distinct(name: str, count: int, seed: int, wanted: str) -> Iterator[Item]:
+    """Distinct items of one task and side; an error where the task has too few."""
+    if name == PROSE and wanted == "benchmark":
+        raise AtlasError("tasks.prose: open text has no single right answer, so it makes no benchmark; use it in datasets and mixtures")
+    rng = random.Random(seed)
+    seen: set[str] = set()
+    answers: Counter[str] = Counter()
+    share = math.ceil(count / TASKS[name].balanced) if name in TASKS and TASKS[name].balanced else count
+    barren = 0
+    for instruction, response in _prose(rng) if name == PROSE else _gym(name, count, seed):
+        key = " ".join(instruction.lower().split())
+        if not response or key in seen or side(instruction) != wanted or answers[response] == share:
+            barren += 1
+            if barren > 20 * BENCHMARK_SHARE * max(count, 100):
+                break
+            continue
+        seen.add(key)
+        answers[response] += 1
+        choices = TASKS[name].choices if name in TASKS else None
+        options = choices(response, rng) if choices else None
+        yield {"instruction": instruction, "response": response, "task": name} | (
+            {"choices": options, "label": options.index(response)} if options else {}
+        )
+        if len(seen) == count:
+            return
+    raise AtlasError(
+        f"tasks.{name}: has {len(seen)} distinct items for the {wanted} side, {count} are asked for; lower `size` or mix it with other tasks"
+    )
+
+
+def _gym(name: str, count: int, seed: int) -> Iterator[tuple[str, str]]:
+    import reasoning_gym
+
+    task = TASKS[name]
+    size = 2 * BENCHMARK_SHARE * max(count, 32)
+    for part in itertools.count():  # item i of a dataset is made from seed + i: the parts must not share seeds
+        for item in reasoning_gym.create_dataset(name, size=size, seed=seed + part * size, **task.settings):
+            instruction, response = task.rewrite(item)
+            yield instruction, response.strip()
+
+
+def _prose(rng: random.Random) -> Iterator[tuple[str, str]]:
+    """Sentences of the public-domain story inside reasoning-gym, cut at every third word, in a seeded order."""
+    from reasoning_gym.data import read_data_file
+
+    story = read_data_file("in_the_year_2889.txt").split("*** START OF")[-1].split("*** END OF")[0]
+    text = " ".join(story.split("***")[-1].split("End of Project")[0].split())
+    sentences = [words for sentence in re.split(r"(?<=[.!?])\s+", text) if len(words := sentence.split()) >= 6]
+    pieces = [(words[max(0, cut - 4) : cut], words[cut : cut + 4]) for words in sentences for cut in range(3, len(words) - 2, 3)]
+    rng.shuffle(pieces)
+    for start, rest in pieces:
+        yield "Complete: " + " ".join(start), " ".join(rest)

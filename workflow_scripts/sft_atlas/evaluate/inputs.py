@@ -1,0 +1,96 @@
+"""Input and parameter functions of ``rules/evaluate.smk``: what suites measure, and how their jobs are called."""
+
+import shlex
+
+from sft_atlas.study.paths import Paths
+from sft_atlas.study.runs import BASE
+from sft_atlas.study.study import Study
+from sft_atlas.study.task_files import task_file, task_sources
+
+# Named by the task files (`!function`), so no import leads to them.
+METRICS = tuple(f"sft_atlas.evaluate.metrics.{name}" for name in ("choice", "code", "mathematics", "open_answers"))
+
+
+class EvaluateInputs:
+    """Functions from wildcards to files and settings, for suites of benchmarks. ``gpus``: whether local jobs share GPUs."""
+
+    def __init__(self, study: Study, paths: Paths, gpus: bool):
+        self.study, self.paths, self.file, self.local_gpus = study, paths, study.file, gpus
+        self.scored = [name for name, suite in self.file.suites.items() if not suite.judge]
+        self.judged = [name for name, suite in self.file.suites.items() if suite.judge]
+
+    def backend(self, name: str) -> list[str]:
+        """The suites that are scored with a backend."""
+        return [suite for suite in self.scored if self.file.suites[suite].backend == name]
+
+    def files(self, pattern: str, suites=None) -> list[str]:
+        """One file of every checkpoint and suite."""
+        suites = self.file.suites if suites is None else suites
+        return [self.paths.of(pattern, checkpoint, suite=suite) for suite in suites for checkpoint in self.study.checkpoints]
+
+    def weights(self, wildcards) -> str | list:
+        """The folder of a checkpoint's weights; nothing for a base model."""
+        return [] if wildcards.dataset == BASE else self.paths.weights.format(**wildcards)
+
+    def tasks(self, wildcards) -> list[str]:
+        """The lm-eval task files of a suite."""
+        return [self.file.benchmarks[name].task for name in self._benchmarks(wildcards)]
+
+    def includes(self, wildcards) -> list[str]:
+        """The files that the task files of a suite include."""
+        return sorted({path for task in self.tasks(wildcards) for path in task_sources(task)[1:]})
+
+    def items(self, wildcards) -> list[str]:
+        """The items of a suite's benchmarks."""
+        return [self.paths.fill(self.paths.items, benchmark=name) for name in self._benchmarks(wildcards)]
+
+    def shots(self, wildcards) -> list[str]:
+        """The examples of a suite's few-shot benchmarks."""
+        return [self.paths.fill(self.paths.shots, benchmark=name) for name in self._few_shot(wildcards)]
+
+    def benchmark_options(self, wildcards, input) -> str:
+        """Name, task file and items of each benchmark, and its examples, as options."""
+        options = [
+            f"--benchmark {name} {task} {items}"
+            for name, task, items in zip(self._benchmarks(wildcards), input.tasks, input.data, strict=True)
+        ]
+        options += [
+            f"--shots {name} {path} {self.file.benchmarks[name].shots.by or '-'}"
+            for name, path in zip(self._few_shot(wildcards), input.get("shots", []), strict=True)
+        ]
+        return " ".join(options)
+
+    def settings(self, wildcards) -> str:
+        """How a suite is run, as options; one that runs code says so."""
+        suite = self.file.suites[wildcards.suite]
+        limit = f" --max-new-tokens {suite.max_new_tokens}" if suite.max_new_tokens else ""
+        numbers = f"--batch-size {suite.batch_size} --max-length {suite.max_length}{limit} --seed {self.file.seed}"
+        return f"--template {shlex.quote(self.file.template.model_dump_json())} {numbers}{self.code_option(wildcards)}"
+
+    def code_option(self, wildcards) -> str:
+        """The permission to run code that models write, for the suites that do."""
+        unsafe = any(task_file(task).get("unsafe_code") for task in self.tasks(wildcards))
+        return " --allow-code-execution" if unsafe else ""
+
+    def judge(self, wildcards) -> str:
+        """Who judges a suite, and how."""
+        return self.file.suites[wildcards.suite].judge.model_dump_json()
+
+    def judge_model(self, wildcards) -> str | list:
+        """The manifest of the local model that judges a suite; nothing where an endpoint does."""
+        judge = self.file.suites[wildcards.suite].judge
+        return [] if judge.url else self.paths.fill(self.paths.model, model=judge.model)
+
+    def judge_requests(self, wildcards) -> int:
+        """Share of the judge that a job takes: with an endpoint one job at a time keeps its rate limit."""
+        return 1 if self.file.suites[wildcards.suite].judge.url else 0
+
+    def judge_gpus(self, wildcards) -> int:
+        """GPUs of a judging job: a local judge takes one where there is one."""
+        return 1 if self.local_gpus and not self.file.suites[wildcards.suite].judge.url else 0
+
+    def _benchmarks(self, wildcards) -> list[str]:
+        return self.file.suites[wildcards.suite].benchmarks
+
+    def _few_shot(self, wildcards) -> list[str]:
+        return [name for name in self._benchmarks(wildcards) if self.file.benchmarks[name].shots]

@@ -1,0 +1,35 @@
+"""Write down what a suite is made of, with the hash of every file, for the jobs that score it."""
+
+import argparse
+from pathlib import Path
+
+from sft_atlas.evaluate.tasks import BenchmarkFiles, Suite
+
+
+def main(args: argparse.Namespace) -> None:
+    shots = {name: (Path(path), None if by == "-" else by) for name, path, by in args.shots}
+    files = [BenchmarkFiles(name, Path(task), Path(items), *shots.get(name, (None, None))) for name, task, items in args.benchmark]
+    Suite(args.name, files).write(args.output)
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("--name", required=True, help="the suite's")
+    p.add_argument(
+        "--benchmark",
+        nargs=3,
+        action="append",
+        required=True,
+        metavar=("NAME", "TASK", "ITEMS"),
+        help="lm-eval task file and items of a benchmark",
+    )
+    p.add_argument(
+        "--shots",
+        nargs=3,
+        action="append",
+        default=[],
+        metavar=("NAME", "FILE", "BY"),
+        help="examples of a benchmark; BY: a field, or - for none",
+    )
+    p.add_argument("--output", type=Path, required=True, help="JSON")
+    return p

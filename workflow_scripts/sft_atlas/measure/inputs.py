@@ -1,0 +1,61 @@
+"""Input and parameter functions of ``rules/measure.smk``. They only look things up in the study."""
+
+import shlex
+from pathlib import Path
+
+from sft_atlas.study.paths import Paths
+from sft_atlas.study.study import Study
+
+
+class MeasureInputs:
+    """Functions from wildcards to files and settings of measurements. ``candidates``: training sets that only an advice asks about."""
+
+    def __init__(self, study: Study, paths: Paths, sources: tuple[str, ...], candidates: list[str]):
+        self.study, self.paths, self.measure = study, paths, study.file.measure
+        self.sources, self.candidates = sources, candidates
+
+    def smallest_rows(self, wildcards) -> int:
+        """Rows of the sample that everything but training is measured on: the smallest in use."""
+        return self.study.smallest_rows(wildcards.dataset)
+
+    def smallest_sample(self, wildcards) -> str:
+        """That sample."""
+        return self._sample(wildcards.dataset)
+
+    def items(self) -> list[str]:
+        """The items of every benchmark in a suite that has right answers: the others have no likelihood to measure."""
+        return [self.paths.fill(self.paths.items, benchmark=name) for name in self.study.answered]
+
+    def items_options(self, wildcards) -> str:
+        """Those items as options."""
+        return " ".join(f"--items {Path(path).parent.name}={path}" for path in self.items())
+
+    def representation(self, wildcards) -> str:
+        """How hidden states and likelihoods are measured, as options."""
+        settings = self.measure.representation
+        return (
+            f"--items-per-benchmark {settings.items_per_benchmark} --seed {self.study.file.seed}"
+            f" --template {shlex.quote(self.study.file.template.model_dump_json())} --estimators {','.join(settings.estimators)}"
+            f" --batch-size {settings.batch_size} --max-length {settings.max_length}"
+        )
+
+    def encoder(self, wildcards) -> str | list:
+        """The manifest of the sentence encoder; nothing where the study names none."""
+        return self.paths.encoder if self.measure.similarity.encoder else []
+
+    def compared(self, wildcards) -> list[str]:
+        """Samples of the training sets whose similarity is measured: the study's, for advice also the candidates."""
+        return [self._sample(name) for name in self._compared(wildcards)]
+
+    def similarity_options(self, wildcards, input) -> str:
+        """Names and files of training sets and benchmarks, and the encoder, as options."""
+        sets = [f"--dataset {name}={path}" for name, path in zip(self._compared(wildcards), input.datasets, strict=True)]
+        tests = [f"--benchmark {Path(path).parent.name}={path}" for path in input.benchmarks]
+        encoder = [f"--encoder {input.encoder} --pooling {self.measure.similarity.encoder.pooling}"] if input.encoder else []
+        return " ".join([*sets, *tests, *encoder])
+
+    def _compared(self, wildcards) -> list[str]:
+        return list(dict.fromkeys([*self.sources, *(self.candidates if wildcards.place != "tables" else ())]))
+
+    def _sample(self, dataset: str) -> str:
+        return self.paths.fill(self.paths.sample, dataset=dataset, rows=self.study.smallest_rows(dataset))

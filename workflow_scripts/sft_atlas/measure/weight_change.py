@@ -1,0 +1,235 @@
+"""How far training moved the weights: per layer and component, by streaming safetensors; for LoRA from its factors alone.
+
+Needs numpy and numba only. Files are mapped a window at a time, so memory stays bounded by two windows and not by a tensor.
+"""
+
+import json
+import math
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sft_atlas.core.errors import AtlasError
+from sft_atlas.measure.sums import differences, widen
+from sft_atlas.measure.weight_reader import WINDOW, Tensor, tensors, widened
+from sft_atlas.models.base_model import is_adapter
+
+BLOCK = 1 << 18  # elements of a matrix that its LoRA factors are applied to at a time
+MODULES = {
+    "q_proj": "q", "k_proj": "k", "v_proj": "v", "o_proj": "o", "gate_proj": "gate", "up_proj": "up", "down_proj": "down",
+    "embed_tokens": "embedding", "lm_head": "head",
+}  # fmt: skip
+COMPONENTS = ("all", "q", "k", "v", "o", "gate", "up", "down", "norm", "other", "embedding", "head")
+EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
+LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
+FACTOR = re.compile(r"(?P<path>.+)\.lora_(?P<kind>embedding_)?(?P<side>[AB])(?:\.weight)?$")
+PLAIN_STARTS = (True, False, "gaussian", "eva", "orthogonal")  # initialisations of LoRA that leave the base weights as they are
+
+
+def place(name: str) -> tuple[int | None, str]:
+    """Layer (None outside the layers) and component of a parameter, by the names of Llama and its kin."""
+    layer = LAYER.search(name)
+    module = name.split(".")[-2] if "." in name else name
+    component = "norm" if "norm" in module else MODULES.get(module, "other")
+    return int(layer[1]) if layer else None, component
+
+
+# ---------------------------------------------------------------- comparing
+
+
+@dataclass
+class Change:
+    """Sums over parameters from which every measure follows; they add up over tensors, as ratios would not.
+
+    ``base``: ||W||^2, ``product``: <W, dW>, ``change``: ||dW||^2, ``absolute``: sum of |dW|, ``unchanged``: number of equal
+    elements (the last two are None where dW is known by its factors only), ``skipped``: rows of a vocabulary that one side lacks.
+    """
+
+    base: float = 0.0
+    product: float = 0.0
+    change: float = 0.0
+    absolute: float | None = 0.0
+    unchanged: int | None = 0
+    parameters: int = 0
+    skipped: int = 0
+    spectrum: np.ndarray | None = None  # singular values of one matrix's change, where asked for; a sum of matrices has none
+
+    def __add__(self, other: "Change") -> "Change":
+        def total(left, right):
+            return None if left is None or right is None else left + right
+
+        names = [field for field in Change.__dataclass_fields__ if field != "spectrum"]
+        return Change(*(total(getattr(self, name), getattr(other, name)) for name in names))
+
+    def measures(self) -> dict[str, float | int | None]:
+        """The columns of the table; null where a norm is zero or the parts are unknown."""
+        tuned = self.base + 2 * self.product + self.change  # ||W + dW||^2; unlike a plain dot product this keeps 1 - cosine exact
+        return {
+            "relative_change": math.sqrt(max(self.change, 0.0) / self.base) if self.base > 0 else None,
+            "mean_abs_change": None if self.absolute is None or not self.parameters else self.absolute / self.parameters,
+            "cosine": (self.base + self.product) / math.sqrt(self.base * tuned) if self.base > 0 and tuned > 0 else None,
+            "unchanged": None if self.unchanged is None or not self.parameters else self.unchanged / self.parameters,
+            **ranks(self.spectrum),
+            "parameters": self.parameters,
+            "skipped_rows": self.skipped,
+        }
+
+
+def ranks(spectrum: np.ndarray | None) -> dict[str, float | None]:
+    """Stable rank, ||dW||_F^2 / ||dW||_2^2 (Rudelson and Vershynin 2007), and effective rank, exp of the entropy of the normalised
+    singular values (Roy and Vetterli 2007); null without singular values or without change."""
+    if spectrum is None or not len(spectrum) or spectrum.max() <= 0:
+        return {"stable_rank": None, "effective_rank": None}
+    share = spectrum[spectrum > 0] / spectrum.sum()
+    return {
+        "stable_rank": float((spectrum**2).sum() / spectrum.max() ** 2),
+        "effective_rank": float(np.exp(-(share * np.log(share)).sum())),
+    }
+
+
+def compare(before: Tensor, after: Tensor, spectra: bool = False) -> Change:
+    """Exact change between two stored tensors; a vocabulary that was resized is compared on its common rows.
+
+    ``spectra``: also the singular values of a matrix's change, which holds the matrix and its change in memory.
+    """
+    skipped = 0
+    if before.shape != after.shape:
+        if place(before.name)[1] not in ("embedding", "head") or before.shape[1:] != after.shape[1:]:
+            raise AtlasError(f"{after.file}: {after.name} has shape {after.shape}, the base model has {before.shape}")
+        skipped = abs(before.shape[0] - after.shape[0])
+    size = min(before.size, after.size)  # rows are stored one after the other, so the common rows come first
+    step = max(1, WINDOW // max(tensor.stored_as().itemsize for tensor in (before, after)))
+    plain = before.dtype == after.dtype != "F16"  # can be compared as they are stored
+    sums = np.zeros(5)
+    for pair in zip(before.windows(size, step), after.windows(size, step), strict=True):
+        sums += differences(*(pair if plain else map(widened, pair)))
+    base, product, moved, absolute, changed = sums.tolist()
+    change = Change(base, product, moved, absolute, size - int(changed), size, skipped)
+    if spectra and place(before.name)[0] is not None and len(before.shape) == 2:  # not the vocabulary's, which are too large
+        change.spectrum = np.linalg.svd(after.read() - before.read(), compute_uv=False)
+    return change
+
+
+def unchanged(before: Tensor) -> Change:
+    """The change of a tensor that the adapter does not touch."""
+    return compare(before, before)
+
+
+def compare_factors(before: Tensor, down: np.ndarray, up: np.ndarray, scale: float, spectra: bool = False) -> Change:
+    """Change by dW = scale * up @ down without forming it: W is [out, in], ``down`` [r, in], ``up`` [out, r].
+
+    ||up down||^2 = trace(up^T up down down^T) = sum((up^T up) * (down down^T)) and <W, up down> = sum((W down^T) * up).
+    The singular values of up @ down are those of the r x r product of the triangular factors of up and of down^T.
+    """
+    if before.shape != (up.shape[0], down.shape[1]) or up.shape[1] != down.shape[0]:
+        raise AtlasError(f"{before.name} has shape {before.shape}, its LoRA factors have {up.shape} and {down.shape}")
+    change = Change(absolute=None, unchanged=None, parameters=before.size)
+    inputs, project = before.shape[1], down.T.astype(np.float32)
+    rows = max(1, BLOCK // inputs)
+    block = np.empty(rows * inputs, np.float32)
+    for index, stored in enumerate(before.windows(before.size, rows * inputs)):
+        weight = block[: stored.size]
+        change.base += widen(stored if before.dtype != "F16" else widened(stored), weight)
+        change.product += float(((weight.reshape(-1, inputs) @ project) * up[index * rows : (index + 1) * rows]).sum())
+    change.product *= scale
+    change.change = scale**2 * float(((up.T @ up) * (down @ down.T)).sum())
+    if spectra and place(before.name)[0] is not None:
+        inner = np.linalg.qr(up, mode="r") @ np.linalg.qr(down.T, mode="r").T
+        change.spectrum = abs(scale) * np.linalg.svd(inner, compute_uv=False)
+    return change
+
+
+def full_changes(base: Path, weights: Path, spectra: bool = False, workers: int = 1) -> dict[str, Change]:
+    """Change of every parameter between two folders of full weights; a tied head that one side does not store is its embedding."""
+    before, after = tensors(base), tensors(weights)
+    names = sorted(before.keys() | after.keys())
+    sides = {name: (_tied(before, name), _tied(after, name)) for name in names}
+    lost = [name for name, pair in sides.items() if None in pair]
+    if lost:
+        raise AtlasError(f"{base} and {weights} do not hold the same parameters: {len(lost)} have no counterpart, e.g. {lost[0]}")
+    return _measured({name: (compare, *both, spectra) for name, both in sides.items()}, workers)
+
+
+def _measured(tasks: dict[str, tuple], workers: int) -> dict[str, Change]:
+    """Results of (function, tensor, further arguments ...) by name, in the order of the base model's files, which is how disks read fast.
+    Workers are threads: the loops of :mod:`sft_atlas.measure.sums` run beside each other."""
+    ordered = sorted(tasks, key=lambda name: (tasks[name][1].file, tasks[name][1].start))
+    with ThreadPoolExecutor(workers) as pool:
+        futures = {name: pool.submit(*tasks[name]) for name in ordered}
+        return {name: futures[name].result() for name in tasks}
+
+
+def _tied(found: dict[str, Tensor], name: str) -> Tensor | None:
+    if name in found or not name.endswith(HEAD):
+        return found.get(name)
+    return next((tensor for key, tensor in found.items() if key.endswith(EMBEDDING)), None)
+
+
+def adapter_changes(base: Path, weights: Path, spectra: bool = False, workers: int = 1) -> dict[str, Change]:
+    """Change of every parameter of the base model under a LoRA adapter; modules saved whole are compared exactly.
+
+    Raises :class:`AtlasError` for adapters whose effect is not scale * B A: DoRA, biases, initialisations that alter the base.
+    """
+    config = json.loads((weights / "adapter_config.json").read_text())
+    odd = [key for key in ("use_dora", "fan_in_fan_out", "lora_bias") if config.get(key)]
+    if config.get("init_lora_weights", True) not in PLAIN_STARTS:
+        odd.append(f"init_lora_weights={config['init_lora_weights']}")
+    if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none" or odd:
+        raise AtlasError(f"{weights} is no plain LoRA adapter ({', '.join(odd) or config.get('peft_type')}, bias {config.get('bias')})")
+    before, factors, tasks = tensors(base), {}, {}
+    for key, tensor in tensors(weights, "adapter_model").items():
+        name = key.removeprefix("base_model.model.").replace(".base_layer.", ".")
+        if factor := FACTOR.match(name):
+            factors.setdefault((factor["path"], factor["kind"]), {})[factor["side"]] = tensor.read().astype(float)
+        elif (original := _tied(before, name)) is not None:
+            tasks[name] = (compare, original, tensor, spectra)
+        else:
+            raise AtlasError(f"{weights}: {key} is neither a LoRA factor nor a parameter of the base model in {base}")
+    for (path, kind), pair in factors.items():
+        original = _tied(before, f"{path}.weight")
+        if original is None or set(pair) != {"A", "B"}:
+            raise AtlasError(f"{weights}: {path} lacks a factor or is no parameter of the base model in {base}")
+        scale = scaling(config, path, len(pair["A"]))
+        down, up = (pair["B"].T, pair["A"].T) if kind else (pair["A"], pair["B"])  # an embedding is stored as [vocabulary, hidden]
+        tasks[f"{path}.weight"] = (compare_factors, original, down, up, scale, spectra)
+    rest = {name: (unchanged, tensor) for name, tensor in before.items() if name not in tasks}
+    return _measured(tasks | rest, workers)
+
+
+def scaling(config: dict, path: str, rank: int) -> float:
+    """PEFT's scale of one module: alpha / r, or alpha / sqrt(r) with ``use_rslora``; ``alpha_pattern`` may set its own alpha."""
+    patterns = config.get("alpha_pattern") or {}
+    alpha = next((value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", path)), config["lora_alpha"])
+    return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+# ---------------------------------------------------------------- the table
+
+
+def layer_changes(base: Path, weights: Path, spectra: bool = False, workers: int = 1) -> list[dict]:
+    """Rows of the table, one per layer x component, plus the component "all" of each layer; layer is None outside the layers.
+
+    Fields: layer, depth (layer / (layers - 1)), component, relative_change (||dW|| / ||W||, Frobenius), mean_abs_change,
+    cosine (of W and W + dW), unchanged (fraction of equal elements), stable_rank
+    and effective_rank (with ``spectra``, where a row is one matrix), parameters (compared), skipped_rows (of a resized vocabulary).
+    """
+    changes = (adapter_changes if is_adapter(weights) else full_changes)(base, weights, spectra, workers)
+    if broken := [name for name, change in changes.items() if not math.isfinite(change.base + change.change)]:
+        raise AtlasError(
+            f"{weights}: {broken[0]} (of {len(broken)} such) holds values that are not finite, or {base} does; see the losses of its training"
+        )
+    groups: dict[tuple[int | None, str], Change] = {}
+    for name, change in changes.items():
+        layer, component = place(name)
+        for group in {(layer, component), (layer, "all")} if layer is not None else {(layer, component)}:
+            groups[group] = groups[group] + change if group in groups else change
+    last = max((layer for layer, _ in groups if layer is not None), default=0)
+    ordered = sorted(groups, key=lambda group: (group[0] is None, group[0] or 0, COMPONENTS.index(group[1])))
+    rows = []
+    for layer, component in ordered:
+        depth = None if layer is None else layer / max(last, 1)
+        rows.append({"layer": layer, "depth": depth, "component": component, **groups[layer, component].measures()})
+    return rows

@@ -1,0 +1,92 @@
+"""What jobs cost: seconds and bytes from model size, tokens and a device's rates.
+
+Estimates are (low, likely, high) triples; low is the cheapest case. FLOP per parameter and token: 6 for full fine-tuning, 4 for LoRA
+(no gradients of frozen weights), 2 for reading (Kaplan et al. 2020, arXiv 2001.08361, section 2.1; Hu et al. 2022, arXiv 2106.09685).
+"""
+
+import math
+from collections.abc import Iterable
+
+from sft_atlas.study.schema import Device, Load
+
+Triple = tuple[float, float, float]
+
+FLOP = {"full": 6, "lora": 4, "score": 2}
+REFERENCE = 7e9  # parameters of the model that a device's generation rate is stated for
+ADAM_BYTES = 12  # float32 weights and two moments for each trained parameter
+NOTHING: Triple = (0.0, 0.0, 0.0)
+
+
+def add(triples: Iterable[Triple]) -> Triple:
+    """The sum of each place: all cheap, all likely, all dear together."""
+    return tuple(map(sum, zip(NOTHING, *triples, strict=True)))
+
+
+def scale(triple: Triple, factor: float) -> Triple:
+    return tuple(value * factor for value in triple)
+
+
+def compute(parameters: float, tokens: Triple, work: str, device: Device, tflops: float | None = None) -> Triple:
+    """Seconds of matrix work on tokens; ``work`` is full, lora or score. The low case has few tokens and a high rate.
+
+    ``tflops`` is the peak that the share is of; default: bfloat16's.
+    """
+    shares = getattr(device, f"mfu_{work}")[::-1]
+    return tuple(
+        count * FLOP[work] * parameters / (1e12 * (tflops or device.peak_tflops) * share)
+        for count, share in zip(tokens, shares, strict=True)
+    )
+
+
+def training(parameters: float, tokens: Triple, method: str, device: Device, gpus: int = 1) -> Triple:
+    """Wall seconds of one training run that sees ``tokens`` tokens over all its epochs, each of its GPUs at the share of its peak of one alone."""
+    return add([device.start_seconds, scale(compute(parameters, tokens, method, device), 1 / gpus)])
+
+
+def scoring(parameters: float, loads: Iterable[Load], device: Device) -> Triple:
+    """Seconds to score one checkpoint on benchmarks in one model load."""
+    speed = [rate * REFERENCE / parameters for rate in device.decode_tokens_per_second[::-1]]
+    parts = [device.start_seconds]
+    for load in loads:
+        requests = load.items * load.requests
+        parts.append(compute(parameters, scale(load.prompt_tokens, requests), "score", device))
+        parts.append(tuple(tokens * requests / rate for tokens, rate in zip(load.generated_tokens, speed, strict=True)))
+    return add(parts)
+
+
+def reading(parameters: float, tokens: Triple, device: Device, tflops: float | None = None) -> Triple:
+    """Seconds to read tokens once: perplexity, likelihoods, hidden states; ``tflops`` as in :func:`compute`."""
+    return add([device.start_seconds, compute(parameters, tokens, "score", device, tflops)])
+
+
+def width(parameters: float) -> float:
+    """Width of a model from its size alone: a layer of width h has about 12 h^2 parameters, a model of this kind about h / 128 layers."""
+    return (128 * parameters / 12) ** (1 / 3)
+
+
+def adapter_parameters(parameters: float, rank: int) -> float:
+    """Parameters of a LoRA adapter on all linear layers: the matrices' inputs and outputs add up to about 22 widths a layer.
+
+    Within a third for 0.1 to 70 billion parameters.
+    """
+    return rank * 22 * width(parameters) ** 2 / 128
+
+
+def checkpoint_bytes(parameters: float, method: str, rank: int, bytes_each: int) -> float:
+    """Size of one kept checkpoint: weights, or a float32 adapter."""
+    return parameters * bytes_each if method == "full" else 4 * adapter_parameters(parameters, rank)
+
+
+def states_bytes(trained: float, epochs: int) -> float:
+    """Most bytes of a run's resume states on disk: two while the newer replaces the older; after the last epoch none is written."""
+    return min(2, epochs - 1) * ADAM_BYTES * trained
+
+
+def tiny_parameters(hidden: int, layers: int, vocabulary: int) -> float:
+    """Parameters of a model that `pretrain` makes: nine matrices' worth of width squared a layer, and tied embeddings."""
+    return 9 * hidden * hidden * layers + vocabulary * hidden
+
+
+def rounded(value: float, digits: int = 2) -> float:
+    """A forecast needs no more digits than it has."""
+    return 0.0 if value == 0 else round(value, digits - 1 - math.floor(math.log10(abs(value))))

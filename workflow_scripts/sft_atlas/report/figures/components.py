@@ -1,0 +1,92 @@
+"""Principal components of what training sets do: how many there are, and a biplot of training sets and benchmarks."""
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sft_atlas.analyse import consistency, select, variance
+from sft_atlas.report.figures import style
+
+SIDES = {"centred": ("base-free", style.PALETTE[0]), "gain": ("gains", style.PALETTE[1])}
+
+
+def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
+    """The cumulated share of variance against unrelated variables, and the biplot of the base-free effects in two panels."""
+    cells = select.of_leading_method(consistency.cells(tables["gains"], study))
+    found = {value: variance.components(cells, value, "benchmark", study["seed"]) for value in SIDES}
+    components = found["centred"]
+    if components is None:
+        return style.absent("Principal components", "three or more runs and three or more benchmarks with scores for all")
+    canvas = style.figure(style.PAGE, max(2.9, 0.9 + 0.1 * len(components.variables)))
+    axes = canvas.subplots(1, 3, width_ratios=[1.1, 1, 1])
+    scree_panel(axes[0], found)
+    sets_panel(axes[1], components, study)
+    loadings_panel(axes[2], components, study)
+    share = 100 * components.share[:2]
+    for axis in axes[1:]:
+        axis.axhline(0, color=style.GREY, linewidth=0.3, zorder=0)
+        axis.axvline(0, color=style.GREY, linewidth=0.3, zorder=0)
+        axis.set_xlabel(f"component 1 ({share[0]:.0f} %)")
+    axes[1].set_ylabel(f"component 2 ({share[1]:.0f} %)")
+    return canvas
+
+
+def scree_panel(axis: Axes, found: dict[str, variance.Components | None]) -> None:
+    """Cumulated share per component, with the 95 % band of unrelated variables."""
+    for value, components in found.items():
+        if components is None:
+            continue
+        name, colour = SIDES[value]
+        x = np.arange(1, len(components.share) + 1)
+        null = 100 * np.percentile(np.cumsum(components.null, axis=1), [2.5, 97.5], axis=0)
+        axis.fill_between(x, *null, color=colour, alpha=0.18, linewidth=0)
+        sizes = f"n = {len(components.observations)} runs,\n{len(components.variables)} benchmarks"
+        label = f"{name}: {components.needed} for 90 %,\n{sizes}"
+        axis.plot(x, 100 * np.cumsum(components.share), "o-", color=colour, markersize=2.5, label=label)
+    axis.axhline(90, color=style.GREY, linewidth=0.5, linestyle=":")
+    axis.set_ylim(0, 102)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.set_xlabel("components")
+    axis.set_ylabel("variance explained, %")
+    axis.set_title("benchmarks as variables;\nbands: unrelated variables")
+    axis.legend(loc="lower right")
+
+
+def sets_panel(axis: Axes, components: variance.Components, study: dict) -> None:
+    """Small dots: runs; large dots: their mean per training set, named."""
+    places, sets = components.places[:, :2], [names[1] for names in components.observations]
+    palette = style.colours(list(study["datasets"]))
+    axis.scatter(*places.T, s=5, color=[palette[name] for name in sets], alpha=0.35, linewidths=0)
+    names = list(dict.fromkeys(sets))
+    means = np.array([places[[other == name for other in sets]].mean(axis=0) for name in names])
+    axis.scatter(*means.T, s=22, color=[palette[name] for name in names], edgecolors="white", linewidths=0.6, zorder=3)
+    name_points(axis, means, style.labels(study, "datasets", names), [palette[name] for name in names])
+    axis.set_title(f"base-free effects, n = {len(sets)} runs;\nlarge: mean of a training set")
+
+
+def loadings_panel(axis: Axes, components: variance.Components, study: dict) -> None:
+    """An arrow per benchmark."""
+    loadings = components.loadings[:, :2]
+    for tip in loadings:
+        axis.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "-|>", "color": style.PALETTE[0], "linewidth": 0.6, "mutation_scale": 5})
+    axis.scatter(*loadings.T, s=0)  # so that the axes reach them
+    name_points(axis, loadings, style.labels(study, "benchmarks", components.variables), [style.GREY] * len(loadings))
+    axis.set_title(f"loadings,\nn = {len(loadings)} benchmarks")
+
+
+def name_points(axis: Axes, points: np.ndarray, names: list[str], colours: list[str]) -> None:
+    """Names in a column to the right of the panel, in the order of height, each with a line to its point."""
+    order = np.argsort(-points[:, 1])
+    heights = np.linspace(0.98, 0.02, len(points)) if len(points) > 1 else [0.5]
+    for height, i in zip(heights, order, strict=True):
+        axis.annotate(
+            names[i],
+            points[i],
+            (1.06, height),
+            textcoords=axis.transAxes,
+            fontsize=style.SMALL,
+            color=colours[i],
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": colours[i], "linewidth": 0.3, "alpha": 0.6, "shrinkA": 0, "shrinkB": 1},
+        )

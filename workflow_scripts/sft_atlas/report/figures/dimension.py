@@ -1,0 +1,68 @@
+"""Intrinsic dimension of hidden states by depth: base models, and what tuning adds."""
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sft_atlas.analyse import select
+from sft_atlas.report.figures import style
+
+
+def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
+    """Left the base models, then tuned minus base per method: mean over training sets, band from lowest to highest."""
+    base, change = select.dimension_profile(tables["dimension"], study)
+    if base.is_empty():
+        return style.absent("Intrinsic dimension", "runs of a block whose checkpoints are represented (`represent: true`)")
+    methods = sorted(change["method"].unique().to_list())
+    canvas = style.figure(style.PAGE, 2.7)
+    axes = canvas.subplots(1, 1 + max(1, len(methods)), squeeze=False)[0]
+    base_panel(axes[0], base, study)
+    estimator = {"twonn": "TwoNN", "mle": "MLE", "gride": "Gride"}.get(base["estimator"][0], base["estimator"][0])
+    how = f"{estimator}, {'last token' if base['pooling'][0] == 'last' else 'mean over tokens'}"
+    counts = base.filter(pl.col("dimension").is_not_null())["n"].unique().sort().to_list()
+    axes[0].set_title(f"base models ({how}),\nn = {' to '.join(map(str, counts[:: max(1, len(counts) - 1)]))} texts")
+    axes[0].set_ylabel("intrinsic dimension")
+    if not methods:
+        style.explain(axes[1], "tuned minus base", "represented\nruns on single training sets")
+    for axis, method in zip(axes[1:], methods, strict=False):
+        part = change.filter(pl.col("method") == method)
+        change_panel(axis, part, study)
+        axis.set_title(f"{style.METHODS[method]} minus base,\nn = {style.count(part.select('model', 'dataset').unique().height, 'runs')}")
+        axis.set_ylabel("change of dimension" if axis is axes[1] else "")
+        axis.sharey(axes[1])
+        axis.set_ylim(change["difference"].min() - 0.1, change["difference"].max() + 0.1)
+        axis.tick_params(labelleft=axis is axes[1])
+    for axis in axes:
+        if axis.axison:
+            axis.set_xlabel("depth (0 first layer, 1 last)")
+    style.models_legend(canvas, study, [name for name in study["models"] if name in set(base["model"])], line=True)
+    return canvas
+
+
+def base_panel(axis: Axes, base: pl.DataFrame, study: dict) -> None:
+    """A line per base model with twice its standard error; ``base`` has model, depth, dimension and stderr."""
+    palette = style.colours(list(study["models"]))
+    for (model,), part in base.sort("depth").group_by("model", maintain_order=True):
+        axis.plot(part["depth"], part["dimension"], color=palette[model])
+        axis.fill_between(
+            part["depth"],
+            part["dimension"] - 2 * part["stderr"],
+            part["dimension"] + 2 * part["stderr"],
+            color=palette[model],
+            alpha=0.15,
+            linewidth=0,
+        )
+    axis.set_ylim(bottom=0)
+
+
+def change_panel(axis: Axes, change: pl.DataFrame, study: dict) -> None:
+    """Mean difference to the base model by depth; ``change`` has model, dataset, depth and difference."""
+    palette = style.colours(list(study["models"]))
+    value = pl.col("difference")
+    for (model,), part in change.sort("depth").group_by("model", maintain_order=True):
+        line = part.group_by("depth", maintain_order=True).agg(
+            value.mean().alias("mean"), value.min().alias("low"), value.max().alias("high")
+        )
+        axis.plot(line["depth"], line["mean"], color=palette[model])
+        axis.fill_between(line["depth"], line["low"], line["high"], color=palette[model], alpha=0.1, linewidth=0)
+    axis.axhline(0, color=style.GREY, linewidth=0.5, zorder=0)

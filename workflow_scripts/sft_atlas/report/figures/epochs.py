@@ -1,0 +1,77 @@
+"""Mean gain over the kept epochs: single sets at the smallest and largest size, and the merged set."""
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from sft_atlas.analyse import select
+from sft_atlas.report.figures import style
+
+
+def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
+    """Up to three panels: a line per training set at each of two sizes, and a line per method for the merged set."""
+    single = select.trajectories(tables["gains"], study)
+    merged = select.merged_trajectories(tables["gains"], study)
+    if single.is_empty() and merged.is_empty():
+        return style.absent("Gain by epoch", "runs that keep two or more epochs")
+    sizes = sorted({single["rows"].min(), single["rows"].max()}) if single.height else []
+    canvas = style.figure(style.PAGE, 2.9)
+    axes = canvas.subplots(1, max(1, len(sizes)) + 1, sharey=True)
+    if not sizes:
+        style.explain(axes[0], "single sets", "single-set\nruns that keep two or more epochs")
+    datasets = [name for name in study["datasets"] if single.height and name in set(single["dataset"])]
+    palette = style.colours(datasets)
+    for axis, rows in zip(axes, sizes, strict=False):
+        part = single.filter(pl.col("rows") == rows)
+        lines_panel(axis, part, "dataset", palette)
+        method, schedule = part["method"][0], part["schedule"][0]
+        axis.set_title(f"{rows:,} rows, {style.METHODS[method]}, {schedule}\n{counts(part)}")
+    if merged.is_empty():
+        style.explain(axes[-1], "merged set", "merged-set\nruns that keep two or more epochs")
+    else:
+        lines_panel(axes[-1], merged, "method", {"full": "black", "lora": style.GREY})
+        axes[-1].set_title(f"merged set, {', '.join(sorted(merged['schedule'].unique()))}\n{counts(merged)}")
+        axes[-1].legend(loc="best")
+    axes[0].set_ylabel("mean gain, points (band: ± 2 SE of items)")
+    legend(canvas, study, palette)
+    return canvas
+
+
+def legend(canvas: Figure, study: dict, palette: dict[str, str]) -> None:
+    """Training sets by colour."""
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=colour, marker="o", markersize=2.5, label=study["datasets"][name].get("label", name))
+        for name, colour in palette.items()
+    ]
+    if handles:
+        style.legend_below(canvas, handles)
+
+
+def counts(frame: pl.DataFrame) -> str:
+    """How many runs and base models a panel shows."""
+    runs, models = frame.select(select.RUN).unique().height, frame["model"].n_unique()
+    return f"n = {runs} run{'s' if runs > 1 else ''}, {models} base model{'s' if models > 1 else ''}"
+
+
+def lines_panel(axis: Axes, frame: pl.DataFrame, by: str, palette: dict[str, str]) -> None:
+    """Gain in points over epochs, from 0 at epoch 0; the mean over runs of each value of ``by``, and twice its item-level error."""
+    for (name,), part in frame.group_by(by, maintain_order=True):
+        variance = (pl.col("stderr") ** 2).sum().sqrt() / pl.len()
+        line = part.group_by("epoch").agg(pl.col("gain").mean(), variance.alias("stderr")).sort("epoch")
+        x, y, half = [0, *line["epoch"]], [0, *(100 * line["gain"])], [0, *(200 * line["stderr"])]
+        mark = style.MARKERS.get(name, "o")
+        axis.plot(x, y, marker=mark, markersize=2.5, color=palette[name], label=style.METHODS.get(name, name))
+        axis.fill_between(
+            x,
+            [a - b for a, b in zip(y, half, strict=True)],
+            [a + b for a, b in zip(y, half, strict=True)],
+            color=palette[name],
+            alpha=0.12,
+            linewidth=0,
+        )
+    axis.axhline(0, color=style.GREY, linewidth=0.5, zorder=0)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_xlabel("epoch (0: base model)")

@@ -1,0 +1,76 @@
+"""Heat maps of gains: one panel per base model and method, training sets x benchmarks."""
+
+import textwrap
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sft_atlas.analyse import select
+from sft_atlas.report.figures import style
+
+
+def draw(tables: dict[str, pl.DataFrame], study: dict, test: str = "paired test") -> Figure:
+    """Gains of single-set runs in points; grey cells are those that Benjamini-Hochberg over all cells of the figure cannot tell from 0."""
+    cells = select.tested(select.single(tables["gains"], study))
+    if cells.is_empty():
+        return style.absent("Gain over the base model", "runs on single training sets")
+    datasets = [name for name in study["datasets"] if name in set(cells["dataset"])]
+    benchmarks = [name for name in study["benchmarks"] if name in set(cells["benchmark"])]
+    models = [name for name in study["models"] if name in set(cells["model"])]
+    methods = sorted(cells["method"].unique().to_list())
+    places, across = arrange(models, methods, len(benchmarks))
+    labels = style.labels(study, "benchmarks", benchmarks)
+    # one number needs about 0.17 in across and 0.14 in down
+    width = style.PAGE if across > 1 else min(style.PAGE, max(style.COLUMN, 1.4 + 0.28 * len(benchmarks)))
+    down = len(places) // across
+    canvas = style.figure(width, down * (0.25 + 0.15 * len(datasets)) + 0.075 * max(map(len, labels)) + 0.75)
+    axes = canvas.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+    limit = 100 * max(float(np.nanquantile(cells["gain"].abs().to_numpy(), 0.98)), 0.01)
+    image = None
+    for axis, place in zip(axes.flat, places, strict=True):
+        if place is None:
+            axis.set_visible(False)
+            continue
+        model, method = place
+        part = cells.filter(pl.col("model") == model, pl.col("method") == method)
+        image = panel(axis, part, datasets, benchmarks, study, limit) or image
+        axis.set_title(f"{style.labels(study, 'models', [model])[0]}, {style.METHODS[method]}")
+    style.label_lowest(axes)
+    bar = canvas.colorbar(image, ax=axes, location="bottom", shrink=0.45, aspect=40, pad=0.02, extend="both")
+    bar.set_label("gain over the base model, percentage points")
+    bar.outline.set_visible(False)
+    distinct = (cells["q"] < select.SIGNIFICANT).sum()
+    items = cells["n"].unique().sort().to_list()
+    told = f"{items[0]:,}" if len(items) == 1 else f"{items[0]:,} to {items[-1]:,}"
+    text = (
+        f"Coloured: {distinct} of {cells.height} gains differ from 0 ({test}, false discovery rate 5 % over all cells). "
+        f"Grey: not told from\u00a00. n\u00a0=\u00a0{told} items per cell."
+    )
+    canvas.suptitle(textwrap.fill(text, int(width * 17)), fontsize=7, x=0.01, ha="left")
+    return canvas
+
+
+def arrange(models: list[str], methods: list[str], benchmarks: int) -> tuple[list[tuple[str, str] | None], int]:
+    """Model and method of each panel, row by row (None: leave empty), and how many panels stand side by side.
+
+    Up to 9 benchmarks: all models with one method, then with the other. More need wider panels: the methods of a model side by side.
+    """
+    if benchmarks > 9 and len(methods) > 1:
+        return [(model, method) for model in models for method in methods], len(methods)
+    across = min(2, len(models)) if benchmarks > 9 else style.panels_across(len(models), 3)
+    empty = [None] * (-len(models) % across)
+    return [place for method in methods for place in [*((model, method) for model in models), *empty]], across
+
+
+def panel(axis: Axes, cells: pl.DataFrame, datasets: list[str], benchmarks: list[str], study: dict, limit: float):
+    """One base model and method; ``cells`` has dataset, benchmark, gain and q."""
+    values, quiet = np.full((len(datasets), len(benchmarks)), np.nan), np.zeros((len(datasets), len(benchmarks)), bool)
+    for dataset, benchmark, gain, q in cells.select("dataset", "benchmark", "gain", "q").iter_rows():
+        at = datasets.index(dataset), benchmarks.index(benchmark)
+        values[at] = np.nan if gain is None else 100 * gain
+        quiet[at] = q is None or not q < select.SIGNIFICANT
+    return style.heat_map(
+        axis, values, style.labels(study, "datasets", datasets), style.labels(study, "benchmarks", benchmarks), limit, 0, quiet
+    )

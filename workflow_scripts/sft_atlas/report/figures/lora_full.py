@@ -1,0 +1,67 @@
+"""Gain of LoRA against gain of full tuning, for the same base model, training set and benchmark."""
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sft_atlas.analyse import select
+from sft_atlas.report.figures import style
+from sft_atlas.stats.estimates import Estimate
+
+
+def draw(tables: dict[str, pl.DataFrame], study: dict, what: str = "gain of") -> Figure:
+    """Left every pair, right the mean difference per benchmark with its interval over base models, or training sets where these are few."""
+    pairs = select.method_pairs(tables["gains"], study)
+    if pairs.is_empty():
+        return style.absent("LoRA against full tuning", "runs with both methods, full and lora, on the same base models and training sets")
+    benchmarks = [name for name in study["benchmarks"] if name in set(pairs["benchmark"])]
+    canvas = style.figure(style.PAGE, max(3.0, 1.0 + 0.17 * len(benchmarks)))
+    axes = canvas.subplots(1, 2, width_ratios=[1, 1.1])
+    scatter_panel(axes[0], pairs, study, what)
+    runs = pairs.select("model", "dataset").unique().height
+    axes[0].set_title(f"n = {pairs.height} pairs ({runs} pairs of runs × benchmarks)")
+    parts = [pairs.filter(pl.col("benchmark") == name) for name in benchmarks] + [pairs]
+    estimates = [select.overall_difference(part, study["seed"]) for part in parts]
+    names = [*style.labels(study, "benchmarks", benchmarks), "all benchmarks"]
+    forest_panel(axes[1], estimates, names)
+    axes[1].set_title(f"mean and 95 % interval over n = {style.count(estimates[-1].n, estimates[-1].n_of)}")
+    style.models_legend(canvas, study, [name for name in study["models"] if name in set(pairs["model"])])
+    return canvas
+
+
+def scatter_panel(axis: Axes, pairs: pl.DataFrame, study: dict, what: str = "gain of") -> None:
+    """LoRA over full gain in points, with the line of equality; ``pairs`` has model, full and lora."""
+    palette = style.colours(list(study["models"]))
+    size = 12 if pairs.height < 400 else 5
+    for (model,), part in pairs.group_by("model", maintain_order=True):
+        axis.scatter(100 * part["full"], 100 * part["lora"], s=size, color=palette[model], linewidths=0, alpha=0.65)
+    ends = 100 * np.array(
+        [
+            pairs.select(pl.min_horizontal(pl.col("full", "lora").min())).item(),
+            pairs.select(pl.max_horizontal(pl.col("full", "lora").max())).item(),
+        ]
+    )
+    axis.plot(ends, ends, color=style.GREY, linewidth=0.7, linestyle=":", zorder=0)
+    axis.annotate("equal", (ends[1], ends[1]), textcoords="offset points", xytext=(-2, 2), ha="right", fontsize=6, color=style.GREY)
+    for line in (axis.axhline, axis.axvline):
+        line(0, color=style.GREY, linewidth=0.4, zorder=0)
+    axis.set_xlabel(f"{what} full tuning, points")
+    axis.set_ylabel(f"{what} LoRA, points")
+    axis.set_aspect("equal", adjustable="datalim")
+
+
+def forest_panel(axis: Axes, estimates: list[Estimate], names: list[str], what: str = "LoRA minus full") -> None:
+    """Differences (fractions, shown in points) with intervals, one row each, the last one apart."""
+    for row, estimate in enumerate(estimates):
+        colour = "black" if estimate.excludes_zero else style.GREY
+        mark = "D" if row == len(estimates) - 1 else "o"
+        axis.plot([100 * estimate.low, 100 * estimate.high], [row, row], color=colour, linewidth=1)
+        axis.plot(
+            100 * estimate.effect, row, mark, color=colour, markersize=3.5, markerfacecolor=colour if estimate.excludes_zero else "white"
+        )
+    axis.axvline(0, color=style.GREY, linewidth=0.5, zorder=0)
+    axis.axhline(len(estimates) - 1.5, color=style.GREY, linewidth=0.4, linestyle=":")
+    axis.set_yticks(range(len(names)), names)
+    axis.set_ylim(len(names) - 0.5, -0.5)
+    axis.set_xlabel(f"{what}, points (black: interval excludes 0)")

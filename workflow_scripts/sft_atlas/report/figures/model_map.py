@@ -1,0 +1,97 @@
+"""Map of checkpoints by the log-likelihoods they give to the same texts, and how far tuning takes them from their base model."""
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sft_atlas.analyse import map_effects, model_map, select
+from sft_atlas.report.figures import style
+from sft_atlas.stats.estimates import Estimate
+
+
+def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
+    """Left the map, right the distance to the own base model by epoch."""
+    found = model_map.vectors(tables["likelihood"])
+    if len(found.values) < 3 or not found.values.shape[1]:
+        return style.absent(
+            "Map of checkpoints", "three or more checkpoints of blocks whose checkpoints are represented (`represent: true`)"
+        )
+    place, how = model_map.embed(found.values, study["seed"])
+    keys = found.keys.with_columns(pl.Series("x", place[:, 0]), pl.Series("y", place[:, 1]))
+    canvas = style.figure(style.PAGE, 3.4)
+    axes = canvas.subplots(1, 2, width_ratios=[1.3, 1])
+    map_panel(axes[0], keys, study)
+    result = map_effects.base_share(found, study)[0]
+    axes[0].set_title(f"{how}; n = {keys.height} checkpoints, {found.values.shape[1]:,} texts\n{told(result)}")
+    distance_panel(axes[1], model_map.distances(found), study)
+    methods = [name for name in ("base", "full", "lora") if name in set(keys["method"])]
+    style.models_legend(canvas, study, [name for name in study["models"] if name in set(keys["model"])], methods)
+    return canvas
+
+
+def map_panel(axis: Axes, keys: pl.DataFrame, study: dict) -> None:
+    """Checkpoints at x, y: colour by base model, marker by method, size by epoch."""
+    palette = style.colours(list(study["models"]))
+    last = max(keys["epoch"].max(), 1)
+    for (model, method), part in keys.sort("epoch").group_by("model", "method", maintain_order=True):
+        base = method == "base"
+        size = 110 if base else 5 + 20 * part["epoch"].to_numpy() / last
+        edge = {"edgecolors": "white", "linewidths": 0.8, "zorder": 5} if base else {"linewidths": 0, "alpha": 0.6}
+        axis.scatter(part["x"], part["y"], s=size, marker=style.MARKERS[method], color=palette[model], **edge)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.set_xlabel(
+        "larger marker: later epoch; distances are not to scale"
+        if keys.height >= model_map.FEWEST_FOR_NEIGHBOURS
+        else "larger marker: later epoch"
+    )
+    axis.spines[:].set_visible(True)
+
+
+def distance_panel(axis: Axes, moved: pl.DataFrame, study: dict) -> None:
+    """Mean distance to the base model by epoch, a line per method, schedule, size and kind of training set."""
+    kind = (
+        pl.when(pl.col("dataset").is_in(select.kinds(study, "single")))
+        .then(pl.lit("single sets"))
+        .otherwise(pl.lit("merged set"))
+        .alias("kind")
+    )
+    tuned = moved.filter(pl.col("epoch") > 0, ~pl.col("dataset").is_in(select.kinds(study, "without"))).with_columns(kind)
+    groups = ["kind", "method", "schedule", "rows"]
+    for index, (group, part) in enumerate(
+        tuned.sort("kind", *groups[1:], descending=[True, False, False, False]).group_by(groups, maintain_order=True)
+    ):
+        line = part.group_by("epoch").agg(pl.col("distance").mean(), pl.len()).sort("epoch")
+        which, method, schedule, rows = group
+        name = (
+            f"{which}, {style.METHODS[method]}, {rows:,} rows, {schedule}"
+            if which == "single sets"
+            else f"{which}, {style.METHODS[method]}, {schedule}"
+        )
+        runs = part.select(select.RUN).unique().height
+        mark = style.MARKERS[method]
+        axis.plot(
+            line["epoch"],
+            line["distance"],
+            style.LINES[method] + mark,
+            color=style.PALETTE[index % 12],
+            markersize=3,
+            label=f"{name}, n = {runs}",
+        )
+    entries = len(axis.get_legend_handles_labels()[0])
+    axis.set_ylim(0, axis.get_ylim()[1] * (1 + 0.085 * entries))  # room for the legend above the lines
+    axis.set_xlabel("epoch")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.set_ylabel("divergence, bits per byte")
+    axis.set_title("divergence from the own base model,\nmean over runs")
+    axis.legend(loc="upper left", borderaxespad=0.2, labelspacing=0.3)
+
+
+def told(result: Estimate) -> str:
+    """The statistic as the title says it."""
+    if np.isnan(result.effect):
+        return "base model's share of squared distance: needs 2 base models"
+    tested = "" if np.isnan(result.p) else f", {style.probability(result.p)}"
+    interval = "" if np.isnan(result.low) else f" [{100 * result.low:.0f} to {100 * result.high:.0f}]"
+    return f"base model: {100 * result.effect:.0f} %{interval} of squared distance{tested}, n = {result.n}"

@@ -1,0 +1,80 @@
+"""What tells the gain before training: correlations within base models, and the error removed where gains were not seen."""
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from sft_atlas.analyse.predictors import ALL, PREDICTORS
+from sft_atlas.report.figures import style
+
+HELD_OUT = {
+    "new base model, dataset known": ("new base model, beside the set's mean gain in the others", "o"),
+    "new dataset": ("new training set, beside the base model's mean gain", "s"),
+}
+FLOOR = -1.0  # of the right panel: predictions that double the squared error or worse stand at the edge
+
+
+def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
+    """A row per predictor; left correlation and interval, for all training sets and without each group left out; right held-out error."""
+    frame = tables["predictors"]
+    known = frame.filter(pl.col("statistic") == "correlation", pl.col("effect").is_not_nan())
+    if known.is_empty():
+        return style.absent("Predictors of the gain", "runs on four or more single training sets")
+    names = [name for name in PREDICTORS if name in set(known["predictor"])]
+    canvas = style.figure(style.PAGE, 1.15 + 0.24 * len(names))
+    axes = canvas.subplots(1, 2, sharey=True, width_ratios=[1, 1])
+    handles = correlation_panel(axes[0], known, names)
+    handles += held_out_panel(axes[1], frame.filter(pl.col("subset") == ALL), names)
+    axes[0].set_yticks(range(len(names)), [PREDICTORS[name][0] for name in names])
+    axes[0].set_ylim(len(names) - 0.5, -0.5)
+    style.legend_below(canvas, handles)
+    return canvas
+
+
+def correlation_panel(axis: Axes, known: pl.DataFrame, names: list[str]) -> list[Line2D]:
+    """Points with intervals; filled where q < 0.05; the subsets of training sets one below the other."""
+    subsets = known["subset"].unique(maintain_order=True).to_list()
+    for shift, subset in enumerate(subsets):
+        colour = style.PALETTE[shift]
+        for row in known.filter(pl.col("subset") == subset).iter_rows(named=True):
+            y = names.index(row["predictor"]) + (shift - (len(subsets) - 1) / 2) * 0.3
+            sure = row["q"] is not None and row["q"] < 0.05
+            axis.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=0.9)
+            axis.plot(row["effect"], y, "o", color=colour, markerfacecolor=colour if sure else "white", markersize=3.5)
+    axis.axvline(0, color=style.GREY, linewidth=0.5, zorder=0)
+    axis.set_xlim(-1.02, 1.02)
+    axis.set_xlabel("correlation with the gain, within base models")
+    sizes = known.filter(pl.col("subset") == subsets[0])
+    axis.set_title(
+        f"95 % interval; filled: q < 0.05 by shuffling training sets\nn = {sizes['n'].min()} to {sizes['n'].max()} gains, {sizes['sets'][0]} training sets"
+    )
+    return [
+        Line2D([], [], color=style.PALETTE[i], marker="o", markersize=3.5, label=f"{'all training sets' if name == ALL else name}")
+        for i, name in enumerate(subsets)
+    ]
+
+
+def held_out_panel(axis: Axes, frame: pl.DataFrame, names: list[str]) -> list[Line2D]:
+    """Share of the baseline's squared error that a predictor removes; filled where its interval excludes 0 and q < 0.05."""
+    handles, sizes = [], []
+    for shift, (statistic, (label, mark)) in enumerate(HELD_OUT.items()):
+        colour = style.PALETTE[2 + shift]
+        for row in frame.filter(pl.col("statistic") == statistic, pl.col("effect").is_not_nan()).iter_rows(named=True):
+            if row["predictor"] not in names:
+                continue
+            y = names.index(row["predictor"]) + (shift - 0.5) * 0.3
+            low, effect, high = (np.clip(row[key], FLOOR, 1.0) for key in ("low", "effect", "high"))
+            sure = (row["low"] > 0 or row["high"] < 0) and row["q"] < 0.05
+            sizes.append(style.count(row["n"], row["n_of"]))
+            axis.plot([low, high], [y, y], color=colour, linewidth=0.9)
+            axis.plot(effect, y, mark, color=colour, markerfacecolor=colour if sure else "white", markersize=3.5)
+        handles.append(Line2D([], [], color=colour, marker=mark, markersize=3.5, label=label))
+    axis.axvline(0, color=style.GREY, linewidth=0.5, zorder=0)
+    axis.set_xlim(FLOOR - 0.02, 1.02)
+    axis.set_xlabel("share of squared error removed (below 0: added)")
+    told = f"\nn = {', '.join(sorted(set(sizes)))}" if sizes else ""
+    axis.set_title(f"where gains were not seen; filled: q < 0.05{told}")
+    axis.tick_params(labelleft=False)
+    return handles

@@ -1,0 +1,70 @@
+"""Correlation matrices of gains between training sets, benchmarks and base models, in hierarchical order."""
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sft_atlas.analyse import select
+from sft_atlas.report.figures import style
+from sft_atlas.stats.estimates import correlation_matrix
+
+PANELS = {"dataset": "Training sets", "benchmark": "Benchmarks", "model": "Base models"}
+
+
+def draw(tables: dict[str, pl.DataFrame], study: dict, what: str = "gains") -> Figure:
+    """Three matrices side by side; each cell is the Pearson correlation of two vectors of gains (or of ``what`` else stands there)."""
+    found = {of: select.gain_vectors(tables["gains"], study, of) for of in PANELS}
+    if not any(len(names) > 1 and wide.width > 2 for names, wide in found.values()):
+        return style.absent("Similarity of gains", "runs on two or more training sets, or of two or more base models")
+    longest = max(len(label) for of, (names, _) in found.items() for label in style.labels(study, f"{of}s", names))
+    largest = max(len(names) for names, _ in found.values())
+    if largest <= 8:
+        canvas = style.figure(style.PAGE, 1.75 + 0.075 * longest)
+        axes = list(canvas.subplots(1, 3, width_ratios=[max(3, len(names)) for names, _ in found.values()]))
+    elif largest <= 12:
+        canvas = style.figure(style.PAGE, 2 * (0.6 + 0.17 * largest + 0.075 * longest))
+        *axes, spare = canvas.subplots(2, 2).flat
+        spare.set_visible(False)
+    else:  # the benchmarks' matrix alone takes the width of the page
+        rows = max(len(found[of][0]) for of in ("dataset", "model")), len(found["benchmark"][0])
+        heights = [0.6 + 0.17 * size + 0.075 * longest for size in rows]
+        canvas = style.figure(style.PAGE, sum(heights))
+        parts = canvas.subplot_mosaic([["dataset", "model"], ["benchmark", "benchmark"]], height_ratios=heights)
+        axes = [parts[of] for of in found]
+    image = None
+    for axis, (of, (names, wide)) in zip(axes, found.items(), strict=True):
+        if len(names) < 2 or wide.width < 3:
+            style.explain(axis, PANELS[of], f"two or\nmore {PANELS[of].lower()} with 3 {what} in common")
+        else:
+            image = panel(axis, wide.to_numpy(), style.labels(study, f"{of}s", names), PANELS[of], what) or image
+    if image is not None:
+        bar = canvas.colorbar(image, ax=axes, location="right", shrink=0.6, aspect=18, pad=0.01)
+        bar.set_label(f"Pearson r of {what} × 100")
+        bar.outline.set_visible(False)
+    return canvas
+
+
+def panel(axis: Axes, values: np.ndarray, names: list[str], title: str, what: str = "gains"):
+    """One matrix from ``values`` (variables x observations), ordered so that similar variables are neighbours."""
+    r, n = correlation_matrix(values)
+    order = hierarchical_order(r)
+    names = [names[i] for i in order]
+    shown = r[np.ix_(order, order)]
+    image = style.heat_map(axis, 100 * shown, names, names, 100, 0, blank={(i, i) for i in range(len(names))})
+    pairs = n[np.triu_indices(len(n), 1)]
+    axis.set_title(f"{title}\nr × 100, n = {pairs.min()}{'' if pairs.min() == pairs.max() else f' to {pairs.max()}'} {what}")
+    return image
+
+
+def hierarchical_order(r: np.ndarray) -> list[int]:
+    """Order of the variables by average-linkage clustering of 1 - r; NaN counts as no correlation."""
+    from scipy.cluster.hierarchy import leaves_list, linkage
+    from scipy.spatial.distance import squareform
+
+    if len(r) < 3:
+        return list(range(len(r)))
+    distance = 1 - np.nan_to_num(r)
+    distance = (distance + distance.T) / 2
+    np.fill_diagonal(distance, 0)
+    return leaves_list(linkage(squareform(distance, checks=False), "average", optimal_ordering=True)).tolist()

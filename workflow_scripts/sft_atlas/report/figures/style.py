@@ -1,0 +1,186 @@
+"""The look that all figures share: sizes, fonts, colours, and the panel that says which runs are missing."""
+
+import textwrap
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sft_atlas.report.findings import count as count
+
+COLUMN, PAGE = 3.3, 7.0  # inches: one text column, the full text width
+DPI = 200  # of the PNG; the layout is computed at it, because text is a little wider or narrower at another
+SMALL = 6.0  # points: nothing is smaller
+# Okabe and Ito's colour-blind-safe palette without its yellow, then Tol's, for studies of up to twelve base models
+PALETTE = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#E69F00",
+    "#000000",
+    "#882255",
+    "#44AA99",
+    "#999933",
+    "#332288",
+    "#AA4499",
+)
+DIVERGING = "RdBu_r"
+GREY, PALE = "#666666", "#EEEEEE"
+MARKERS = {"full": "o", "lora": "^", "base": "*"}
+LINES = {"full": "-", "lora": "--"}
+METHODS = {"full": "full tuning", "lora": "LoRA", "base": "base model"}
+
+mpl.rcParams.update(
+    {
+        "font.family": "DejaVu Sans",
+        "font.size": 7,
+        "axes.titlesize": 7,
+        "axes.labelsize": 7,
+        "xtick.labelsize": 6,
+        "ytick.labelsize": 6,
+        "legend.fontsize": 6,
+        "figure.titlesize": 8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.6,
+        "axes.titlelocation": "left",
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "xtick.major.size": 2,
+        "ytick.major.size": 2,
+        "lines.linewidth": 1.1,
+        "legend.frameon": False,
+        "legend.handlelength": 1.6,
+        "axes.grid": False,
+        "pdf.fonttype": 42,
+        "svg.hashsalt": "sft-atlas",
+        "hatch.linewidth": 0.4,
+    }
+)
+
+
+def figure(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches, laid out by constraints."""
+    canvas = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    canvas.get_layout_engine().set(w_pad=0.05, h_pad=0.05)
+    return canvas
+
+
+def save(canvas: Figure, pdf, png) -> None:
+    """Save a figure as PDF and PNG; the files hold no dates."""
+    from sft_atlas.core.files import atomic
+
+    for _ in range(2):  # the layout settles at the second pass; done here it is not repeated for each file
+        canvas.draw_without_rendering()
+    canvas.set_layout_engine("none")
+    with atomic(pdf) as part:
+        canvas.savefig(part, format="pdf", metadata={"CreationDate": None, "ModDate": None})
+    with atomic(png) as part:
+        canvas.savefig(part, format="png", metadata={"Software": None})
+
+
+def absent(title: str, needed: str) -> Figure:
+    """A figure that says what it would show and which runs it needs."""
+    canvas = figure(COLUMN, 1.6)
+    explain(canvas.subplots(), title, needed)
+    return canvas
+
+
+def explain(axis: Axes, title: str, needed: str) -> None:
+    """Turn a panel into a note that says which runs it needs."""
+    axis.set_axis_off()
+    axis.set_title(title)
+    lines = textwrap.fill(f"Nothing to show in this study. It would take {needed}.", 46)
+    axis.text(0.5, 0.5, lines, ha="center", va="center", transform=axis.transAxes, color=GREY, fontsize=7)
+
+
+def colours(names: list[str]) -> dict[str, str]:
+    """A colour per name, by position; repeats after twelve."""
+    return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)}
+
+
+def labels(study: dict, kind: str, names: list[str]) -> list[str]:
+    """The labels of models, datasets or benchmarks."""
+    return [study[kind][name].get("label", name) for name in names]
+
+
+def models_legend(canvas: Figure, study: dict, names: list[str], methods: list[str] | None = None, line: bool = False) -> None:
+    """A legend below the figure: colour tells the base model, marker (or line style) the method."""
+    from matplotlib.lines import Line2D
+
+    palette = colours(list(study["models"]))
+    shape = {"linestyle": "-"} if line else {"linestyle": "", "marker": "o", "markersize": 3.5}
+    handles = [
+        Line2D([], [], color=palette[name], label=label, **shape) for name, label in zip(names, labels(study, "models", names), strict=True)
+    ]
+    for method in methods or []:
+        shape = {"linestyle": LINES[method]} if line else {"linestyle": "", "marker": MARKERS[method], "markersize": 3.5}
+        handles.append(Line2D([], [], color=GREY, label=METHODS[method], **shape))
+    legend_below(canvas, handles)
+
+
+def legend_below(canvas: Figure, handles: list) -> None:
+    """A legend below the figure with as many columns as its labels leave room for, in rows of similar length."""
+    width = 72 * canvas.get_figwidth() - 10  # points, as are the widths of entries
+    entry = 30 + 0.62 * SMALL * max(len(handle.get_label()) for handle in handles)
+    rows = -(-len(handles) // max(1, int(width / entry)))
+    columns = -(-len(handles) // rows)
+    canvas.legend(handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.2, handletextpad=0.4)
+
+
+def panels_across(count: int, most: int) -> int:
+    """How many of ``count`` panels to put side by side, at most ``most`` (3 or 4), so that few places stay empty."""
+    if count <= most:
+        return 2 if (count, most) == (4, 3) else count
+    return min((most, most - 1), key=lambda across: (-count % across, -across))
+
+
+def label_lowest(axes) -> None:
+    """Show tick labels at the lowest visible panel of each column of a grid of panels with a shared x axis."""
+    for column in axes.T:
+        shown = [axis for axis in column if axis.get_visible()]
+        for axis in shown:
+            axis.tick_params(labelbottom=axis is shown[-1])
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A number with a true minus sign."""
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def probability(p: float) -> str:
+    """``p = 0.03``, or ``p < 0.001``."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def heat_map(axis: Axes, values, rows: list[str], columns: list[str], limit: float, digits: int, muted=None, blank=()):
+    """Draw a matrix (rows x columns, NaN where missing) with its numbers in the cells; muted cells are grey.
+
+    Cells (i, j) in ``blank`` bear no number. Returns the image.
+    """
+    import numpy as np
+
+    values = np.asarray(values, dtype=float)
+    muted = np.zeros(values.shape, bool) if muted is None else np.asarray(muted, bool)
+    image = axis.imshow(np.where(muted, np.nan, values), cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
+    axis.set_facecolor(PALE)
+    for i, j in np.ndindex(values.shape):
+        if np.isnan(values[i, j]):
+            axis.add_patch(mpl.patches.Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor="white", edgecolor=GREY, hatch="xxxx", linewidth=0))
+            continue
+        strong = not muted[i, j] and abs(values[i, j]) > 0.62 * limit
+        if (i, j) in blank:
+            continue
+        text = number(values[i, j], digits)
+        text = "0" if digits == 0 and text == "−0" else text
+        axis.text(j, i, text, ha="center", va="center", fontsize=SMALL, color="white" if strong else GREY if muted[i, j] else "black")
+    axis.set_xticks(range(len(columns)), columns, rotation=90)
+    axis.set_yticks(range(len(rows)), rows)
+    axis.tick_params(length=0)
+    axis.hlines(np.arange(0.5, len(rows) - 1), -0.5, len(columns) - 0.5, color="white", linewidth=0.6)
+    axis.vlines(np.arange(0.5, len(columns) - 1), -0.5, len(rows) - 0.5, color="white", linewidth=0.6)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    return image

@@ -1,0 +1,54 @@
+"""Where the variance of scores comes from: base model, training set, method and their interactions, per benchmark."""
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sft_atlas.analyse import consistency, variance
+from sft_atlas.report.figures import style
+
+COLOURS = dict(zip(variance.TERMS, ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#BBBBBB"), strict=True))
+
+
+def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
+    """A bar per benchmark and their mean."""
+    found = variance.variance(consistency.cells(tables["gains"], study), "score", study["seed"])
+    if found.is_empty():
+        return style.absent("Where the variance comes from", "two or more base models with every training set under two methods")
+    benchmarks = [name for name in study["benchmarks"] if name in set(found["benchmark"])]
+    canvas = style.figure(style.PAGE * 0.75, 1.0 + 0.17 * (len(benchmarks) + 1))
+    axis = canvas.subplots()
+    panel(axis, found, ["all", *benchmarks], ["mean", *style.labels(study, "benchmarks", benchmarks)])
+    mean = found.filter(pl.col("benchmark") == "all")
+    told = ", ".join(
+        f"{term} {100 * row['effect']:.0f} [{100 * row['low']:.0f} to {100 * row['high']:.0f}]"
+        for term in variance.TERMS[:2]
+        for row in mean.filter(pl.col("term") == term).iter_rows(named=True)
+    )
+    axis.set_title(f"mean over benchmarks, %: {told}")
+    canvas.legend(loc="outside lower center", ncols=4)
+    return canvas
+
+
+def panel(axis: Axes, found: pl.DataFrame, benchmarks: list[str], labels: list[str]) -> None:
+    """Stacked shares from a table of variance: benchmark, term, effect (a fraction), n."""
+    left = [0.0] * len(benchmarks)
+    numbers = []
+    for term, colour in COLOURS.items():
+        part = dict(found.filter(pl.col("term") == term).select("benchmark", "effect").iter_rows())
+        widths = [100 * part[name] for name in benchmarks]
+        axis.barh(range(len(benchmarks)), widths, left=left, color=colour, label=term, height=0.8, edgecolor="white", linewidth=0.3)
+        for row, (width, start) in enumerate(zip(widths, left, strict=True)):
+            if width >= 6:
+                numbers.append(
+                    (start + width / 2, row, f"{width:.0f}", "black" if colour in ("#E69F00", "#BBBBBB", "#56B4E9") else "white")
+                )
+        left = [a + b for a, b in zip(left, widths, strict=True)]
+    for x, y, text, colour in numbers:
+        axis.text(x, y, text, ha="center", va="center", fontsize=style.SMALL, color=colour)
+    n = dict(found.select("benchmark", "n").unique().iter_rows())
+    axis.set_yticks(range(len(benchmarks)), [f"{label} (n = {n[name]})" for name, label in zip(benchmarks, labels, strict=True)])
+    axis.set_ylim(len(benchmarks) - 0.5, -0.5)
+    axis.set_xlim(0, 100)
+    axis.set_xlabel("share of the variance of scores, % (n: base models with every training set and method)")
+    axis.axhline(0.5, color=style.GREY, linewidth=0.5)

@@ -1,0 +1,122 @@
+"""How well gains are predicted where they were not seen: for a base model left out, for a training set left out.
+
+A prediction is a baseline plus one slope times the predictor, centred within groups (base models, or base models x benchmarks). The
+slope and the baseline come from the other base models, or the other training sets. For a new base model the error is that of gains
+relative to its mean gain over the training sets: its level is unknown beforehand, and to choose a set it does not matter.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from sft_atlas.stats.estimates import Estimate, paired_difference, undefined
+
+FEWEST = 3  # base models, or training sets, of which one is held out
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """``x`` and ``gain``: groups x training sets, NaN where missing; ``clusters``: the base model of each group."""
+
+    x: np.ndarray
+    gain: np.ndarray
+    clusters: np.ndarray
+
+
+def errors(data: Matrix, seed: int) -> Iterator[tuple[str, Estimate, float, str, float]]:
+    """Statistic, estimate, root mean squared error, baseline, and the baseline's error, for each of three questions.
+
+    ``new base model``: predictor alone, against the training set's mean gain in the other base models ("dataset mean");
+    ``new base model, dataset known``: that mean plus the predictor, against the mean alone;
+    ``new dataset``: the base model's mean gain on the other sets plus the predictor, against that mean ("model mean").
+    The estimate's effect is the share of the baseline's squared error that is removed (below 0: it adds error); its p flips the sign of
+    whole base models, or whole training sets.
+    """
+    known = np.isfinite(data.x) & np.isfinite(data.gain)
+    x, y = np.where(known, data.x, np.nan), np.where(known, data.gain, np.nan)
+    models = np.broadcast_to(np.asarray(data.clusters)[:, None], y.shape)
+    sets = np.broadcast_to(np.arange(y.shape[1])[None, :], y.shape)
+    alone, joint, mean = new_base_model(x, y, np.asarray(data.clusters))
+    by_set, model_mean = new_dataset(x, y)
+    for name, truth, prediction, baseline, told, units, unit in (
+        ("new base model", _centre(y), alone, mean, "dataset mean", models, "base models"),
+        ("new base model, dataset known", _centre(y), joint, mean, "dataset mean", models, "base models"),
+        ("new dataset", y, by_set, model_mean, "model mean", sets, "training sets"),
+    ):
+        yield name, *compare(truth, prediction, baseline, units, unit, seed, told)
+
+
+def compare(
+    y: np.ndarray, prediction: np.ndarray, baseline: np.ndarray, units: np.ndarray, unit: str, seed: int, told: str
+) -> tuple[Estimate, float, str, float]:
+    """Share of the baseline's squared error that the prediction removes, with the interval and test of the paired difference.
+
+    Undefined below three units, and where the prediction is the baseline: a property of the training set alone adds nothing to its mean.
+    """
+    known = np.isfinite(y) & np.isfinite(prediction) & np.isfinite(baseline)
+    count = len(np.unique(units[known]))
+    if count < FEWEST or np.allclose(prediction[known], baseline[known], rtol=0, atol=1e-9):
+        return undefined("", count, unit), np.nan, told, np.nan
+    ours, theirs = (y - prediction)[known] ** 2, (y - baseline)[known] ** 2
+    removed = paired_difference(theirs - ours, units[known], seed, n_of=unit)
+    scale = theirs.mean() or np.nan
+    estimate = Estimate(
+        "", float(removed.effect / scale), removed.low / scale, removed.high / scale, removed.p, count, unit, removed.interval_kind
+    )
+    return estimate, float(np.sqrt(ours.mean())), told, float(np.sqrt(theirs.mean()))
+
+
+def new_base_model(x: np.ndarray, y: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Predictions for each base model from the others: predictor alone; dataset mean plus predictor; dataset mean (groups x sets).
+
+    All are relative to the group's mean over the training sets that have a gain in it.
+    Groups of one benchmark are predicted from the same benchmark: the groups of every base model stand in the same order.
+    """
+    names = list(dict.fromkeys(clusters.tolist()))
+    each = len(clusters) // len(names) if len(names) else 0
+    alone, joint, mean = (np.full(y.shape, np.nan) for _ in range(3))
+    if len(names) < 2:
+        return alone, joint, mean
+    centred = _centre(x)
+    for name in names:
+        held = clusters == name
+        others_x, others_y = (values[~held].reshape(-1, each, y.shape[1]) for values in (centred, y))
+        averages = _mean(_centre(others_y), 0)  # each x sets
+        slope = _slope(others_x, _centre(others_y))
+        alone[held] = slope * centred[held]
+        # The part of predictor and gain that is special to a base model: what the dataset mean does not tell.
+        usual = _mean(others_x, 0)
+        extra = _slope(others_x - usual, _centre(others_y) - averages)
+        joint[held] = averages + extra * (centred[held] - usual)
+        mean[held] = averages
+    return tuple(_centre(np.where(np.isfinite(y), values, np.nan)) for values in (alone, joint, mean))
+
+
+def new_dataset(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions for each training set from the others: group mean plus predictor; group mean (groups x sets)."""
+    predicted, mean = np.full(y.shape, np.nan), np.full(y.shape, np.nan)
+    for j in range(y.shape[1]):
+        rest = np.arange(y.shape[1]) != j
+        levels, places = _mean(y[:, rest], 1), _mean(x[:, rest], 1)
+        slope = _slope(x[:, rest] - places[:, None], y[:, rest] - levels[:, None])
+        mean[:, j] = levels
+        predicted[:, j] = levels + slope * (x[:, j] - places)
+    return predicted, mean
+
+
+def _mean(values: np.ndarray, axis: int) -> np.ndarray:
+    known = np.isfinite(values)
+    total, count = np.where(known, values, 0.0).sum(axis=axis), known.sum(axis=axis)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+
+def _centre(values: np.ndarray) -> np.ndarray:
+    return values - _mean(values, values.ndim - 1)[..., None]
+
+
+def _slope(x: np.ndarray, y: np.ndarray) -> float:
+    """Least-squares slope through the origin over the complete cells; 0 without variation, so that the baseline stands."""
+    known = np.isfinite(x) & np.isfinite(y)
+    square = float((x[known] ** 2).sum())
+    return float((x[known] * y[known]).sum() / square) if square > 1e-12 else 0.0

@@ -1,0 +1,174 @@
+"""Statistics for gains in a design of base models x training sets, where both are samples and neither is noise.
+
+Every base model is tuned on the same training sets, so two gains on one set are not independent, whichever base models they belong to.
+Shuffling gains within each base model by itself treats them as if they were, and finds relations that are not there whenever some sets
+help everyone. The p-values here therefore shuffle training sets as wholes, the same way in every base model; the intervals resample
+base models and training sets at once (pigeonhole bootstrap, Owen 2007, doi:10.1214/07-AOAS122, which errs on the wide side).
+
+Matrices are groups x training sets, NaN where missing. A group is a base model, or a base model x benchmark; ``clusters`` names the base
+model of each group.
+"""
+
+from itertools import permutations as orders
+from math import factorial
+
+import numpy as np
+
+from sft_atlas.stats.estimates import FEWEST_CLUSTERS, RESAMPLES, Estimate, expanded_interval, undefined
+
+MOST_ENUMERATED = 5040  # 7!: up to seven training sets the test is exact
+FEWEST_SETS = 4  # with three sets there are six orders, and no p below 1/6
+TINY = 1e-12
+
+
+def within_groups(*matrices) -> list[np.ndarray]:
+    """The matrices minus the mean of each group over the cells that all of them have; 0 in the other cells."""
+    values = [np.asarray(matrix, dtype=float) for matrix in matrices]
+    known = np.all([np.isfinite(matrix) for matrix in values], axis=0)
+    counts = np.maximum(known.sum(axis=1, keepdims=True), 1)
+    filled = [np.where(known, matrix, 0.0) for matrix in values]
+    return [np.where(known, matrix - matrix.sum(axis=1, keepdims=True) / counts, 0.0) for matrix in filled]
+
+
+def shuffled_orders(sets: int, seed: int, count: int) -> tuple[np.ndarray, bool]:
+    """Orders of ``sets`` training sets [orders, sets], and whether they are all there are (the first is then the observed one)."""
+    if factorial(min(sets, 10)) <= min(count, MOST_ENUMERATED):
+        return np.array(list(orders(range(sets)))), True
+    return np.random.default_rng(seed).permuted(np.tile(np.arange(sets), (count, 1)), axis=1), False
+
+
+def shuffle_p(statistics: np.ndarray, observed: float, exact: bool) -> float:
+    """p of ``observed`` among the shuffled statistics, which hold it themselves where ``exact``."""
+    hits = int(np.sum(statistics >= observed - TINY))
+    return hits / len(statistics) if exact else (1 + hits) / (1 + len(statistics))
+
+
+def cell_weights(clusters, sets: int, seed: int, count: int) -> tuple[np.ndarray, np.ndarray, str, int]:
+    """How often each group [count, groups] and each training set [count, sets] is drawn; what was resampled; units for the interval.
+
+    Base models are resampled where there are five or more, training sets always. Resampling both is wide enough by itself: the units
+    returned then are so many that :func:`expanded_interval` does not widen it further.
+    """
+    rng = np.random.default_rng(seed)
+    names, index = np.unique(np.asarray(clusters), return_inverse=True)
+    drawn = rng.multinomial(sets, np.full(sets, 1 / sets), size=count).astype(float)
+    if len(names) < FEWEST_CLUSTERS:
+        return np.ones((count, len(index))), drawn, f"bootstrap over {sets} training sets", sets
+    groups = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=count).astype(float)[:, index]
+    return groups, drawn, f"bootstrap over {len(names)} base models and {sets} training sets", count
+
+
+def weighted_moments(x: np.ndarray, y: np.ndarray, groups: np.ndarray, sets: np.ndarray) -> np.ndarray:
+    """Within-group sums of xy, xx and yy [draws, 3] under the weights of :func:`cell_weights`."""
+    known = np.isfinite(x) & np.isfinite(y)
+    a, b = np.where(known, x, 0.0), np.where(known, y, 0.0)
+    weight = sets @ known.T.astype(float)
+    totals = [sets @ matrix.T for matrix in (a, b)]
+
+    def moment(left: np.ndarray, right: np.ndarray, i: int, j: int) -> np.ndarray:
+        centred = sets @ (left * right).T - np.divide(totals[i] * totals[j], weight, out=np.zeros_like(weight), where=weight > 0)
+        return (groups * centred).sum(axis=1)
+
+    return np.stack([moment(a, b, 0, 1), moment(a, a, 0, 0), moment(b, b, 1, 1)], axis=1)
+
+
+def ratio(moments: np.ndarray) -> np.ndarray:
+    """Correlation from the moments [..., 3]; NaN without variation."""
+    scale = np.sqrt(np.maximum(moments[..., 1], 0) * np.maximum(moments[..., 2], 0))
+    return np.divide(moments[..., 0], scale, out=np.full(scale.shape, np.nan), where=scale > TINY)
+
+
+def varies(x: np.ndarray) -> bool:
+    """Whether centred values are more than rounding noise."""
+    return bool(np.abs(x).max(initial=0) > 1e-9)
+
+
+def correlation(x, y, clusters, seed: int, what: str = "", count: int = RESAMPLES) -> Estimate:
+    """Pearson correlation within groups (repeated-measures correlation), tested by shuffling training sets as wholes.
+
+    Undefined below four training sets with two values in some group, or where x or y does not vary within groups.
+    """
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    x, y, clusters = compact(x, y, clusters)
+    n = int((np.isfinite(x) & np.isfinite(y)).sum())
+    if x.shape[1] < FEWEST_SETS:
+        return undefined(what, n)
+    a, b = within_groups(x, y)
+    if not (varies(a) and varies(b)):
+        return undefined(what, n)
+    scale = np.sqrt((a * a).sum() * (b * b).sum())
+    effect = float((a * b).sum() / scale)
+    shuffles, exact = shuffled_orders(x.shape[1], seed, count)
+    cross = a.T @ b  # sum over groups; a shuffle picks one entry per row
+    null = np.abs(cross[np.arange(x.shape[1]), shuffles].sum(axis=1)) / scale
+    groups, sets, kind, units = cell_weights(clusters, x.shape[1], seed, count)
+    low, high = expanded_interval(ratio(weighted_moments(x, y, groups, sets)), units)
+    return Estimate(what, effect, max(low, -1.0), min(high, 1.0), shuffle_p(null, abs(effect), exact), n, interval_kind=kind)
+
+
+def compact(x: np.ndarray, y: np.ndarray, clusters) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Without the groups that have fewer than two complete cells and the training sets that have none."""
+    known = np.isfinite(x) & np.isfinite(y)
+    rows = known.sum(axis=1) > 1
+    columns = known[rows].any(axis=0) if rows.any() else np.zeros(x.shape[1], bool)
+    keep = np.ix_(rows, columns)
+    return np.where(known, x, np.nan)[keep], np.where(known, y, np.nan)[keep], np.asarray(clusters)[rows]
+
+
+def within_shuffle_p(x, y, seed: int, count: int = RESAMPLES) -> float:
+    """p by shuffling gains within each group by itself: for comparison only, it takes the base models of one training set as independent."""
+    a, b = within_groups(x, y)
+    if not (varies(a) and varies(b)):
+        return np.nan
+    rng = np.random.default_rng(seed)
+    null = np.zeros(count)
+    for left, right in zip(a, b, strict=True):
+        null += rng.permuted(np.tile(right, (count, 1)), axis=1) @ left
+    return shuffle_p(np.abs(null), abs(float((a * b).sum())), exact=False)
+
+
+def mixed_slope(x, y, clusters, what: str = "") -> Estimate:
+    """Slope of y on x (in standard deviations within groups) with random effects of base model and training set, by REML.
+
+    Where groups are base models x benchmarks, which stand in the same order in every base model, also of group and training set x benchmark.
+    Interval and p from t with (training sets - 2) degrees of freedom, because a predictor that is much the same in every base model
+    has no more than that. Undefined below five training sets or two base models, without variation, or where the fit fails to converge.
+    """
+    import warnings
+
+    import pandas as pd
+    from statsmodels.regression.mixed_linear_model import MixedLM
+
+    clusters = np.asarray(clusters)
+    benchmark = np.array([np.sum(clusters[:i] == name) for i, name in enumerate(clusters)], int)  # place of a group in its base model
+    x, y, kept = compact(np.asarray(x, dtype=float), np.asarray(y, dtype=float), np.arange(len(clusters)))
+    clusters, benchmark = clusters[kept], benchmark[kept]
+    sets, known = x.shape[1], np.isfinite(x)
+    a, _ = within_groups(x, y)
+    if sets < 5 or len(set(clusters.tolist())) < 2 or not varies(a) or not varies(within_groups(y)[0]):
+        return undefined(what, int(known.sum()))
+    rows, columns = np.nonzero(known)
+    frame = pd.DataFrame({
+        "x": a[known] / a[known].std(), "y": y[known] / (scale := y[known].std()),
+        "model": clusters[rows], "group": rows, "dataset": columns, "cell": benchmark[rows] * sets + columns, "all": 1,
+    })  # fmt: skip
+    parts = {"dataset": "0 + C(dataset)", "model": "0 + C(model)"}
+    if len(set(clusters.tolist())) < len(clusters):
+        parts |= {"group": "0 + C(group)", "cell": "0 + C(cell)"}  # what a set does to a benchmark, it does in every base model
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a variance of zero lies on the boundary, which is told by warnings only
+        model = MixedLM.from_formula("y ~ x", groups="all", vc_formula=parts, re_formula="0", data=frame)
+        try:
+            fit = model.fit(
+                reml=True, method=["powell", "nm"]
+            )  # gradients mislead where a variance is zero: BFGS stops short of the maximum
+        except np.linalg.LinAlgError:
+            return undefined(what, len(frame))
+    slope, error = float(fit.params["x"]) * scale, float(fit.bse["x"]) * scale
+    if not (fit.converged and np.isfinite(error) and error > 0):
+        return undefined(what, len(frame))
+    from scipy.special import stdtr, stdtrit
+
+    half = float(stdtrit(sets - 2, 0.975)) * error
+    p = float(2 * stdtr(sets - 2, -abs(slope) / error))
+    return Estimate(what, slope, slope - half, slope + half, p, len(frame), interval_kind="mixed model")

@@ -1,0 +1,94 @@
+"""Write config/schema.json and the reference table of config/README.md from the schema; `--check` only compares."""
+
+import argparse
+import json
+import sys
+import types
+import typing
+from pathlib import Path
+
+from sft_atlas.core.provenance import ROOT
+from sft_atlas.study.schema import Devices, Part, StudyFile
+
+BEGIN, END = "<!-- reference: made by workflow_scripts/run.py document_config -->", "<!-- end of reference -->"
+
+
+def schema_text() -> str:
+    """The JSON schema, for editors: `# yaml-language-server: $schema=schema.json`."""
+    return json.dumps(StudyFile.model_json_schema(), indent=1, sort_keys=True) + "\n"
+
+
+def reference() -> str:
+    """One table per part of the study file, in the order of first use; then those of `config/devices.yaml`."""
+    lines, waiting, seen = [], [("(top level)", StudyFile), ("config/devices.yaml", Devices)], set()
+    while waiting:
+        path, part = waiting.pop(0)
+        if part in seen:
+            continue
+        seen.add(part)
+        lines += [f"### `{path}`", "", part.__doc__.strip().splitlines()[0], "", "| key | type | default | meaning |", "|---|---|---|---|"]
+        for key, field in part.model_fields.items():
+            default = "required" if field.is_required() else f"`{json.dumps(_plain(field.default))}`"
+            if isinstance(field.default, Part):
+                default = "see below"
+            lines.append(f"| `{key}` | {_type(field.annotation)} | {default} | {field.description} |")
+            here = "" if part in (StudyFile, Devices) else path + "."
+            waiting += [(f"{here}{key}{suffix}", inner) for inner, suffix in _parts(field.annotation)]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _plain(value: object) -> object:
+    return value.model_dump() if isinstance(value, Part) else value
+
+
+def _parts(annotation: object) -> list[tuple[type[Part], str]]:
+    """Parts inside a type, and how their path continues."""
+    if isinstance(annotation, type) and issubclass(annotation, Part):
+        return [(annotation, "")]
+    suffix = {dict: ".{name}", list: "[i]"}.get(typing.get_origin(annotation), "")
+    return [(part, suffix + rest) for inner in typing.get_args(annotation) for part, rest in _parts(inner)]
+
+
+def _type(annotation: object) -> str:
+    """A type in words."""
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _type(args[0])
+    if origin is typing.Literal:
+        return ", ".join(f"`{value}`" for value in args)
+    if origin is list:
+        return f"list of {_type(args[0])}"
+    if origin is tuple:
+        return f"list of {len(args)} {_type(args[0])}s"
+    if origin is dict:
+        return f"{_type(args[0])} to {_type(args[1])}"
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_type(arg) for arg in args if arg is not type(None))
+    if isinstance(annotation, type) and issubclass(annotation, Part):
+        return annotation.__name__
+    return {str: "text", int: "whole number", float: "number", bool: "`true`, `false`", object: "value"}[annotation]
+
+
+def documents() -> dict[Path, str]:
+    """The generated files and what they should hold."""
+    page = ROOT / "config/README.md"
+    before, rest = page.read_text(encoding="utf-8").split(BEGIN)
+    after = rest.split(END)[1]
+    return {ROOT / "config/schema.json": schema_text(), page: f"{before}{BEGIN}\n\n{reference()}\n{END}{after}"}
+
+
+def main(args: argparse.Namespace) -> None:
+    stale = [path for path, text in documents().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
+    if args.check and stale:
+        sys.exit(
+            f"{', '.join(str(path.relative_to(ROOT)) for path in stale)}: not what the schema says; run python workflow_scripts/run.py document_config"
+        )
+    for path in stale:
+        path.write_text(documents()[path], encoding="utf-8")
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("--check", action="store_true", help="fail when the files are stale, write nothing")
+    return p

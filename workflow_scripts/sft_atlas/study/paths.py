@@ -1,0 +1,184 @@
+"""Where the files of a study are: the output tree, spelled once, for rules, jobs, the planner and tests.
+
+Standard library only: a workflow imports this while it is being parsed.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sft_atlas.study.runs import BASE, Checkpoint
+
+TABLES = ("runs", "history", "scores", "gains", "perplexity", "properties", "layers", "dimension", "likelihood")  # by rule collect
+OVERLAPS = ("overlap", "contamination", "clean_scores")  # what training sets and benchmarks share
+ANALYSES = {  # tables by the rule that writes them
+    "analyse_predictors": ("predictors",),
+    "analyse_layers": ("layer_curves", "layer_peaks"),
+    "analyse_map": ("map_shares", "map_effects", "map_spread"),
+}
+ANALYSED = tuple(table for tables in ANALYSES.values() for table in tables)
+REPORTED = ("runs", "scores", "gains", "perplexity", "layers", "dimension", "likelihood", *ANALYSED)  # what findings are made of
+
+
+class Paths:
+    """The output tree below ``root`` (``results/{study}``): each attribute is a path, or a pattern with Snakemake's wildcards.
+
+    ``paths.fill(paths.sample, dataset="lima", rows=1000)`` is one file of a pattern.
+    """
+
+    def __init__(self, root: str | Path):
+        self.root = str(root)
+        at = f"{root}/".__add__
+
+        self.study = at("study.json")
+        self.model = at("models/{model}/model.json")
+        self.model_weights = at("models/{model}/weights")
+        self.encoder = at("encoder/model.json")
+        self.encoder_weights = at("encoder/weights")
+
+        self.source = at("data/{dataset}/source.parquet")
+        self.sample = at("data/{dataset}/{rows}/train.parquet")
+        self.properties = at("data/{dataset}/{rows}/properties.parquet")
+        self.items = at("benchmarks/{benchmark}/test.jsonl")
+        self.shots = at("benchmarks/{benchmark}/shots.jsonl")
+        self.suite = at("suites/{suite}.json")
+
+        self.run = at("runs/{model}/{dataset}/{recipe}")
+        self.record = f"{self.run}/train.json"
+        self.history = f"{self.run}/history.parquet"
+        self.preflight = f"{self.run}/preflight.txt"
+        self.checkpoint = f"{self.run}/epoch-{{epoch}}"
+        self.weights = f"{self.checkpoint}/weights"
+        self.scores = f"{self.checkpoint}/scores/{{suite}}.parquet"
+        self.samples = f"{self.checkpoint}/samples/{{suite}}.parquet"
+        self.answers = f"{self.checkpoint}/answers/{{suite}}.parquet"
+        self.judgements = f"{self.checkpoint}/judgements/{{suite}}.parquet"
+        self.rescored = f"{self.checkpoint}/rescored/{{suite}}.parquet"
+        self.layers = f"{self.checkpoint}/layers.parquet"
+        self.dimension = f"{self.checkpoint}/dimension.parquet"
+        self.likelihood = f"{self.checkpoint}/likelihood.parquet"
+        self.card = f"{self.checkpoint}/card.md"
+        self.base_scores = self.of_base(self.scores)
+
+        self.perplexity = at("perplexity/{model}/{dataset}.parquet")
+        self.state = at("state/{model}/{dataset}/{recipe}")  # outside the outputs, which Snakemake deletes on failure
+        self.judgement_state = at("state/judgements/{model}/{dataset}/{recipe}/epoch-{epoch}/{suite}.jsonl")
+
+        self.tables = at("tables")
+        self.table = at("tables/{table}.parquet")
+        self.contaminated_items = at("tables/contaminated_items.parquet")
+        self.figures = at("figures")
+        self.figure = at("figures/{figure}.{ending}")
+        self.findings = at("findings.md")
+        self.advice = at("advice/{model}/advice.md")
+        self.advice_table = at("advice/{model}/advice.parquet")
+        self.similarity = at("{place}/similarity.parquet")  # in tables/, and of an advice
+        self.invariants = at("correctness.md")
+        self.release = at("release.json")
+        self.plan = at("plan.md")
+        self.plan_table = at("plan.parquet")
+
+    @staticmethod
+    def fill(pattern: str, **values: object) -> str:
+        """A pattern with its wildcards replaced; those without a value stay wildcards."""
+        for name, value in values.items():
+            pattern = pattern.replace(f"{{{name}}}", str(value))
+        return pattern
+
+    @classmethod
+    def of_base(cls, pattern: str) -> str:
+        """A pattern of checkpoints, for the base model itself."""
+        return cls.fill(pattern, dataset=BASE, recipe=BASE, epoch=0)
+
+    @classmethod
+    def of(cls, pattern: str, checkpoint: Checkpoint, **more: object) -> str:
+        """One file of a checkpoint."""
+        return cls.fill(pattern, **checkpoint.keys(), **more)
+
+    def log(self, rule: str, *wildcards: str) -> str:
+        """The log of a job: ``logs/{rule}/{wildcard}/....log``, where people look for it first."""
+        return f"{self.root}/logs/{'/'.join([rule, *wildcards])}.log"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file and the keys that its content must carry, such as ``{"model": "qwen2.5-7b", "epoch": 3}``."""
+
+    path: Path
+    keys: dict[str, str | int]
+
+
+def checkpoints(study: dict) -> list[Checkpoint]:
+    """Every checkpoint of the study: base models first, which are always represented."""
+    bases = [Checkpoint.of_base(model) for model in study["models"]]
+    tuned = [
+        Checkpoint(run["model"], run["dataset"], run["recipe"], epoch, run.get("represented", False))
+        for run in study["runs"]
+        for epoch in run["keep"]
+    ]
+    return bases + tuned
+
+
+def sources(study: dict, table: str, root: Path) -> list[Source]:
+    """The result files that ``table`` is collected from; ``root`` is the study's result folder.
+
+    ``gains`` reads samples, ``scores`` reads scores, each per checkpoint and suite; ``perplexity`` has a file for every base
+    model and unmerged training set. Raises KeyError on an unknown table.
+    """
+    return list(_SOURCES[table](study, Paths(root)))
+
+
+def _per_run(pattern: str):
+    def find(study: dict, paths: Paths) -> Iterator[Source]:
+        for run in study["runs"]:
+            keys = {key: run[key] for key in ("model", "dataset", "recipe")}
+            yield Source(Path(paths.fill(getattr(paths, pattern), **keys)), keys)
+
+    return find
+
+
+def _per_suite(pattern: str):
+    def find(study: dict, paths: Paths) -> Iterator[Source]:
+        for checkpoint in checkpoints(study):
+            for suite in study["suites"]:
+                yield Source(Path(paths.of(getattr(paths, pattern), checkpoint, suite=suite)), checkpoint.keys(suite=suite))
+
+    return find
+
+
+def _per_checkpoint(pattern: str, tuned: bool, represented: bool):
+    def find(study: dict, paths: Paths) -> Iterator[Source]:
+        for checkpoint in checkpoints(study):
+            if (tuned and checkpoint.epoch == 0) or (represented and not checkpoint.represented):
+                continue
+            yield Source(Path(paths.of(getattr(paths, pattern), checkpoint)), checkpoint.keys())
+
+    return find
+
+
+def _perplexity(study: dict, paths: Paths) -> Iterator[Source]:
+    unmerged = [name for name, entry in study["datasets"].items() if not entry["merged"]]
+    for model in study["models"]:
+        for dataset in unmerged:
+            keys = {"model": model, "dataset": dataset}
+            yield Source(Path(paths.fill(paths.perplexity, **keys)), keys)
+
+
+def _properties(study: dict, paths: Paths) -> Iterator[Source]:
+    for name, entry in study["datasets"].items():
+        if not entry["merged"]:
+            keys = {"dataset": name, "rows": entry["smallest_rows"]}
+            yield Source(Path(paths.fill(paths.properties, **keys)), keys)
+
+
+_SOURCES = {
+    "runs": _per_run("record"),
+    "history": _per_run("history"),
+    "scores": _per_suite("scores"),
+    "gains": _per_suite("samples"),
+    "perplexity": _perplexity,
+    "properties": _properties,
+    "layers": _per_checkpoint("layers", tuned=True, represented=False),
+    "dimension": _per_checkpoint("dimension", tuned=False, represented=True),
+    "likelihood": _per_checkpoint("likelihood", tuned=False, represented=True),
+}

@@ -1,0 +1,54 @@
+"""What a study consists of: runs, and the checkpoints that they give. Standard library only."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sft_atlas.study.schema import Hyperparameters
+
+BASE = "base"  # dataset and recipe of a base model's own results
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training job: base model x dataset x recipe, with the hyper-parameters that hold for it."""
+
+    model: str
+    dataset: str
+    recipe: str
+    settings: "Hyperparameters"
+    blocks: tuple[str, ...]
+    represented: bool
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.model, self.dataset, self.recipe
+
+    def within(self, blocks: set[str]) -> "Run":
+        """The same run as a member of these blocks only."""
+        return replace(self, blocks=tuple(block for block in self.blocks if block in blocks))
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One kept epoch of a run, or a base model (dataset and recipe ``base``, epoch 0, always represented)."""
+
+    model: str
+    dataset: str
+    recipe: str
+    epoch: int
+    represented: bool = True
+
+    @classmethod
+    def of_base(cls, model: str) -> "Checkpoint":
+        """The base model itself."""
+        return cls(model, BASE, BASE, 0)
+
+    def keys(self, **more: str) -> dict[str, str | int]:
+        """The keys that every result of this checkpoint carries."""
+        return {"model": self.model, "dataset": self.dataset, "recipe": self.recipe, "epoch": self.epoch, **more}
+
+    def file(self, root: Path, name: str) -> Path:
+        """The path of one of this checkpoint's results."""
+        return root / f"runs/{self.model}/{self.dataset}/{self.recipe}/epoch-{self.epoch}/{name}"

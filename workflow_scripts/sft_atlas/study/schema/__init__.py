@@ -1,0 +1,63 @@
+"""The study file's schema: one typed source for validation, for `config/schema.json` and for the table in `config/README.md`.
+
+Section numbers and "table" refer to the paper, arXiv 2506.14681; "ours" marks what the paper leaves open.
+"""
+
+from sft_atlas.study.schema.measuring import Analyse, Encoder, EncoderPackage, Layers, Measure, Perplexity, Representation, Similarity
+from sft_atlas.study.schema.parts import Name, Names, Part, Positive, Template
+from sft_atlas.study.schema.planning import Comparison, Device, Devices, Load, Plan
+from sft_atlas.study.schema.sources import (
+    Benchmark,
+    BenchmarkColumns,
+    Columns,
+    Dataset,
+    Judge,
+    Model,
+    Package,
+    Pretraining,
+    Shots,
+    Source,
+    Suite,
+)
+from sft_atlas.study.schema.study import Block, Only, Override, Release, StudyFile
+from sft_atlas.study.schema.training import Hyperparameters, Lora, Recipe
+
+__all__ = [
+    "Analyse",
+    "Benchmark",
+    "BenchmarkColumns",
+    "Block",
+    "Columns",
+    "Comparison",
+    "Dataset",
+    "Device",
+    "Devices",
+    "Encoder",
+    "EncoderPackage",
+    "Hyperparameters",
+    "Judge",
+    "Layers",
+    "Load",
+    "Lora",
+    "Measure",
+    "Model",
+    "Name",
+    "Names",
+    "Only",
+    "Override",
+    "Package",
+    "Part",
+    "Perplexity",
+    "Plan",
+    "Positive",
+    "Pretraining",
+    "Recipe",
+    "Release",
+    "Representation",
+    "Shots",
+    "Similarity",
+    "Source",
+    "StudyFile",
+    "Suite",
+    "Template",
+]

@@ -1,0 +1,108 @@
+"""How a run is trained: hyper-parameters and recipes."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from sft_atlas.study.schema.parts import Part, Positive
+
+Depths = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=2, max_length=2)]
+
+
+class Lora(Part):
+    """The adapter (section on LoRA; rank, alpha and targets are not stated in the paper)."""
+
+    rank: Positive = Field(8, description="Rank r of the factors (ours).")
+    alpha: Positive = Field(16, description="Scale alpha; the update is alpha / r times B A (ours).")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input (ours).")
+    targets: Literal["all-linear"] | list[str] = Field("all-linear", description="Modules that get an adapter (ours).")
+    rslora: bool = Field(False, description="Scale by alpha / sqrt(r) (ours).")
+
+
+class Hyperparameters(Part):
+    """What a training run is made with. All of it is part of the run's identity: a change trains again."""
+
+    method: Literal["full", "lora"] = Field(description="Full fine-tuning or LoRA.")
+    rows: Positive = Field(description="Rows sampled from each source dataset (paper: 1,000 or 20,000).")
+    epochs: Positive = Field(description="Epochs (paper: 10).")
+    keep: Literal["last", "all"] | list[Positive] = Field("last", description="Epochs whose weights become checkpoints.")
+    schedule: Literal["cosine", "constant", "linear"] = Field("cosine", description="Learning-rate schedule.")
+    learning_rate: float = Field(gt=0, description="Peak learning rate (paper: 1e-5 full, 2e-6 LoRA).")
+    batch_size: Positive = Field(description="Effective batch size in samples (paper: 32 full, 128 LoRA).")
+    micro_batch_size: Positive | None = Field(
+        None,
+        description="Samples per forward pass and device; divides `batch_size`. Default: `batch_size`, on an accelerator what the memory forecast allows.",
+    )
+    warmup: float = Field(0.0, ge=0, lt=1, description="Share of the steps with rising learning rate (ours).")
+    weight_decay: float = Field(0.0, ge=0, description="Weight decay (paper: 0).")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradient clipping by global norm (ours).")
+    max_length: Positive = Field(2048, description="Longest sample in tokens; longer ones are dropped and counted, never cut (ours).")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Autocast type; auto: bfloat16 on an accelerator that has it, else float32."
+    )
+    weights: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="Type that full fine-tuning holds weights and optimiser state in. bfloat16 halves the memory and loses most updates at the paper's rates.",
+    )
+    lora: Lora = Field(Lora(), description="Adapter settings; only with `method: lora`.")
+    layers: Depths | None = Field(
+        None, description="Train only the layers whose depth, layer / (layers - 1), lies in this range, ends included (ours)."
+    )
+    freeze_embeddings: bool = Field(False, description="Leave the input embedding and the output head as they are (ours).")
+    packing: bool = Field(
+        False,
+        description="Lay the samples of a forward pass end to end instead of padding them; steps and effective batch stay. Refused where samples would see each other.",
+    )
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3"] = Field(
+        "auto", description="Attention kernel; auto: Flash Attention on a GPU that has it installed, else the model's default."
+    )
+    activation_checkpointing: bool = Field(
+        False, description="Recompute activations in the backward pass; without, only once one sample per forward pass does not fit."
+    )
+    liger: bool = Field(False, description="Liger kernels for norms, RoPE and feed-forward; needs a GPU and the package liger-kernel.")
+    compile: bool = Field(False, description="torch.compile; pays off in long runs only.")
+    gpus: Positive = Field(
+        1,
+        description="GPUs of a job; with more than one it runs under `accelerate launch`. The effective batch stays; a change trains again, as order of summation differs.",
+    )
+    sharding: Literal["fsdp2", "zero3"] = Field("fsdp2", description="With several GPUs: PyTorch FSDP2 or DeepSpeed ZeRO stage 3.")
+    seed: int = Field(0, description="Seed of data order, adapter weights and dropout.")
+
+    @property
+    def kept_epochs(self) -> tuple[int, ...]:
+        """Epochs whose weights become checkpoints, ascending."""
+        if isinstance(self.keep, list):
+            return tuple(sorted(set(self.keep)))
+        return (self.epochs,) if self.keep == "last" else tuple(range(1, self.epochs + 1))
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if not self.kept_epochs:
+            raise ValueError("keep names no epoch; say last, all or which")
+        if self.kept_epochs[-1] > self.epochs:
+            raise ValueError(f"keep asks for epoch {self.kept_epochs[-1]}, but there are {self.epochs} epochs")
+        devices = f" x {self.gpus} gpus" if self.gpus > 1 else ""
+        if self.batch_size % ((self.micro_batch_size or 1) * self.gpus):
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size or 1}{devices}")
+        if self.packing and self.gpus > 1:
+            raise ValueError("packing is checked on one GPU only; remove packing or gpus")
+        if self.method == "full" and self.lora != Lora():
+            raise ValueError("lora settings make no sense with method: full")
+        if self.method == "lora" and self.weights != "float32":
+            raise ValueError("weights makes no sense with method: lora, which holds the base model in its own type; remove it")
+        if self.weights == "bfloat16" and self.precision == "float32":
+            raise ValueError("weights: bfloat16 contradicts precision: float32; remove one of them")
+        if self.method == "lora" and self.freeze_embeddings:
+            raise ValueError("freeze_embeddings makes no sense with method: lora, which trains adapters only; remove it")
+        if self.layers and self.layers[0] > self.layers[1]:
+            raise ValueError(f"layers goes from {self.layers[0]} down to {self.layers[1]}; give the lower depth first")
+        return self
+
+
+class Recipe(Hyperparameters):
+    """A named way to fine-tune."""
+
+    label: str | None = Field(None, description="Name in figures; default: the key.")
+    grid: dict[str, list[object]] = Field(
+        {}, description="Hyper-parameters with lists of values: the recipe stands for one recipe of each combination, wherever it is named."
+    )

@@ -1,0 +1,119 @@
+"""Gains over the base model, paired item by item."""
+
+import polars as pl
+
+from sft_atlas.core.errors import AtlasError
+from sft_atlas.study.paths import Source
+from sft_atlas.tables.read import CHECKPOINT, REAL, SCORE, TEXT, WHOLE, read, require_benchmarks
+
+GAINS = {
+    **SCORE,
+    "metric": TEXT,
+    "base_score": REAL,
+    "score": REAL,
+    "gain": REAL,
+    "stderr": REAL,
+    "n": WHOLE,
+    "unscored": WHOLE,
+    "z": REAL,
+}
+SAMPLES = {**SCORE, "item": WHOLE, "score": REAL}
+
+
+def gains(study: dict, sources: list[Source]) -> pl.DataFrame:
+    """Gains over the base model, one base model at a time so that memory holds one model's samples, not the study's."""
+    parts = []
+    for model in study["models"]:
+        base = [source for source in sources if source.keys["model"] == model and source.keys["dataset"] == "base"]
+        tuned = [source for source in sources if source.keys["model"] == model and source.keys["dataset"] != "base"]
+        if base and tuned:
+            parts.append(paired_gains(study, base, tuned))
+    metrics = pl.DataFrame(
+        [(name, entry.get("metric")) for name, entry in study["benchmarks"].items()],
+        schema={"benchmark": TEXT, "metric": TEXT},
+        orient="row",
+    )
+    empty = pl.DataFrame(schema={name: kind for name, kind in GAINS.items() if name != "metric"})
+    joined = pl.concat([empty, *parts]).join(metrics, on="benchmark", how="left", maintain_order="left")
+    return joined.select(pl.col(name).cast(kind) for name, kind in GAINS.items())
+
+
+def paired_gains(study: dict, base: list[Source], tuned: list[Source]) -> pl.DataFrame:
+    """Gain of each checkpoint and benchmark over the same base model's samples, item by item.
+
+    ``stderr`` is that of the mean per-item difference, clustered like that of a score (:func:`sft_atlas.evaluate.scores.standard_error`): its
+    standard deviation (n - 1) over the root of n where every item stands alone; null for one cluster. ``z`` is
+    gain over stderr; with a stderr of 0 it is 0 or infinite. Items that either side could not score are left out and counted as
+    ``unscored``. Raises AtlasError when a checkpoint was measured on other items than its base model.
+    """
+    reference = read(base, {**SAMPLES, "cluster": TEXT})
+    require_benchmarks(study, base, reference.select("_file", "benchmark").unique())
+    samples = read(tuned, SAMPLES)
+    require_benchmarks(study, tuned, samples.select("_file", "benchmark").unique())
+    keys = samples.group_by("_file").agg(pl.col(*CHECKPOINT, "suite").first())
+    pairs = samples.select("_file", "suite", "benchmark", "item", pl.col("score").fill_nan(None)).join(
+        reference.select(
+            "suite", "benchmark", "item", pl.col("score").fill_nan(None).alias("base_score"), pl.lit(True).alias("matched"), _unit()
+        ),
+        on=["suite", "benchmark", "item"],
+        how="left",
+    )
+    _require_items(tuned, pairs, reference)
+    pairs = pairs.filter(pl.col("matched")).sort("_file", "benchmark", "item")  # sums of floats depend on their order
+    scored = pl.col("score").is_not_null() & pl.col("base_score").is_not_null()
+    difference = (pl.col("score") - pl.col("base_score")).alias("gain")
+    result = pairs.group_by("_file", "benchmark", maintain_order=True).agg(
+        pl.col("base_score").filter(scored).mean(),
+        pl.col("score").filter(scored).mean(),
+        difference.mean(),
+        difference.std().alias("spread"),
+        difference.count().alias("n"),
+        (~scored).sum().alias("unscored"),
+    )
+    residuals = pairs.filter(scored).with_columns((difference - difference.mean().over("_file", "benchmark")).alias("residual"))
+    sums = residuals.group_by("_file", "benchmark", "unit", maintain_order=True).agg(pl.col("residual").sum().alias("sum"))
+    totals = sums.group_by("_file", "benchmark", maintain_order=True).agg(
+        (pl.col("sum") ** 2).sum().alias("squares"), pl.len().alias("units")
+    )
+    units = pl.col("units").cast(REAL)
+    clustered = (units / (units - 1) * pl.col("squares")).sqrt() / pl.col("n")
+    result = result.join(totals, on=["_file", "benchmark"], how="left", maintain_order="left").with_columns(
+        pl.when(units > 1)
+        .then(pl.when(pl.col("spread") > 0).then(clustered).otherwise(0.0))
+        .alias("stderr")  # no rounding where all are alike
+    )
+    gain, stderr = pl.col("gain"), pl.col("stderr")
+    z = (
+        pl.when(stderr > 0)
+        .then(gain / stderr)
+        .when((stderr == 0) & (gain == 0))
+        .then(0.0)
+        .when(stderr == 0)
+        .then(gain.sign() * float("inf"))
+    )
+    columns = [name for name in GAINS if name != "metric"]
+    result = result.with_columns(z.alias("z")).join(keys, on="_file").sort("_file", "benchmark")
+    return result.select(pl.col(name).cast(GAINS[name]) for name in columns)
+
+
+def _unit() -> pl.Expr:
+    """What is independent of other items: the item, or the cluster that it belongs to, as a number below 0."""
+    return pl.coalesce(-pl.col("cluster").rank("dense").cast(WHOLE), pl.col("item")).alias("unit")
+
+
+def _require_items(tuned: list[Source], pairs: pl.DataFrame, reference: pl.DataFrame) -> None:
+    sizes = reference.group_by("suite", "benchmark").agg(pl.len().alias("items"), pl.col("item").n_unique().alias("distinct_items"))
+    checked = pairs.group_by("_file", "suite", "benchmark").agg(
+        pl.len().alias("n"), pl.col("item").n_unique().alias("distinct"), pl.col("matched").sum()
+    )
+    checked = checked.join(sizes, on=["suite", "benchmark"])  # a suite whose base file is absent (allow_missing) yields no gain
+    wrong = checked.filter(
+        pl.any_horizontal(pl.col(name) != pl.col("items") for name in ("n", "distinct", "matched", "distinct_items"))
+    ).sort("_file")
+    if wrong.height:
+        row = wrong.row(0, named=True)
+        raise AtlasError(
+            f"{tuned[row['_file']].path}: {row['benchmark']} has {row['n']} items ({row['distinct']} distinct), "
+            f"its base model has {row['items']} ({row['distinct_items']} distinct), {row['matched']} of them shared; "
+            f"evaluate both again on the same items"
+        )

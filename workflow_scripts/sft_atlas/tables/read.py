@@ -1,0 +1,61 @@
+"""Read many small Parquet files into one frame, and check that each holds what its place says."""
+
+from pathlib import Path
+
+import polars as pl
+
+from sft_atlas.core.errors import AtlasError
+from sft_atlas.study.paths import Source
+
+TEXT, WHOLE, REAL = pl.String, pl.Int64, pl.Float64
+RUN = {"model": TEXT, "dataset": TEXT, "recipe": TEXT}
+CHECKPOINT = {**RUN, "epoch": WHOLE}
+SCORE = {**CHECKPOINT, "suite": TEXT, "benchmark": TEXT}
+
+
+def read(sources: list[Source], columns: dict[str, type[pl.DataType]]) -> pl.DataFrame:
+    """Concatenate Parquet files, cast to ``columns``, and check every file's keys against its place.
+
+    The result has one more column, ``_file``: the position of the row's file in ``sources``.
+    """
+    empty = pl.DataFrame(schema={**columns, "_file": pl.UInt32})
+    frames = [
+        _read_one(source.path, columns).with_columns(pl.lit(index, dtype=pl.UInt32).alias("_file")) for index, source in enumerate(sources)
+    ]
+    if not frames:
+        return empty
+    frame = pl.concat(frames)
+    verify(frame, sources)
+    return frame
+
+
+def _read_one(path: Path, columns: dict[str, type[pl.DataType]]) -> pl.DataFrame:
+    try:
+        frame = pl.read_parquet(path, columns=list(columns), hive_partitioning=False, glob=False)
+        frame = frame.select(pl.col(name).cast(kind) for name, kind in columns.items())
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise AtlasError(f"cannot read {path}: {str(error).splitlines()[0]}; delete it and run again to make it anew") from error
+    if frame.is_empty():
+        raise AtlasError(f"{path} has no rows; delete it and run again to make it anew")
+    return frame
+
+
+def verify(frame: pl.DataFrame, sources: list[Source]) -> None:
+    """Raise AtlasError naming the first file whose content belongs to another place. ``_file`` indexes ``sources``."""
+    keys = list(sources[0].keys)
+    told = pl.DataFrame([source.keys for source in sources]).select(pl.all().name.prefix("_")).with_row_index("_file")
+    found = frame.select("_file", *keys).unique().join(told, on="_file")
+    wrong = found.filter(pl.any_horizontal(pl.col(key).ne_missing(pl.col(f"_{key}")) for key in keys)).sort("_file")
+    if wrong.height:
+        row = wrong.row(0, named=True)
+        differing = ", ".join(f"{key} {row[key]!r} (not {row['_' + key]!r})" for key in keys if row[key] != row[f"_{key}"])
+        raise AtlasError(f"{sources[row['_file']].path} holds results of another place: {differing}; it was moved or copied there")
+
+
+def require_benchmarks(study: dict, sources: list[Source], frame: pl.DataFrame) -> None:
+    """Every file must hold each benchmark of its suite, and none twice (``frame`` has one row per file and benchmark)."""
+    held = frame.group_by("_file").agg("benchmark")
+    for index, benchmarks in held.sort("_file").iter_rows():
+        wanted = study["suites"][sources[index].keys["suite"]]["benchmarks"]
+        if sorted(benchmarks) != sorted(wanted):
+            raise AtlasError(f"{sources[index].path} holds the benchmarks {sorted(benchmarks)}; its suite has {sorted(wanted)}")

@@ -1,0 +1,20 @@
+"""Resolve the study and write it beside its results."""
+
+import argparse
+import json
+from pathlib import Path
+
+from sft_atlas.core.files import write_json
+from sft_atlas.study.resolved import resolve
+from sft_atlas.study.study import from_config
+
+
+def main(args: argparse.Namespace) -> None:
+    write_json(args.output, resolve(from_config(json.loads(args.study), "the study")))
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(description=__doc__)
+    p.add_argument("--study", required=True, help="the study file's content, as JSON")
+    p.add_argument("--output", type=Path, required=True)
+    return p

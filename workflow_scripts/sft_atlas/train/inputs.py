@@ -1,0 +1,73 @@
+"""Input and parameter functions of ``rules/train.smk``, and which weights are kept. They only look things up in the study."""
+
+from collections.abc import Iterable
+
+from sft_atlas.study.paths import Paths
+from sft_atlas.study.runs import BASE, Checkpoint
+from sft_atlas.study.study import Study
+
+
+class TrainInputs:
+    """Functions from wildcards to files and settings, for training runs and the checkpoints that they give."""
+
+    def __init__(self, study: Study, paths: Paths):
+        self.study, self.paths, self.file = study, paths, study.file
+        self.tuned = [checkpoint for checkpoint in study.checkpoints if checkpoint.dataset != BASE]
+        self.kept = [checkpoint for checkpoint in self.tuned if self.weights_kept(checkpoint.recipe, checkpoint.epoch)]
+
+    def settings(self, wildcards) -> str:
+        """Resolved hyper-parameters of a run; as a parameter of the rule they decide whether the run is trained again."""
+        return self.study.runs[wildcards.model, wildcards.dataset, wildcards.recipe].settings.model_dump_json()
+
+    def template(self, wildcards) -> str:
+        """The prompt template, the same for every job."""
+        return self.file.template.model_dump_json()
+
+    def data(self, wildcards) -> str:
+        """The training set of a run."""
+        rows = self.study.runs[wildcards.model, wildcards.dataset, wildcards.recipe].settings.rows
+        return self.paths.fill(self.paths.sample, dataset=wildcards.dataset, rows=rows)
+
+    def files(self, pattern: str, checkpoints: Iterable[Checkpoint], **more: object) -> list[str]:
+        """One file of each of the checkpoints."""
+        return [self.paths.of(pattern, checkpoint, **more) for checkpoint in checkpoints]
+
+    def weights_kept(self, recipe: str, epoch: int) -> bool:
+        """Whether an epoch's weights are kept: adapters are, full weights as `keep_weights` says."""
+        entry = self.file.recipes[recipe]
+        kept = {"none": [], "final": [entry.kept_epochs[-1]], "all": entry.kept_epochs}[self.file.keep_weights]
+        return entry.method == "lora" or epoch in kept
+
+    def weights_of(self, recipe: str) -> list[tuple[int, str]]:
+        """Each epoch that a recipe keeps, and where its weights go."""
+        return [(epoch, self.paths.fill(self.paths.weights, epoch=epoch)) for epoch in self.study.kept_epochs(recipe)]
+
+    def trained(self, checkpoints: Iterable[Checkpoint]) -> list[str]:
+        """What shows that runs were trained: the weights that are kept, and what is measured on those that are not."""
+        tuned = [checkpoint for checkpoint in checkpoints if checkpoint.dataset != BASE]
+        kept = [checkpoint for checkpoint in tuned if self.weights_kept(checkpoint.recipe, checkpoint.epoch)]
+        return [*self.files(self.paths.weights, kept), *self.files_before_deletion(tuned)]
+
+    def files_before_deletion(self, checkpoints: Iterable[Checkpoint]) -> list[str]:
+        """Every file made from weights that are deleted afterwards. A target that asked for some of them only would lose the others."""
+        return self.measured(
+            checkpoint
+            for checkpoint in checkpoints
+            if checkpoint.dataset != BASE and not self.weights_kept(checkpoint.recipe, checkpoint.epoch)
+        )
+
+    def measured(self, checkpoints: Iterable[Checkpoint]) -> list[str]:
+        """Every file made from the weights of tuned checkpoints."""
+        checkpoints = list(checkpoints)
+        scores = [path for suite in self.file.suites for path in self.files(self.paths.scores, checkpoints, suite=suite)]
+        represented = [checkpoint for checkpoint in checkpoints if checkpoint.represented]
+        return [*scores, *self.files(self.paths.layers, checkpoints), *self.files(self.paths.likelihood, represented)]
+
+    def block(self, block: str) -> list[str]:
+        """Every file of the runs of a block."""
+        members = [c for c in self.tuned if block in self.study.runs[c.model, c.dataset, c.recipe].blocks]
+        return list(dict.fromkeys([*self.trained(members), *self.measured(members)]))
+
+    def gpus(self, wildcards) -> int:
+        """GPUs of a training run."""
+        return self.study.runs[wildcards.model, wildcards.dataset, wildcards.recipe].settings.gpus

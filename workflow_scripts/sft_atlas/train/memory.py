@@ -1,0 +1,258 @@
+"""Forecasts, before anything is trained: peak memory of a device, and bytes on disk. From config.json and file headers alone.
+
+Activations are counted per token of a decoder layer with gated feed-forward, as transformers 5.23 keeps them for the
+backward pass; tests compare the count with what autograd holds, and a GPU test compares the sum with the measured peak.
+"""
+
+import json
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.log import LOG
+from sft_atlas.measure.weight_change import place
+from sft_atlas.models.base_model import BaseModel
+from sft_atlas.plan import cost
+from sft_atlas.study.schema import Hyperparameters
+from sft_atlas.train.hardware import precision
+from sft_atlas.train.micro_batch import Fit, smaller, wanted
+
+GIB = 2**30
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+TILE = 32768  # vocabulary entries whose logits the trainer's loss holds at a time (TRL 1.16)
+USABLE = 0.92  # of a device's memory; the rest is its context, fragmentation and workspaces
+NORMS = {"gemma2": 4, "gemma3": 4, "gemma3_text": 4}  # per layer; elsewhere two
+QUERY_KEY_NORMS = {"qwen3", "gemma3", "gemma3_text", "olmo2"}
+WEIGHTLESS_NORMS = {"olmo"}
+EAGER = {"gemma2"}  # soft-capped scores have no fused kernel but Flash Attention
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a decoder that memory depends on."""
+
+    kind: str
+    layers: int
+    hidden: int
+    feed_forward: int
+    heads: int
+    query: int  # heads x size of a head
+    key: int  # key-value heads x size of a head
+    vocabulary: int
+    tied: bool
+
+    @classmethod
+    def read(cls, folder: Path) -> "Shape":
+        """From a model folder's config.json."""
+        config = json.loads((Path(folder) / "config.json").read_text())
+        return cls.of({**config, **config.get("text_config", {})})
+
+    @classmethod
+    def of(cls, config: dict) -> "Shape":
+        """From the content of config.json; AtlasError where a size is missing."""
+        try:
+            heads = config["num_attention_heads"]
+            head = config.get("head_dim") or config["hidden_size"] // heads
+            return cls(
+                config["model_type"],
+                config["num_hidden_layers"],
+                config["hidden_size"],
+                config["intermediate_size"],
+                heads,
+                heads * head,
+                (config.get("num_key_value_heads") or heads) * head,
+                config["vocab_size"],
+                bool(config.get("tie_word_embeddings", False)),
+            )
+        except KeyError as error:
+            raise AtlasError(
+                f"config.json has no {error}; memory can be forecast for decoders with gated feed-forward layers only"
+            ) from error
+
+    @property
+    def matrices(self) -> int:
+        """Elements of one layer's matrices."""
+        return 2 * self.hidden * (self.query + self.key) + 3 * self.hidden * self.feed_forward
+
+    @property
+    def parameters(self) -> int:
+        """Elements of the whole model, without norms and biases (under 0.1 % at sizes that matter)."""
+        return self.layers * self.matrices + self.vocabulary * self.hidden * (1 if self.tied else 2)
+
+    def adapter(self, rank: int) -> int:
+        """Elements of one layer's LoRA factors on every matrix."""
+        return rank * (2 * (self.hidden + self.query) + 2 * (self.hidden + self.key) + 3 * (self.hidden + self.feed_forward))
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Peak bytes on one device, by what holds them."""
+
+    weights: float
+    optimizer: float
+    casts: float
+    gradients: float
+    activations: float
+    head: float
+    accumulating: bool
+
+    @property
+    def total(self) -> float:
+        """With accumulation gradients are there during the forward pass; without, they grow while activations are freed."""
+        passing = self.activations + self.head
+        lasting = self.weights + self.optimizer + self.casts
+        return lasting + (self.gradients + passing if self.accumulating else max(self.gradients, passing))
+
+    def __str__(self) -> str:
+        parts = {key: value for key, value in vars(self).items() if key != "accumulating"}
+        return f"{self.total / GIB:.2f} GiB ({', '.join(f'{key} {value / GIB:.2f}' for key, value in parts.items())})"
+
+
+def trained(shape: Shape, settings: Hyperparameters) -> int:
+    """Elements that the recipe trains."""
+    low, high = settings.layers or (0.0, 1.0)
+    inside = sum(low <= layer / max(shape.layers - 1, 1) <= high for layer in range(shape.layers))
+    if settings.method == "lora":
+        return inside * shape.adapter(settings.lora.rank)
+    outside = 0 if settings.layers or settings.freeze_embeddings else shape.parameters - shape.layers * shape.matrices
+    return inside * shape.matrices + outside
+
+
+def activations_per_token(shape: Shape, settings: Hyperparameters, dtype: str, autocast: bool, length: int) -> float:
+    """Bytes that one layer keeps per token for the backward pass, in rows of ``length`` tokens."""
+    size = 2 if autocast else BYTES[dtype]
+    norms, full = NORMS.get(shape.kind, 2), settings.method == "full"
+    eager = settings.attention == "eager" or (shape.kind in EAGER and not settings.attention.startswith("flash"))
+    key = shape.query if eager else shape.key
+    # A norm keeps its input in float32 and, where it is trained, the normalised input as well, in the weights' type.
+    total = norms * (4 + (BYTES[dtype] if full and shape.kind not in WEIGHTLESS_NORMS else 0)) * shape.hidden
+    # Inputs of the matrices: autocast casts once for each; in float32 the three and the two that read the same share it.
+    casts = autocast and not (full and dtype == "bfloat16")
+    total += (10 if full else 12) * shape.hidden if casts else 2 * size * shape.hidden
+    total += 2 * size * (shape.query + key) + 4 * size * shape.feed_forward
+    total += 8 * norms + 4 * shape.heads  # root mean squares, and log-sums of the attention
+    if shape.kind in QUERY_KEY_NORMS:
+        total += (7 if full else 4) * (shape.query + shape.key)
+    if not full:
+        total += 14 * size * settings.lora.rank
+    if eager:
+        total += 8 * shape.heads * length
+    elif not settings.packing:  # padded rows: a dense mask, and keys and values repeated for each query head
+        total += size * length + 2 * size * (shape.query - shape.key)
+    return total
+
+
+def forecast(shape: Shape, settings: Hyperparameters, fit: Fit, dtype: str, autocast: bool, length: int) -> Forecast:
+    """Peak memory of one device while training with ``fit`` on samples of ``length`` tokens.
+
+    ``dtype`` and ``autocast`` are those of :func:`sft_atlas.train.hardware.precision`.
+    """
+    updated, tokens = trained(shape, settings), fit.micro_batch_size * length
+    per_layer = tokens * activations_per_token(shape, settings, dtype, autocast, length)
+    depths = [layer / max(shape.layers - 1, 1) for layer in range(shape.layers)]
+    kept = sum(depth >= (settings.layers or [0])[0] for depth in depths)  # layers below the first that is trained keep nothing
+    recomputed = shape.layers * tokens * shape.hidden * BYTES[dtype] + per_layer
+    # Weights in another type than the computation's are cast in the forward pass, and the casts kept for the backward pass.
+    cast = autocast and BYTES[dtype] != 2
+    together = 2 if settings.gpus > 1 else shape.layers  # layers whose casts, or gathered weights, are there at once
+    adapter = 4 * updated if settings.method == "lora" else 0
+    state = 4 if settings.method == "lora" else BYTES[dtype]  # gradients and the two moments have the type of what is trained
+    return Forecast(
+        weights=(BYTES[dtype] * shape.parameters + adapter) / settings.gpus,
+        optimizer=2 * state * updated / settings.gpus,
+        casts=2 * together * shape.matrices if cast or settings.gpus > 1 else 0,
+        gradients=state * updated / settings.gpus,
+        activations=recomputed if fit.activation_checkpointing else kept * per_layer,
+        head=3 * 4 * tokens * min(TILE, shape.vocabulary),
+        accumulating=fit.gradient_accumulation_steps > 1,
+    )
+
+
+def first_fit(
+    shape: Shape, settings: Hyperparameters, first: Fit, dtype: str, autocast: bool, length: int, available: float, name: str
+) -> Fit:
+    """The largest micro-batch, from ``first`` downwards, whose forecast fits into ``available`` bytes of a device.
+
+    The forecast only chooses where to begin: what really runs out of memory is made smaller, whatever was forecast.
+    """
+    fit: Fit | None = first
+    while fit is not None:
+        peak = forecast(shape, settings, fit, dtype, autocast, length)
+        if peak.total <= USABLE * available:
+            LOG.info("%s: forecast with %s: %s of %.1f GiB", name, fit, peak, available / GIB)
+            return fit
+        last, fit = fit, smaller(fit, settings)
+    LOG.warning("%s: even %s is forecast to need %s of %.1f GiB; trying it", name, last, peak, available / GIB)
+    return last
+
+
+def describe(base: BaseModel, settings: Hyperparameters, length: int, where: str) -> str:
+    """The forecast of a run as its recipe asks for it, in words."""
+    try:
+        shape = Shape.read(base.path)
+    except AtlasError as error:
+        return f"not forecast ({error})"
+    fit = wanted(settings)
+    return f"forecast {forecast(shape, settings, fit, *precision(settings, base, where), length)} with {fit}"
+
+
+def begin(base: BaseModel, settings: Hyperparameters, length: int, where: str, name: str) -> Fit:
+    """The fit to begin with: the recipe's; where it leaves the micro-batch open, the largest that is forecast to fit on the device."""
+    import torch
+
+    fit = wanted(settings)
+    if settings.micro_batch_size or where != "cuda":
+        return fit
+    try:
+        shape = Shape.read(base.path)
+    except AtlasError as error:
+        LOG.warning("%s: %s", name, error)
+        return fit
+    available = torch.cuda.get_device_properties(0).total_memory
+    return first_fit(shape, settings, fit, *precision(settings, base, where), length, available, name)
+
+
+# ---------------------------------------------------------------- disk
+
+
+def stored_shapes(folder: Path) -> dict[str, list[int]]:
+    """Shapes of the tensors in the safetensors files of a folder by name, from their headers."""
+    shapes = {}
+    for path in sorted(Path(folder).glob("*.safetensors")):
+        with open(path, "rb") as handle:
+            header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
+        shapes |= {key: entry["shape"] for key, entry in header.items() if key != "__metadata__"}
+    return shapes
+
+
+def written_elements(folder: Path, settings: Hyperparameters) -> int:
+    """Elements of a checkpoint: all weights, or at most LoRA factors for every matrix of the layers."""
+    shapes = stored_shapes(folder)
+    if settings.method == "lora":
+        return sum(settings.lora.rank * sum(shape) for key, shape in shapes.items() if len(shape) == 2 and place(key)[0] is not None)
+    return sum(map(math.prod, shapes.values()))
+
+
+def state_bytes(base: BaseModel, settings: Hyperparameters) -> float:
+    """Bytes of one resume state: weights and the two moments of AdamW, in float32."""
+    return cost.ADAM_BYTES * written_elements(base.path, settings)
+
+
+def disk_bytes(base: BaseModel, settings: Hyperparameters) -> float:
+    """Most bytes that a run has on disk at once: its kept epochs and its resume states."""
+    elements = written_elements(base.path, settings)
+    epoch = elements * (4 if settings.method == "lora" else BYTES[base.dtype])
+    return len(settings.kept_epochs) * epoch + cost.states_bytes(elements, settings.epochs)
+
+
+def check_disk(base: BaseModel, settings: Hyperparameters, folder: Path, name: str) -> None:
+    """Raise AtlasError where the disk has no room for what the run will write; nothing has been trained yet."""
+    held = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())  # by an interrupted attempt: counted as room
+    needed, room = disk_bytes(base, settings), shutil.disk_usage(folder).free + held
+    if needed > room:
+        raise AtlasError(
+            f"{name} writes up to {needed / GIB:.1f} GiB below {folder}, where there is room for {room / GIB:.1f} GiB; make room, keep fewer epochs"
+            " (keep: last), or put results/ on a larger disk"
+        )
