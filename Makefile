@@ -1,10 +1,10 @@
-# make env    the environment in .venv, from the pins in requirements.txt
-# make demo   the default study, config/demo.yaml; prints where the figures are and what was found
-# make plan   what a study costs: make plan STUDY=paper
+# make env    install the pins of requirements.txt into .venv
+# make demo   run the default study, config/demo.yaml; print its findings and where the figures are
+# make plan   forecast the cost of a study: make plan STUDY=paper
 # make pin    write the commits of a study's hub entries into its file (asks the model hub)
-# make test   lint, format, unit tests, dry runs and an end-to-end run of a small study
-# make benchmarks-smoke   all twelve benchmarks on SmolLM2-135M, 20 items each, real data (config/benchmarks-smoke.yaml)
-# make clean  remove the results and the environment
+# make test   lint, unit tests, dry runs and end-to-end runs of a small study
+# make benchmarks-smoke   the paper's benchmarks on SmolLM2-135M, 20 items each, real data (config/benchmarks-smoke.yaml)
+# make clean  delete results and environment
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 STUDY ?= demo
@@ -16,7 +16,7 @@ SNAKEMAKE := $(BIN)/snakemake
 env: .venv/.installed
 
 .venv/.installed: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit("sft-atlas needs CPython 3.11; this is " + sys.version.split()[0] + ". Name one: make env PYTHON=/path/to/python3.11") if sys.version_info[:2] != (3, 11) else 0'
+	@$(PYTHON) -c 'import sys; sys.exit("sft-atlas needs CPython 3.11; this is " + sys.version.split()[0] + ". Choose one: make env PYTHON=/path/to/python3.11") if sys.version_info[:2] != (3, 11) else 0'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.txt)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
