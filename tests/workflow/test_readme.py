@@ -11,17 +11,15 @@ import yaml
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
 
 
-def snippets():
-    """The YAML of the README, with the section that its comment lines name."""
-    blocks = re.findall(r"```yaml\n(.*?)```", README, re.S)
-    assert len(blocks) == 4
-    return [yaml.safe_load(re.sub(r"^# (\w+:)$", r"\1", block, flags=re.M)) for block in blocks]
+def additions():
+    """The study file of the README, to be laid over another one."""
+    (block,) = re.findall(r"```yaml\n(.*?)```", README, re.S)
+    return yaml.safe_load(block)
 
 
 def test_the_additions_of_the_readme_run(copied):
-    for snippet in snippets():
-        for section, entries in snippet.items():
-            copied.study[section] |= entries
+    for section, entries in additions().items():
+        copied.study[section] |= entries
     copied.study["recipes"]["lora-32"]["rows"] = 24  # the small study's sets have no 256 rows
     copied.write(copied.study)
     my = copied.path / "my"
