@@ -1,6 +1,6 @@
 """The published numbers a second time: numpy and scipy from the CSV, by the written definitions, against the product's tables.
 
-Nothing of the product is used here but its output. Definitions: CONTRIBUTING.md and the docstrings of the analyses.
+Nothing of the product is used here but its output. Definitions: docs/statistics.md and the docstrings of the analyses.
 """
 
 import csv
