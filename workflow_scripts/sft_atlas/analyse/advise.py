@@ -31,7 +31,7 @@ def gathered(args: argparse.Namespace) -> dict:
     """The study's tables, with perplexity and properties of the candidates in place of its own, and similarity measured for both."""
     import polars as pl
 
-    from sft_atlas.models.tokenization import perplexity_summary
+    from sft_atlas.tables.perplexity import perplexity_summary
 
     tables = {name: pl.read_parquet(args.learn_from / f"{name}.parquet") for name in ("gains", "perplexity", "properties")}
     tables["similarity"] = pl.read_parquet(args.similarity)

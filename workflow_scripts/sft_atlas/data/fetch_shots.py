@@ -9,7 +9,7 @@ from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import record_provenance
 from sft_atlas.data import records
 from sft_atlas.data.items import benchmark_items, draw_shots
-from sft_atlas.evaluate.tasks import read_items
+from sft_atlas.study.items import read_items
 from sft_atlas.study.schema import Benchmark
 
 NETWORK = True

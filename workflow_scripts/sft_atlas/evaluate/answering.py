@@ -3,8 +3,9 @@
 import polars as pl
 
 from sft_atlas.evaluate.lm_eval_runner import run
-from sft_atlas.evaluate.tasks import CLUSTER, DELIMITER, PROMPT, SHOTS, BenchmarkFiles, Fits, read_items, task_config
+from sft_atlas.evaluate.tasks import CLUSTER, DELIMITER, PROMPT, SHOTS, BenchmarkFiles, Fits, task_config
 from sft_atlas.models.prompt_template import render
+from sft_atlas.study.items import read_items
 
 ANSWERS = {"benchmark": pl.String, "item": pl.Int64, "turn": pl.Int64, "prompt": pl.String, "output": pl.String, "truncated": pl.Boolean}
 

@@ -17,7 +17,7 @@ def main(args) -> None:
 
     from sft_atlas.evaluate import judge_client, judging
     from sft_atlas.evaluate.scores import samples_frame, scores_frame
-    from sft_atlas.evaluate.tasks import read_items
+    from sft_atlas.study.items import read_items
 
     judge = Judge.model_validate_json(args.judge)
     ask, identity, concurrency = who(judge, args)

@@ -12,7 +12,7 @@ def main(args: argparse.Namespace) -> None:
     import polars as pl
 
     from sft_atlas.evaluate import contamination
-    from sft_atlas.evaluate.tasks import read_items
+    from sft_atlas.study.items import read_items
 
     training = {
         (path.parent.parent.name, int(path.parent.name)): (

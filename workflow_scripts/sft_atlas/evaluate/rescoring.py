@@ -7,7 +7,8 @@ from lm_eval.api.model import LM
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.evaluate.lm_eval_runner import run
-from sft_atlas.evaluate.tasks import BenchmarkFiles, read_items, task_config
+from sft_atlas.evaluate.tasks import BenchmarkFiles, task_config
+from sft_atlas.study.items import read_items
 
 KEPT = ("prompt", "truncated", "shots")  # facts about the generation, which scoring does not change
 

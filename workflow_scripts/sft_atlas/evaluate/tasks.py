@@ -9,6 +9,7 @@ from pathlib import Path
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import sha256, write_json
 from sft_atlas.models.prompt_template import render
+from sft_atlas.study.items import read_items
 from sft_atlas.study.task_files import task_sources
 
 PROMPT = "rendered prompt"  # column of an item's prompt
@@ -59,11 +60,6 @@ class Suite:
             "sha256": {str(path): sha256(path) for path in paths},
         }
         write_json(path, entry)
-
-
-def read_items(path: Path) -> list[dict]:
-    """The items of a benchmark, one object per line."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
 
 
 def task_config(

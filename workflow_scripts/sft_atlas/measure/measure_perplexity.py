@@ -8,9 +8,9 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import write_json, write_table
 from sft_atlas.core.log import progress
 from sft_atlas.core.provenance import record_provenance, resource_usage
+from sft_atlas.measure.likelihood import token_log_likelihoods
 from sft_atlas.models import prompt_template
 from sft_atlas.models.base_model import BaseModel, device, load_model, load_tokenizer
-from sft_atlas.models.tokenization import token_log_likelihoods
 
 
 def main(args: argparse.Namespace) -> None:

@@ -8,9 +8,11 @@ from sft_atlas.core.files import write_json, write_table
 from sft_atlas.core.log import progress
 from sft_atlas.core.provenance import record_provenance, resource_usage
 from sft_atlas.measure.intrinsic_dimension import ESTIMATORS, dimension_rows, pooled_states
+from sft_atlas.measure.likelihood import token_log_likelihoods
 from sft_atlas.models import prompt_template
 from sft_atlas.models.base_model import BaseModel, device, load_model, load_tokenizer
-from sft_atlas.models.tokenization import benchmark_items, encode, token_log_likelihoods
+from sft_atlas.models.tokenization import encode
+from sft_atlas.study.items import sample_items
 
 DTYPE = "float32"  # for all models, so that differences between checkpoints are not those of rounding
 
@@ -26,7 +28,7 @@ def main(args: argparse.Namespace) -> None:
         prompt_template.require_trained_with(shape, args.weights)
     if len(files) < len(args.items):
         raise AtlasError("--items names a benchmark twice")
-    items = [item for name, path in files.items() for item in benchmark_items(name, path, args.items_per_benchmark, args.seed)]
+    items = [item for name, path in files.items() for item in sample_items(name, path, args.items_per_benchmark, args.seed)]
     rendered = [prompt_template.render(shape, item["instruction"], item["answer"]) for item in items]
     model, tokenizer = load_model(base, args.weights, dtype=DTYPE), load_tokenizer(base)
     key = [

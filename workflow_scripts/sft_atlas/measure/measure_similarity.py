@@ -13,7 +13,7 @@ def main(args: argparse.Namespace) -> None:
     """Write one row per training set, benchmark and space (lexical, semantic), and a JSON with provenance beside them."""
     import polars as pl
 
-    from sft_atlas.models.tokenization import benchmark_items
+    from sft_atlas.study.items import sample_items
 
     def text(instruction: str, answer: str) -> str:
         return instruction if args.text == "instruction" else f"{instruction}\n{answer}"
@@ -24,7 +24,7 @@ def main(args: argparse.Namespace) -> None:
         frame = frame.sample(min(args.rows, frame.height), seed=args.seed)
         training[name] = [text(*row) for row in frame.iter_rows()]
     for name, path in args.benchmark:
-        benchmarks[name] = [text(item["instruction"], item["answer"]) for item in benchmark_items(name, path, args.rows, args.seed)]
+        benchmarks[name] = [text(item["instruction"], item["answer"]) for item in sample_items(name, path, args.rows, args.seed)]
     groups = [*training.values(), *benchmarks.values()]
     spaces = {"lexical": similarity.lexical(groups)}
     if args.encoder:

@@ -12,10 +12,10 @@ import polars as pl
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.log import LOG
-from sft_atlas.models.tokenization import perplexity_summary
 from sft_atlas.study import paths
 from sft_atlas.study.paths import Source
 from sft_atlas.tables.gains import GAINS, gains
+from sft_atlas.tables.perplexity import perplexity_summary
 from sft_atlas.tables.read import CHECKPOINT, REAL, RUN, SCORE, TEXT, WHOLE, read, require_benchmarks
 
 TRAIN = {
