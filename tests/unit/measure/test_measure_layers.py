@@ -13,7 +13,7 @@ import pytest
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.measure import measure_layers
-from sft_atlas.measure.weight_change import adapter_changes, compare, compare_factors, full_changes, layer_changes, place, scaling, tensors
+from sft_atlas.measure.weight_change import adapter_changes, compare, compare_factors, full_changes, layer_changes, scaling, tensors
 from sft_atlas.models.base_model import BaseModel, load_model
 
 
@@ -34,24 +34,6 @@ def random(*shape, seed=0):
 @pytest.fixture(scope="module")
 def base(tiny_base):
     return BaseModel.read(tiny_base)
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("model.layers.3.self_attn.q_proj.weight", (3, "q")),
-        ("model.layers.3.self_attn.q_proj.bias", (3, "q")),
-        ("model.layers.11.mlp.gate_proj.weight", (11, "gate")),
-        ("model.layers.0.self_attn.q_norm.weight", (0, "norm")),
-        ("model.layers.0.pre_feedforward_layernorm.weight", (0, "norm")),
-        ("model.layers.0.mlp.experts.gate_up.weight", (0, "other")),
-        ("model.norm.weight", (None, "norm")),
-        ("model.embed_tokens.weight", (None, "embedding")),
-        ("lm_head.weight", (None, "head")),
-    ],
-)
-def test_names(name, expected):
-    assert place(name) == expected
 
 
 def test_values_by_hand(tmp_path):

@@ -16,25 +16,13 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.measure.sums import differences, widen
 from sft_atlas.measure.weight_reader import WINDOW, Tensor, tensors, widened
 from sft_atlas.models.base_model import is_adapter
+from sft_atlas.models.layout import layer_and_component
 
 BLOCK = 1 << 18  # elements of a matrix that its LoRA factors are applied to at a time
-MODULES = {
-    "q_proj": "q", "k_proj": "k", "v_proj": "v", "o_proj": "o", "gate_proj": "gate", "up_proj": "up", "down_proj": "down",
-    "embed_tokens": "embedding", "lm_head": "head",
-}  # fmt: skip
 COMPONENTS = ("all", "q", "k", "v", "o", "gate", "up", "down", "norm", "other", "embedding", "head")
 EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
-LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 FACTOR = re.compile(r"(?P<path>.+)\.lora_(?P<kind>embedding_)?(?P<side>[AB])(?:\.weight)?$")
 PLAIN_STARTS = (True, False, "gaussian", "eva", "orthogonal")  # initialisations of LoRA that leave the base weights as they are
-
-
-def place(name: str) -> tuple[int | None, str]:
-    """Layer (None outside the layers) and component of a parameter, by the names of Llama and its kin."""
-    layer = LAYER.search(name)
-    module = name.split(".")[-2] if "." in name else name
-    component = "norm" if "norm" in module else MODULES.get(module, "other")
-    return int(layer[1]) if layer else None, component
 
 
 # ---------------------------------------------------------------- comparing
@@ -97,7 +85,7 @@ def compare(before: Tensor, after: Tensor, spectra: bool = False) -> Change:
     """
     skipped = 0
     if before.shape != after.shape:
-        if place(before.name)[1] not in ("embedding", "head") or before.shape[1:] != after.shape[1:]:
+        if layer_and_component(before.name)[1] not in ("embedding", "head") or before.shape[1:] != after.shape[1:]:
             raise AtlasError(f"{after.file}: {after.name} has shape {after.shape}, the base model has {before.shape}")
         skipped = abs(before.shape[0] - after.shape[0])
     size = min(before.size, after.size)  # rows are stored one after the other, so the common rows come first
@@ -108,7 +96,7 @@ def compare(before: Tensor, after: Tensor, spectra: bool = False) -> Change:
         sums += differences(*(pair if plain else map(widened, pair)))
     base, product, moved, absolute, changed = sums.tolist()
     change = Change(base, product, moved, absolute, size - int(changed), size, skipped)
-    if spectra and place(before.name)[0] is not None and len(before.shape) == 2:  # not the vocabulary's, which are too large
+    if spectra and layer_and_component(before.name)[0] is not None and len(before.shape) == 2:  # not the vocabulary's, which are too large
         change.spectrum = np.linalg.svd(after.read() - before.read(), compute_uv=False)
     return change
 
@@ -136,7 +124,7 @@ def compare_factors(before: Tensor, down: np.ndarray, up: np.ndarray, scale: flo
         change.product += float(((weight.reshape(-1, inputs) @ project) * up[index * rows : (index + 1) * rows]).sum())
     change.product *= scale
     change.change = scale**2 * float(((up.T @ up) * (down @ down.T)).sum())
-    if spectra and place(before.name)[0] is not None:
+    if spectra and layer_and_component(before.name)[0] is not None:
         inner = np.linalg.qr(up, mode="r") @ np.linalg.qr(down.T, mode="r").T
         change.spectrum = abs(scale) * np.linalg.svd(inner, compute_uv=False)
     return change
@@ -223,7 +211,7 @@ def layer_changes(base: Path, weights: Path, spectra: bool = False, workers: int
         )
     groups: dict[tuple[int | None, str], Change] = {}
     for name, change in changes.items():
-        layer, component = place(name)
+        layer, component = layer_and_component(name)
         for group in {(layer, component), (layer, "all")} if layer is not None else {(layer, component)}:
             groups[group] = groups[group] + change if group in groups else change
     last = max((layer for layer, _ in groups if layer is not None), default=0)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.log import LOG
-from sft_atlas.measure.weight_change import place
 from sft_atlas.models.base_model import BaseModel
+from sft_atlas.models.layout import layer_and_component, layers_in_range
 from sft_atlas.plan import cost
 from sft_atlas.study.schema import Hyperparameters
 from sft_atlas.train.hardware import precision
@@ -112,8 +112,7 @@ class Forecast:
 
 def trained(shape: Shape, settings: Hyperparameters) -> int:
     """Elements that the recipe trains."""
-    low, high = settings.layers or (0.0, 1.0)
-    inside = sum(low <= layer / max(shape.layers - 1, 1) <= high for layer in range(shape.layers))
+    inside = len(layers_in_range(settings.layers, shape.layers))
     if settings.method == "lora":
         return inside * shape.adapter(settings.lora.rank)
     outside = 0 if settings.layers or settings.freeze_embeddings else shape.parameters - shape.layers * shape.matrices
@@ -151,8 +150,8 @@ def forecast(shape: Shape, settings: Hyperparameters, fit: Fit, dtype: str, auto
     """
     updated, tokens = trained(shape, settings), fit.micro_batch_size * length
     per_layer = tokens * activations_per_token(shape, settings, dtype, autocast, length)
-    depths = [layer / max(shape.layers - 1, 1) for layer in range(shape.layers)]
-    kept = sum(depth >= (settings.layers or [0])[0] for depth in depths)  # layers below the first that is trained keep nothing
+    lowest = settings.layers[0] if settings.layers else 0.0
+    kept = len(layers_in_range((lowest, 1.0), shape.layers))  # layers below the first that is trained keep nothing
     recomputed = shape.layers * tokens * shape.hidden * BYTES[dtype] + per_layer
     # Weights in another type than the computation's are cast in the forward pass, and the casts kept for the backward pass.
     cast = autocast and BYTES[dtype] != 2
@@ -231,7 +230,9 @@ def written_elements(folder: Path, settings: Hyperparameters) -> int:
     """Elements of a checkpoint: all weights, or at most LoRA factors for every matrix of the layers."""
     shapes = stored_shapes(folder)
     if settings.method == "lora":
-        return sum(settings.lora.rank * sum(shape) for key, shape in shapes.items() if len(shape) == 2 and place(key)[0] is not None)
+        return sum(
+            settings.lora.rank * sum(shape) for key, shape in shapes.items() if len(shape) == 2 and layer_and_component(key)[0] is not None
+        )
     return sum(map(math.prod, shapes.values()))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.log import LOG
 from sft_atlas.models.base_model import BaseModel, device
+from sft_atlas.models.layout import layer_and_component
 from sft_atlas.study.schema import Hyperparameters
 from sft_atlas.train import hardware, memory, micro_batch, resuming
 from sft_atlas.train.dataset import Sample, Samples
@@ -74,12 +75,10 @@ def layers_in_range(settings: Hyperparameters, layers: int) -> list[int]:
 
 def freeze(model, settings: Hyperparameters) -> None:
     """Leave what a full recipe does not train without gradients: layers outside its range, embeddings, all else with a range."""
-    from sft_atlas.measure.weight_change import place
-
     if settings.layers:
         chosen = layers_in_range(settings, model.config.num_hidden_layers)
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(place(name)[0] in chosen)
+            parameter.requires_grad_(layer_and_component(name)[0] in chosen)
     if settings.freeze_embeddings:
         for module in (model.get_input_embeddings(), model.get_output_embeddings()):
             module.requires_grad_(False)
@@ -92,12 +91,10 @@ def adapter(model, settings: Hyperparameters):
     import torch
     from peft import LoraConfig
 
-    from sft_atlas.measure.weight_change import place
-
     targets = settings.lora.targets
     if settings.layers:  # peft takes a range of layers only with targets by name
         chosen = layers_in_range(settings, model.config.num_hidden_layers)
-        inside = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and place(f"{n}.weight")[0] in chosen]
+        inside = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and layer_and_component(f"{n}.weight")[0] in chosen]
         targets = [name for name in inside if targets == "all-linear" or name.endswith(tuple(f".{target}" for target in targets))]
     return LoraConfig(
         r=settings.lora.rank,
