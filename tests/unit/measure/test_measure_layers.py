@@ -279,10 +279,9 @@ def test_measure_layers_needs_no_torch(base, tiny_base, tmp_path):
     output = tmp_path / "layers.parquet"
     arguments = f"--base {tiny_base} --weights {base.path} --model tiny --dataset d --recipe r --epoch 3 --output {output}".split()
     code = f"""
-import sys, measure_layers
-from sft_atlas import job
-sys.argv[1:] = {arguments!r}
-job.run(measure_layers.main, measure_layers.parser())
+import sys
+from sft_atlas.core import job
+job.run("measure_layers", {arguments!r})
 assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
