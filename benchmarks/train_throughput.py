@@ -1,7 +1,7 @@
 """Measure training: tokens per second, share of the device's matrix rate (MFU), peak memory, and the same through bare TRL.
 
     .venv/bin/python benchmarks/train_throughput.py                  # 8b on a GPU, small on a CPU
-    .venv/bin/python benchmarks/train_throughput.py --model 8b --methods full --packing yes
+    .venv/bin/python benchmarks/train_throughput.py --model 8b --methods full --padding-free yes
 
 Models are Llama-3-shaped with random weights, samples random tokens with the lengths of instruction data. Each measurement is a
 process of its own and goes through the functions that the rule `train` calls; the bare run hands the same arguments, model and samples to
@@ -214,14 +214,14 @@ def main(args: argparse.Namespace) -> int:
         subprocess.run([sys.executable, __file__, "--make", name, "--scratch", scratch], check=True, stderr=subprocess.DEVNULL)
         shape = memory.Shape.read(Path(scratch) / "base")
         for method in args.methods:
-            for packed in args.packing:
+            for packed in args.padding_free:
                 recipe = {
                     "method": method,
                     "rows": rows,
                     "epochs": args.epochs,
                     "learning_rate": 1e-5,
                     "batch_size": args.batch_size,
-                    "packing": packed == "yes",
+                    "padding_free": packed == "yes",
                 }
                 recipe |= {"micro_batch_size": args.micro_batch_size, "activation_checkpointing": args.activation_checkpointing}
                 recipe |= {"weights": weights} if method == "full" else {}
@@ -264,7 +264,7 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--model", choices=SHAPES)
     p.add_argument("--methods", nargs="+", choices=("full", "lora"), default=["full", "lora"])
-    p.add_argument("--packing", nargs="+", choices=("no", "yes"), default=["no", "yes"])
+    p.add_argument("--padding-free", nargs="+", choices=("no", "yes"), default=["no", "yes"])
     p.add_argument("--rows", type=int)
     p.add_argument("--epochs", type=int, default=1)
     p.add_argument("--batch-size", type=int, default=32)

@@ -76,7 +76,7 @@ def study_json(
     recipes = {}
 
     def recipe(name: str, method: str, rows: int, schedule: str) -> str:
-        recipes[name] = {"label": name, "method": method, "rows": rows, "schedule": schedule, "epochs": 3, "keep": list(EPOCHS)}
+        recipes[name] = {"label": name, "method": method, "rows": rows, "schedule": schedule, "epochs": 3, "save_epochs": list(EPOCHS)}
         return name
 
     methods = ["full", "lora"] if lora else ["full"]
@@ -125,8 +125,8 @@ def study_json(
 
 
 def _run(model: str, dataset: str, recipe: dict, name: str, block: str) -> dict:
-    settings = {key: recipe[key] for key in ("method", "rows", "schedule", "epochs", "keep")}
-    return {"model": model, "dataset": dataset, "recipe": name, **settings, "blocks": [block], "represented": True}
+    settings = {key: recipe[key] for key in ("method", "rows", "schedule", "epochs", "save_epochs")}
+    return {"model": model, "dataset": dataset, "recipe": name, **settings, "blocks": [block], "measure_representation": True}
 
 
 class World:
@@ -177,7 +177,7 @@ def write(root: Path, study: dict, effect: float = 1.0, seed: int = 0) -> Path:
         folder = root / "runs" / run["model"] / run["dataset"] / run["recipe"]
         keys = {key: run[key] for key in ("model", "dataset", "recipe")}
         _training(folder, keys, run, rng)
-        for epoch in run["keep"]:
+        for epoch in run["save_epochs"]:
             at = {**keys, "epoch": epoch}
             probability = np.clip(world.base[run["model"]] + world.gain(run, epoch), 0, 1)
             _checkpoint(folder / f"epoch-{epoch}", at, study, probability, world.uniform[run["model"]], rng)

@@ -11,13 +11,13 @@ from pathlib import Path
 
 FILE = Path(__file__).resolve().parents[1] / "invariants/trajectories.json"
 RECIPES = {
-    "full": {"epochs": 4, "batch_size": 4, "schedule": "cosine", "warmup": 0.1, "weight_decay": 0.1},
+    "full": {"epochs": 4, "batch_size": 4, "lr_scheduler_type": "cosine", "warmup_ratio": 0.1, "weight_decay": 0.1},
     "lora": {
         "method": "lora",
         "epochs": 4,
         "batch_size": 4,
         "learning_rate": 1e-2,
-        "schedule": "constant",
+        "lr_scheduler_type": "constant",
         "lora": {"rank": 4, "alpha": 8},
     },
 }

@@ -92,7 +92,9 @@ def test_a_packed_sample_has_its_own_loss(case):
 @pytest.mark.parametrize("attention", ["auto", "eager"])
 def test_packed_equals_unpacked(case, tmp_path, attention):
     """Packed samples have the losses of unpacked ones, step by step, and the check before training finds no leak."""
-    packed, unpacked = (case.train(tmp_path / f"{packs}", packing=packs, batch_size=4, attention=attention)[0] for packs in (True, False))
+    packed, unpacked = (
+        case.train(tmp_path / f"{packs}", padding_free=packs, batch_size=4, attention=attention)[0] for packs in (True, False)
+    )
     assert losses(packed) == pytest.approx(losses(unpacked), rel=1e-4)
     assert packed["steps"] == unpacked["steps"] == 4
 

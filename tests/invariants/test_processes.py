@@ -16,7 +16,7 @@ def test_two_processes_train_what_one_trains(cases, tmp_path, method):
     """Two processes of `accelerate launch`, with half the batch each, end with the weights of one process."""
     case = cases("llama")
     pl.DataFrame(ROWS).write_parquet(tmp_path / "train.parquet")
-    recipe = {"method": method, "batch_size": 8, "epochs": 3, "keep": "all"}
+    recipe = {"method": method, "batch_size": 8, "epochs": 3, "save_epochs": "all"}
     call = [
         sys.executable, str(ROOT / "workflow_scripts/run.py"), "train", "--base", str(case.base.path.parent / "llama.json"), "--data", str(tmp_path / "train.parquet"),
         "--model", "m", "--dataset", "d", "--recipe", "r", "--template", json.dumps(TEMPLATE),

@@ -107,7 +107,7 @@ case.train(Path({folder!r}), **{recipe!r})
 def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(cases, tmp_path, method):
     """`kill -9` at a random step, then resume: the final weights are those of a run that was not killed, dropout and schedule included."""
     case = cases("llama")
-    recipe = {"epochs": 5, "keep": "all", "batch_size": 2, "weight_decay": 0.1, "warmup": 0.1}
+    recipe = {"epochs": 5, "save_epochs": "all", "batch_size": 2, "weight_decay": 0.1, "warmup_ratio": 0.1}
     if method == "lora":
         recipe |= LORA | {"lora": LORA["lora"] | {"dropout": 0.2}}
     step = random.randrange(5, 20)  # 4 steps an epoch: after the first whole epoch, before the last

@@ -22,7 +22,7 @@ def longer(finished, lab, tmp_path) -> ClusterFolder:
 def lengthened(finished, lab, path) -> ClusterFolder:
     copied = finished.copy(path)
     folder = on_cluster(ClusterFolder(copied.path, copied.study), lab)
-    folder.study["recipes"]["full"] |= {"epochs": 40, "keep": [1, 40]}
+    folder.study["recipes"]["full"] |= {"epochs": 40, "save_epochs": [1, 40]}
     folder.write(folder.study)
     return folder
 

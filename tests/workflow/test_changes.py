@@ -54,7 +54,7 @@ def with_new_suite(copied):
 
 
 def test_a_new_suite_is_scored_and_trains_nothing_where_the_weights_are(copied):
-    planned = with_new_suite(copied).planned("scores", "--config", "only={recipes: [full, lora]}")
+    planned = with_new_suite(copied).planned("scores", "--config", "select={recipes: [full, lora]}")
     assert planned == {"fetch_benchmark": 1, "check_overlap": 1, "prepare_suite": 1, "evaluate": 2 + 8}
 
 
@@ -157,7 +157,7 @@ def test_a_benchmark_added_to_a_suite_scores_that_suite_again(copied):
     copied.study["benchmarks"]["sequences"] = {"task": "config/benchmarks/generate.yaml", "tasks": {"number_sequence": 1}, "size": 12}
     copied.study["suites"]["tasks"]["benchmarks"].append("sequences")
     copied.write(copied.study)
-    planned = copied.planned("scores", "--config", "only={recipes: [full, lora]}")
+    planned = copied.planned("scores", "--config", "select={recipes: [full, lora]}")
     assert planned == {"fetch_benchmark": 1, "check_overlap": 1, "prepare_suite": 1, "evaluate": 2 + 8}
 
 
@@ -175,7 +175,7 @@ def test_a_file_that_a_task_file_includes_is_part_of_the_task(copied):
 
 
 def test_only_narrows_what_is_asked_for(empty):
-    planned = empty.planned("--config", "only={models: [llama-strings], datasets: [spelling], recipes: [lora]}")
+    planned = empty.planned("--config", "select={models: [llama-strings], datasets: [spelling], recipes: [lora]}")
     assert planned["train_lora"] == planned["pretrain_demo_model"] == planned["fetch_dataset"] == planned["measure_perplexity"] == 1
     assert planned["evaluate"] == 2 and planned["measure_layers"] == 1
     assert not [name for name in planned if name.startswith("train_") and name != "train_lora"]
@@ -189,9 +189,9 @@ def test_a_block_is_a_target(empty):
 
 
 def test_only_that_matches_nothing_ends_before_any_job_and_lists_what_there_is(empty):
-    said = empty.run("-n", "--config", "only={models: [lama-strings]}", ok=False)
+    said = empty.run("-n", "--config", "select={models: [lama-strings]}", ok=False)
     assert (
-        "study.yaml + --config: only.models: no run has the model 'lama-strings'; did you mean 'llama-strings'? (there are llama-strings, qwen3-numbers)"
+        "study.yaml + --config: select.models: no run has the model 'lama-strings'; did you mean 'llama-strings'? (there are llama-strings, qwen3-numbers)"
         in said
     )
 

@@ -49,7 +49,7 @@ def jobs_of(folder):
 def longer(finished, tmp_path):
     """The finished study with a recipe that takes long enough to be interrupted."""
     folder = finished.copy(tmp_path / "longer")
-    folder.study["recipes"]["full"] |= {"epochs": 40, "keep": [1, 40]}
+    folder.study["recipes"]["full"] |= {"epochs": 40, "save_epochs": [1, 40]}
     folder.write(folder.study)
     return folder
 

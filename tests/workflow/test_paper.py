@@ -73,7 +73,7 @@ def test_the_recipes_have_the_papers_values(paper, method, rate, batch):
     assert {(s.gpus, fit.micro_batch_size * fit.gradient_accumulation_steps * gpus) for s in settings for fit in ladder(s)} == {
         (gpus, batch)
     }
-    schedules = {(block, run.settings.schedule) for run in paper.runs.values() for block in run.blocks}
+    schedules = {(block, run.settings.lr_scheduler_type) for run in paper.runs.values() for block in run.blocks}
     assert {block for block, schedule in schedules if schedule == "constant"} == {"trajectory_1k", "trajectory_20k"}
 
 

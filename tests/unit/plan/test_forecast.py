@@ -33,7 +33,7 @@ STUDY = {
     "benchmarks": {"quiz": {"path": "quiz.jsonl", "task": "quiz.yaml"}},
     "suites": {"short": {"benchmarks": ["quiz"]}},
     "recipes": {
-        "full": {"method": "full", "rows": 1000, "epochs": 10, "keep": [5, 10], "learning_rate": 1e-5, "batch_size": 32},
+        "full": {"method": "full", "rows": 1000, "epochs": 10, "save_epochs": [5, 10], "learning_rate": 1e-5, "batch_size": 32},
         "lora": {"method": "lora", "rows": 1000, "epochs": 10, "learning_rate": 2e-6, "batch_size": 128},
     },
     "blocks": {

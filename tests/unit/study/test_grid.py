@@ -16,7 +16,7 @@ def config(**grid):
     return {
         "recipes": {"plain": RECIPE, "search": RECIPE | {"label": "S", "grid": grid}},
         "blocks": {"one": {"models": ["m"], "datasets": ["d"], "recipes": ["search", "plain"]}},
-        "overrides": [{"recipes": ["search"], "set": {"warmup": 0.1}}, {"models": ["m"], "set": {}}],
+        "overrides": [{"recipes": ["search"], "set": {"warmup_ratio": 0.1}}, {"models": ["m"], "set": {}}],
     }
 
 
@@ -57,8 +57,8 @@ def test_the_papers_search_has_96_conditions_and_5760_candidates():
     assert {run.model for run in study.runs.values()} == {"llama3-8b"}
     assert set(study.sources) == {"magicoder", "lima", "code_alpaca", "flan", "openmath", "alpaca_cleaned"}
     parts = [study.file.datasets[f"flan_{part}"] for part in ("knowledge", "reasoning", "comprehension")]
-    tasks = {"_task_name": [task for part in parts for task in part.where["_task_name"]]}
-    assert study.file.datasets["flan"] == parts[0].model_copy(update={"label": "FLAN", "where": tasks}), "the union of the grid's three"
+    tasks = {"_task_name": [task for part in parts for task in part.filter["_task_name"]]}
+    assert study.file.datasets["flan"] == parts[0].model_copy(update={"label": "FLAN", "filter": tasks}), "the union of the grid's three"
     assert {(run.settings.method, run.settings.gpus) for run in study.runs.values()} == {("full", 4), ("lora", 1)}
     assert [(c.what, c.value) for c in study.file.plan.compare] == [("gpu_hours", 23040)] and "flan" in study.file.plan.tokens
     conditions = {

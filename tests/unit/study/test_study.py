@@ -70,7 +70,7 @@ def by_block(study, quantity):
 def test_demo_has_the_runs_and_checkpoints_of_its_blocks(demo):
     assert by_block(demo, lambda run: 1) == {"single": 36, "merged": 6, "leave-one-out": 6, "trajectory": 6}
     assert len(demo.runs) == 54
-    epochs = {name: recipe.epochs if recipe.keep == "all" else 1 for name, recipe in demo.file.recipes.items()}
+    epochs = {name: recipe.epochs if recipe.save_epochs == "all" else 1 for name, recipe in demo.file.recipes.items()}
     assert by_block(demo, lambda run: len(run.settings.kept_epochs)) == {
         "single": 36,
         "merged": 3 * (epochs["merged-full"] + epochs["merged-lora"]),
@@ -98,10 +98,10 @@ def test_a_run_of_two_blocks_is_one_run_that_names_both():
 
 @pytest.mark.parametrize("first", [True, False])
 def test_a_run_is_represented_when_one_of_its_blocks_is(first):
-    again = {"models": ["ant"], "datasets": ["red"], "recipes": ["full"], "represent": not first}
-    study = study_of(**{"blocks|single|represent": first, "blocks|again": again})
-    assert study.runs["ant", "red", "full"].represented
-    assert study.runs["bee", "red", "full"].represented == first
+    again = {"models": ["ant"], "datasets": ["red"], "recipes": ["full"], "measure_representation": not first}
+    study = study_of(**{"blocks|single|measure_representation": first, "blocks|again": again})
+    assert study.runs["ant", "red", "full"].measure_representation
+    assert study.runs["bee", "red", "full"].measure_representation == first
 
 
 def test_merged_and_leave_one_out_sets_have_their_members(demo):
@@ -152,10 +152,10 @@ def paper():
         "recipes": {
             "full": {**full, "rows": 1000},
             "lora": {**lora, "rows": 1000},
-            "full-every": {**full, "rows": 1000, "keep": "all"},
-            "lora-every": {**lora, "rows": 1000, "keep": "all"},
-            "constant-1k": {**full, "rows": 1000, "keep": "all", "schedule": "constant"},
-            "constant-20k": {**full, "rows": 20000, "keep": "all", "schedule": "constant"},
+            "full-every": {**full, "rows": 1000, "save_epochs": "all"},
+            "lora-every": {**lora, "rows": 1000, "save_epochs": "all"},
+            "constant-1k": {**full, "rows": 1000, "save_epochs": "all", "lr_scheduler_type": "constant"},
+            "constant-20k": {**full, "rows": 20000, "save_epochs": "all", "lr_scheduler_type": "constant"},
         },
         "blocks": {
             "single": {"models": "*", "datasets": "*", "recipes": ["full", "lora"]},
@@ -184,13 +184,13 @@ def test_the_papers_grid_has_341_runs_and_1070_checkpoints():
 
 def test_the_blocks_set_wins_over_the_recipe_and_overrides_win_by_how_much_they_name():
     overrides = [
-        {"models": ["ant"], "datasets": ["red"], "recipes": ["full"], "set": {"warmup": 0.3}},
-        {"models": ["ant"], "set": {"warmup": 0.1, "batch_size": 2}},
-        {"models": ["ant"], "datasets": ["red", "blue"], "set": {"warmup": 0.2}},
-        {"set": {"warmup": 0.05}},
+        {"models": ["ant"], "datasets": ["red"], "recipes": ["full"], "set": {"warmup_ratio": 0.3}},
+        {"models": ["ant"], "set": {"warmup_ratio": 0.1, "batch_size": 2}},
+        {"models": ["ant"], "datasets": ["red", "blue"], "set": {"warmup_ratio": 0.2}},
+        {"set": {"warmup_ratio": 0.05}},
     ]
-    study = study_of(**{"blocks|single|set": {"batch_size": 6, "warmup": 0.01, "rows": 5}, "overrides": overrides})
-    found = {key[:2]: (run.settings.warmup, run.settings.batch_size, run.settings.rows) for key, run in study.runs.items()}
+    study = study_of(**{"blocks|single|set": {"batch_size": 6, "warmup_ratio": 0.01, "rows": 5}, "overrides": overrides})
+    found = {key[:2]: (run.settings.warmup_ratio, run.settings.batch_size, run.settings.rows) for key, run in study.runs.items()}
     assert found == {
         ("ant", "red"): (0.3, 2, 5),
         ("ant", "blue"): (0.2, 2, 5),
@@ -235,9 +235,9 @@ def test_overrides_that_agree_are_no_tie():
     assert study.runs["ant", "red", "full"].settings.rows == 4
 
 
-@pytest.mark.parametrize(("keep", "kept"), [("last", (5,)), ("all", (1, 2, 3, 4, 5)), ([4, 2, 2], (2, 4))])
-def test_kept_epochs(keep, kept):
-    study = study_of(**{"recipes|full|epochs": 5, "recipes|full|keep": keep})
+@pytest.mark.parametrize(("save_epochs", "kept"), [("last", (5,)), ("all", (1, 2, 3, 4, 5)), ([4, 2, 2], (2, 4))])
+def test_kept_epochs(save_epochs, kept):
+    study = study_of(**{"recipes|full|epochs": 5, "recipes|full|save_epochs": save_epochs})
     assert study.kept_epochs("full") == kept
     assert [c.epoch for c in study.checkpoints if (c.model, c.dataset) == ("bee", "blue")] == list(kept)
 
@@ -251,7 +251,7 @@ def test_the_json_of_a_study_says_all_that_the_study_says(demo):
     assert list(runs) == list(demo.runs)
     for key, run in demo.runs.items():
         assert Hyperparameters.model_validate(runs[key]["settings"]) == run.settings
-        assert runs[key]["keep"] == list(run.settings.kept_epochs)
+        assert runs[key]["save_epochs"] == list(run.settings.kept_epochs)
         assert runs[key]["blocks"] == list(run.blocks)
     assert list(resolved["datasets"]) == list(demo.datasets)
     for name, entry in resolved["datasets"].items():
@@ -299,6 +299,24 @@ MISTAKES = {
         {"models|ant": {"pretrain": {"architecture": "llama", "mixture": {"prose": 1}, "head": 3}}},
         "models.ant.pretrain.head: unknown key; did you mean 'heads'? (valid keys: architecture,",
     ),
+    "a recipe's key under its former name": ({"recipes|full|warmup": 0.1}, "recipes.full.warmup: is called warmup_ratio now; rename it"),
+    "a former name in an override": (
+        {"overrides": [{"models": ["ant"], "set": {"packing": True}}]},
+        "overrides[0].set.packing: is called padding_free now; rename it",
+    ),
+    "a former name in a grid": (
+        {"recipes|full|grid": {"schedule": ["cosine", "constant"]}},
+        "recipes.full.grid.schedule: is called lr_scheduler_type now; rename it",
+    ),
+    "a block's key under its former name": (
+        {"blocks|single|represent": False},
+        "blocks.single.represent: is called measure_representation now; rename it",
+    ),
+    "a dataset's key under its former name": (
+        {"datasets|red|where": {"task": ["a"]}},
+        "datasets.red.where: is called filter now; rename it",
+    ),
+    "a study's key under its former name": ({"only": {"models": ["ant"]}}, "only: is called select now; rename it"),
     "missing key": ({"recipes|full": {"method": "full"}}, "recipes.full.learning_rate: this key is required and missing"),
     "wrong type": ({"recipes|full|rows": "many"}, "recipes.full.rows: Input should be a valid integer", "(found 'many')"),
     "wrong choice": ({"recipes|full|method": "half"}, "recipes.full.method: Input should be 'full' or 'lora' (found 'half')"),
@@ -307,7 +325,10 @@ MISTAKES = {
         {"blocks|single|models": "ant"},
         "blocks.single.models: Input should be a valid list: write [ant] (found 'ant')",
     ),
-    "a text where keys belong": ({"only": "ant"}, "only: must hold keys and values, of models, datasets, recipes, blocks (found 'ant')"),
+    "a text where keys belong": (
+        {"select": "ant"},
+        "select: must hold keys and values, of models, datasets, recipes, blocks (found 'ant')",
+    ),
     "no such model": (
         {"blocks|single|models": ["aunt"]},
         "blocks.single.models[0]: there is no model 'aunt'; did you mean 'ant'? (defined: ant, bee)",
@@ -346,8 +367,8 @@ MISTAKES = {
     "hub without revision": ({"models|ant": {"hub": "a/b"}}, "models.ant: hub and revision belong together: pin the commit that you use"),
     "hub dataset without revision": ({"datasets|red": {"hub": "a/b"}}, "datasets.red: hub and revision belong together: pin the commit"),
     "tasks without size": ({"datasets|red": {"tasks": {"prose": 1}}}, "datasets.red: tasks and size belong together: say how many items"),
-    "keep beyond epochs": ({"recipes|full|keep": [1, 3]}, "recipes.full: keep asks for epoch 3, but there are 2 epochs"),
-    "keep nothing": ({"recipes|full|keep": []}, "recipes.full: keep names no epoch; say last, all or which"),
+    "keep beyond epochs": ({"recipes|full|save_epochs": [1, 3]}, "recipes.full: save_epochs asks for epoch 3, but there are 2 epochs"),
+    "keep nothing": ({"recipes|full|save_epochs": []}, "recipes.full: save_epochs names no epoch; say last, all or which"),
     "micro batch": ({"recipes|full|micro_batch_size": 3}, "recipes.full: batch_size 4 is not a multiple of micro_batch_size 3"),
     "lora settings of a full recipe": ({"recipes|full|lora": {"rank": 4}}, "recipes.full: lora settings make no sense with method: full"),
     "a slash in a name": ({"datasets|red/er": {"path": "x"}}, "datasets.red/er: names may hold letters, digits, '.', '_' and '-'"),
@@ -396,8 +417,8 @@ MISTAKES = {
         "blocks: without-red would come from both 'all' and 'pair'; use one merged set",
     ),
     "two blocks that differ on a run": (
-        {"blocks|again": {"models": ["ant"], "datasets": ["red"], "recipes": ["full"], "set": {"rows": 4, "warmup": 0.5}}},
-        "blocks.again: defines the run ant/red/full differently from blocks.single: rows (8 and 4), warmup (0.0 and 0.5); ",
+        {"blocks|again": {"models": ["ant"], "datasets": ["red"], "recipes": ["full"], "set": {"rows": 4, "warmup_ratio": 0.5}}},
+        "blocks.again: defines the run ant/red/full differently from blocks.single: rows (8 and 4), warmup_ratio (0.0 and 0.5); ",
         "; give one of them a recipe of its own",
     ),
     "ambiguous override": (
@@ -496,7 +517,7 @@ def test_every_study_file_of_the_repository_is_valid(path):
     assert study.name == path.stem
 
 
-# ---------------------------------------------------------------- only
+# ---------------------------------------------------------------- select
 
 
 BLOCKS = {
@@ -506,46 +527,46 @@ BLOCKS = {
 
 
 @pytest.mark.parametrize(
-    ("only", "runs"),
+    ("select", "runs"),
     [
         ({"models": ["ant"], "datasets": ["red"]}, {("ant", "red", "full"), ("ant", "red", "lora")}),
         ({"blocks": ["again"]}, {("ant", "red", "full"), ("ant", "pair", "full")}),
         ({"recipes": ["lora"], "models": ["bee"], "datasets": ["red", "blue"]}, {("bee", "red", "lora"), ("bee", "blue", "lora")}),
     ],
 )
-def test_only_narrows_the_runs(only, runs):
-    narrowed, whole = study_of(blocks=BLOCKS, only=only), study_of(blocks=BLOCKS)
+def test_select_narrows_the_runs(select, runs):
+    narrowed, whole = study_of(blocks=BLOCKS, select=select), study_of(blocks=BLOCKS)
     assert set(narrowed.runs) == runs
     assert all(narrowed.runs[key].settings == whole.runs[key].settings for key in runs)
     assert set(narrowed.models) == {model for model, _, _ in runs}
 
 
-def test_only_keeps_the_members_of_a_merged_set_and_no_other_dataset():
-    narrowed = study_of(blocks=BLOCKS, only={"datasets": ["pair"]})
+def test_a_selection_keeps_the_members_of_a_merged_set_and_no_other_dataset():
+    narrowed = study_of(blocks=BLOCKS, select={"datasets": ["pair"]})
     assert narrowed.datasets == ("red", "blue", "pair") and narrowed.sources == ("red", "blue")
     assert narrowed.members("pair") == ("red", "blue")
     assert set(resolve(narrowed)["models"]) == {"ant"}
 
 
-def test_only_does_not_change_what_perplexity_is_measured_on():
+def test_a_selection_does_not_change_what_perplexity_is_measured_on():
     changes = {"blocks": {**BLOCKS, "large": {"models": ["ant"], "datasets": ["red"], "recipes": ["big"]}}}
     changes["recipes"] = SMALL["recipes"] | {"big": SMALL["recipes"]["full"] | {"rows": 64}}
-    narrowed = study_of(**changes, only={"recipes": ["big"]})
+    narrowed = study_of(**changes, select={"recipes": ["big"]})
     assert narrowed.rows_of("red") == (64,) and narrowed.smallest_rows("red") == 8
 
 
 def test_a_dataset_that_joins_no_run_keeps_its_place_in_the_whole_study_only():
     blocks = {"single": {"models": ["ant"], "datasets": ["red"], "recipes": ["full"]}}
     assert study_of(blocks=blocks).sources == ("red", "green", "blue")
-    assert study_of(blocks=blocks, only={"models": ["ant"]}).sources == ("red",)
+    assert study_of(blocks=blocks, select={"models": ["ant"]}).sources == ("red",)
 
 
-def test_only_that_names_what_does_not_exist_lists_what_does():
-    text = complaint(small(only={"models": ["ants"], "blocks": ["singles"]}))
-    assert "only.models: no run has the model 'ants'; did you mean 'ant'? (there are ant, bee)" in text
-    assert "only.blocks: no run has the block 'singles'; did you mean 'single'? (there are single)" in text
+def test_a_selection_that_names_what_does_not_exist_lists_what_does():
+    text = complaint(small(select={"models": ["ants"], "blocks": ["singles"]}))
+    assert "select.models: no run has the model 'ants'; did you mean 'ant'? (there are ant, bee)" in text
+    assert "select.blocks: no run has the block 'singles'; did you mean 'single'? (there are single)" in text
 
 
-def test_only_that_matches_nothing_lists_what_there_is():
-    text = complaint(small(blocks=BLOCKS, only={"models": ["bee"], "blocks": ["again"]}))
-    assert "only: matches no run" in text and "2 models (ant, bee)" in text and "2 blocks (single, again)" in text
+def test_a_selection_that_matches_nothing_lists_what_there_is():
+    text = complaint(small(blocks=BLOCKS, select={"models": ["bee"], "blocks": ["again"]}))
+    assert "select: matches no run" in text and "2 models (ant, bee)" in text and "2 blocks (single, again)" in text

@@ -61,9 +61,9 @@ def test_expected_checkpoints_are_bases_and_kept_epochs(small):
 
 
 def test_representation_is_expected_of_represented_runs_and_their_bases(small, written):
-    runs = [{**run, "represented": run["dataset"] == "arith"} for run in small["runs"]]
+    runs = [{**run, "measure_representation": run["dataset"] == "arith"} for run in small["runs"]]
     assert {source.keys["dataset"] for source in paths.sources({**small, "runs": runs}, "dimension", written)} == {"base", "arith"}
-    runs = [{**run, "represented": False} for run in small["runs"]]
+    runs = [{**run, "measure_representation": False} for run in small["runs"]]
     assert {source.keys["dataset"] for source in paths.sources({**small, "runs": runs}, "likelihood", written)} == {"base"}
 
 

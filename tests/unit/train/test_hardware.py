@@ -84,7 +84,7 @@ def test_kernels_that_are_not_here_are_refused(packages):
     [
         ({"gpus": 3}, "not a multiple of micro_batch_size 1 x 3 gpus"),
         ({"gpus": 2, "micro_batch_size": 8}, "not a multiple of micro_batch_size 8 x 2 gpus"),
-        ({"gpus": 2, "packing": True}, "packing is checked on one GPU only"),
+        ({"gpus": 2, "padding_free": True}, "padding_free is checked on one GPU only"),
         ({"layers": [0.7, 0.3]}, "give the lower depth first"),
         ({"layers": [0.3]}, "at least 2 items"),
         ({"method": "lora", "freeze_embeddings": True}, "freeze_embeddings makes no sense"),
@@ -174,7 +174,9 @@ def trained(tiny_base, tmp_path):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize(
-    "option", [{"liger": True}, {"compile": True}, {"packing": True}, {"attention": "eager"}, {"activation_checkpointing": True}], ids=str
+    "option",
+    [{"liger": True}, {"compile": True}, {"padding_free": True}, {"attention": "eager"}, {"activation_checkpointing": True}],
+    ids=str,
 )
 def test_a_kernel_changes_the_losses_by_rounding_only(trained, option):
     if "liger" in option:

@@ -80,7 +80,7 @@ def test_activations_are_what_autograd_holds(family, method, autocast):
     if held_in and not autocast:
         return  # weights in bfloat16 are computed with in bfloat16
     for packed in (True, False):
-        recipe = settings(method=name, packing=packed, weights=held_in or "float32")
+        recipe = settings(method=name, padding_free=packed, weights=held_in or "float32")
         shape = Shape.of(config(family, 2).to_dict())
         measured = held(family, 4, recipe, autocast, packed) - held(family, 2, recipe, autocast, packed)
         if autocast and method == "full":
@@ -138,7 +138,7 @@ def test_sharding_recomputation_depth_and_packing_need_less():
         return memory.forecast(shape, recipe, Fit.of(recipe, micro, again), "float32", True, 1024).total
 
     assert total(again=True) < total() and total(micro=4) < total() and total(gpus=4) < total()
-    assert total(layers=[0.5, 1.0]) < total() and total(freeze_embeddings=True) < total() and total(packing=True) < total()
+    assert total(layers=[0.5, 1.0]) < total() and total(freeze_embeddings=True) < total() and total(padding_free=True) < total()
 
 
 def test_the_first_micro_batch_is_the_largest_that_is_forecast_to_fit():
@@ -178,7 +178,7 @@ def test_what_is_written_is_what_was_forecast(tiny_base, tmp_path, monkeypatch, 
     tokenizer = load_tokenizer(base)
     rows = [{"instruction": "a b c", "response": str(i)} for i in range(8)]
     found = dataset.tokenize(rows, tokenizer, {"prompt": "{instruction}", "response": " {response}"}, 256)
-    recipe = settings(method=method, keep="all")
+    recipe = settings(method=method, save_epochs="all")
     trainer.fine_tune(base, found, tokenizer, recipe, tmp_path, "x")
 
     def size(pattern):
@@ -191,7 +191,7 @@ def test_what_is_written_is_what_was_forecast(tiny_base, tmp_path, monkeypatch, 
 
 
 def test_a_full_disk_ends_the_job_before_it_trains(tiny_base, tmp_path, monkeypatch):
-    base, recipe = BaseModel.read(tiny_base), settings(keep="all", epochs=10)
+    base, recipe = BaseModel.read(tiny_base), settings(save_epochs="all", epochs=10)
     memory.check_disk(base, recipe, tmp_path, "m/d/r")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(AtlasError, match=r"m/d/r writes up to 0.0 GiB below .*, where there is room for 0.0 GiB; make room"):

@@ -20,7 +20,9 @@ ROWS = [
 
 
 def settings(**changes):
-    return Hyperparameters(**({"method": "full", "rows": 6, "epochs": 3, "learning_rate": 1e-3, "batch_size": 6, "keep": "all"} | changes))
+    return Hyperparameters(
+        **({"method": "full", "rows": 6, "epochs": 3, "learning_rate": 1e-3, "batch_size": 6, "save_epochs": "all"} | changes)
+    )
 
 
 @pytest.fixture

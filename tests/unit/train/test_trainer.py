@@ -89,20 +89,20 @@ def test_schedules_and_warm_up(base, samples, tokenizer, tmp_path):
         facts, _ = train(base, samples, tokenizer, tmp_path / name, batch_size=2, epochs=1, learning_rate=1.0e-3, **changes)
         return [float(entry["learning_rate"]) for entry in facts["log"] if "loss" in entry]
 
-    assert rates("constant", schedule="constant") == pytest.approx([1e-3] * 4)
-    assert rates("cosine", schedule="cosine") == pytest.approx([1e-3, 8.5355e-4, 5e-4, 1.4645e-4], rel=1e-3)
-    assert rates("warm", schedule="constant", warmup=0.5) == pytest.approx([0, 5e-4, 1e-3, 1e-3])
+    assert rates("constant", lr_scheduler_type="constant") == pytest.approx([1e-3] * 4)
+    assert rates("cosine", lr_scheduler_type="cosine") == pytest.approx([1e-3, 8.5355e-4, 5e-4, 1.4645e-4], rel=1e-3)
+    assert rates("warm", lr_scheduler_type="constant", warmup_ratio=0.5) == pytest.approx([0, 5e-4, 1e-3, 1e-3])
 
 
 def test_kept_epochs_are_kept_and_differ(base, samples, tokenizer, tmp_path):
-    _, epochs = train(base, samples, tokenizer, tmp_path / "state", epochs=3, keep=[1, 3])
+    _, epochs = train(base, samples, tokenizer, tmp_path / "state", epochs=3, save_epochs=[1, 3])
     assert set(epochs) == {1, 3}
     assert not equal(tensors(epochs[1]), tensors(epochs[3]))
 
 
 def test_the_kept_first_epoch_of_a_longer_constant_run_is_the_shorter_run(base, samples, tokenizer, tmp_path):
-    _, longer = train(base, samples, tokenizer, tmp_path / "longer", epochs=3, keep="all", schedule="constant")
-    _, shorter = train(base, samples, tokenizer, tmp_path / "shorter", epochs=1, schedule="constant")
+    _, longer = train(base, samples, tokenizer, tmp_path / "longer", epochs=3, save_epochs="all", lr_scheduler_type="constant")
+    _, shorter = train(base, samples, tokenizer, tmp_path / "shorter", epochs=1, lr_scheduler_type="constant")
     assert equal(tensors(longer[1]), tensors(shorter[1]))
 
 
@@ -155,7 +155,7 @@ def test_training_starts_anew_where_a_kept_epoch_is_lost(tmp_path):
     folder = tmp_path / "trainer/checkpoint-4"
     folder.mkdir(parents=True)
     (folder / "complete").touch()
-    kept = settings(epochs=4, keep=[1, 4])
+    kept = settings(epochs=4, save_epochs=[1, 4])
     assert resuming.resumable(tmp_path, kept, 8) is None
     (tmp_path / "epoch-1").mkdir()
     assert resuming.resumable(tmp_path, kept, 8) == folder

@@ -38,23 +38,23 @@ def read_rows(source: Source, path: Path | None, wanted: str) -> pl.DataFrame:
         frame = sliced(frame, source.split, path)
     if frame.is_empty():
         raise AtlasError(f"{path or source.hub or 'tasks'}: no rows")
-    return chosen_rows(frame, source.where, str(path or source.hub))
+    return chosen_rows(frame, source.filter, str(path or source.hub))
 
 
-def chosen_rows(frame: pl.DataFrame, where: dict[str, list[str]], name: str) -> pl.DataFrame:
-    """Rows whose columns hold the values of ``where``; every value must occur, so that a misspelt one is noticed."""
-    require_columns(frame, list(where), name)
-    for column, values in where.items():
+def chosen_rows(frame: pl.DataFrame, filter: dict[str, list[str]], name: str) -> pl.DataFrame:
+    """Rows whose columns hold the values of ``filter``; every value must occur, so that a misspelt one is noticed."""
+    require_columns(frame, list(filter), name)
+    for column, values in filter.items():
         found = frame[column].cast(pl.String).unique().sort().drop_nulls().to_list()
         absent = sorted(set(values) - set(found))
         if absent:
             raise AtlasError(
                 f"{name}: column {column!r} never holds {', '.join(absent)}; it holds {', '.join(found[:12])}{', ...' * (len(found) > 12)}"
             )
-    conditions = [pl.col(column).cast(pl.String).is_in(values) for column, values in where.items()]
+    conditions = [pl.col(column).cast(pl.String).is_in(values) for column, values in filter.items()]
     chosen = frame.filter(*conditions) if conditions else frame
     if chosen.is_empty():
-        raise AtlasError(f"{name}: no row has all the values of `where`")
+        raise AtlasError(f"{name}: no row has all the values of `filter`")
     return chosen
 
 

@@ -109,7 +109,7 @@ class Forecast:
 
     def _derived(self, c: Checkpoint) -> bool:
         names = [_first_result(name, suite) for name, suite in self.study.file.suites.items()]
-        names += ["layers.parquet"] + ["likelihood.parquet"] * c.represented
+        names += ["layers.parquet"] + ["likelihood.parquet"] * c.measure_representation
         return all(c.file(self.root, name).exists() for name in names)
 
     def _trainings(self) -> Iterator[Job]:
@@ -135,7 +135,7 @@ class Forecast:
                 done = c.file(self.root, _first_result(name, suite)).exists()
                 rule = "generate" if suite.judge else "evaluate_vllm" if suite.backend == "vllm" else "evaluate"
                 yield Job(f"evaluate {name}", blocks, seconds, f"{rule}/{place}/{name}.log", done, again and done)
-            if c.represented:
+            if c.measure_representation:
                 seconds = self.representation(parameters) if parameters else None
                 done = c.file(self.root, "likelihood.parquet").exists()
                 yield Job("measure_representation", blocks, seconds, f"measure_representation/{place}.log", done, again and done)

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping
 
 from sft_atlas.core.errors import ConfigError
-from sft_atlas.study.messages import nearest
+from sft_atlas.study.messages import nearest, renamed
 from sft_atlas.study.schema import Hyperparameters
 
 SHORT = {"learning_rate": "lr", "batch_size": "bs", "weight_decay": "wd"}  # elsewhere the initials of the key
@@ -36,16 +36,22 @@ def expand(config: Mapping[str, object], source: str) -> dict[str, object]:
         expanded["blocks"] = {name: _renamed(block, made) for name, block in config["blocks"].items()}
     if isinstance(config.get("overrides"), list):
         expanded["overrides"] = [_renamed(override, made) for override in config["overrides"]]
-    if config.get("only"):
-        expanded["only"] = _renamed(config["only"], made)
+    if config.get("select"):
+        expanded["select"] = _renamed(config["select"], made)
     return expanded
 
 
 def _problems(name: str, grid: Mapping[str, object]) -> list[str]:
     known = sorted(Hyperparameters.model_fields)
-    unknown = [f"recipes.{name}.grid.{key}: not a hyper-parameter{nearest(str(key), known)}" for key in grid if key not in known]
+    unknown = [
+        f"recipes.{name}.grid.{key}: {renamed(Hyperparameters, key) or 'not a hyper-parameter' + nearest(str(key), known)}"
+        for key in grid
+        if key not in known
+    ]
     return unknown + [
-        f"recipes.{name}.grid.{key}: give a list of values" for key, values in grid.items() if not (isinstance(values, list) and values)
+        f"recipes.{name}.grid.{key}: give a list of values"
+        for key, values in grid.items()
+        if key in known and not (isinstance(values, list) and values)
     ]
 
 

@@ -60,8 +60,10 @@ def explain(error: ValidationError, schema: type[Part]) -> list[str]:
         loc = tuple(part for part in item["loc"] if part != "[key]" and not _is_branch(part))
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".") or "(top level)"
         if item["type"] == "extra_forbidden":
-            valid = _fields(schema, loc[:-1])
-            lines.append(f"{path}: unknown key{nearest(str(loc[-1]), valid)} (valid keys: {', '.join(valid)})")
+            part = _part(schema, loc[:-1])
+            valid = part.model_fields
+            unknown = f"unknown key{nearest(str(loc[-1]), valid)} (valid keys: {', '.join(valid)})"
+            lines.append(f"{path}: {renamed(part, loc[-1]) or unknown}")
         elif item["type"] == "missing":
             lines.append(f"{path}: this key is required and missing")
         elif "[key]" in item["loc"]:
@@ -72,10 +74,15 @@ def explain(error: ValidationError, schema: type[Part]) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
+def renamed(part: type[Part], key: object) -> str | None:
+    """What to say of a key that had this name once; None where it is merely unknown."""
+    return f"is called {part.renamed[key]} now; rename it" if key in part.renamed else None
+
+
 def _message(item: dict, schema: type[Part], loc: tuple) -> str:
     """What is wrong, and what to write where one value stands for a list or for keys and values."""
     if item["type"] == "model_type":
-        return f"must hold keys and values, of {', '.join(_fields(schema, loc))}"
+        return f"must hold keys and values, of {', '.join(_part(schema, loc).model_fields)}"
     told = item["msg"].removeprefix("Value error, ")
     return f"{told}: write [{item['input']}]" if item["type"] == "list_type" and isinstance(item["input"], str) else told
 
@@ -85,8 +92,8 @@ def _is_branch(part: object) -> bool:
     return isinstance(part, str) and (part.startswith(("literal[", "list[", "constrained-str", "function-")))
 
 
-def _fields(schema: object, loc: tuple) -> list[str]:
-    """Valid keys of the part that a location points to."""
+def _part(schema: object, loc: tuple) -> type[Part]:
+    """The part of the schema that a location points to."""
     for step in loc:
         if isinstance(schema, type) and issubclass(schema, Part):
             schema = schema.model_fields[step].annotation
@@ -96,4 +103,4 @@ def _fields(schema: object, loc: tuple) -> list[str]:
             schema = next(part for part in typing.get_args(schema) if part is not type(None))
         if typing.get_origin(schema) is typing.Annotated:
             schema = typing.get_args(schema)[0]
-    return list(schema.model_fields) if isinstance(schema, type) and issubclass(schema, Part) else []
+    return schema

@@ -109,12 +109,12 @@ class Source:
 
 
 def checkpoints(study: dict) -> list[Checkpoint]:
-    """Every checkpoint of the study: base models first, which are always represented."""
+    """Every checkpoint of the study: base models first, whose representation is always measured."""
     bases = [Checkpoint.of_base(model) for model in study["models"]]
     tuned = [
-        Checkpoint(run["model"], run["dataset"], run["recipe"], epoch, run.get("represented", False))
+        Checkpoint(run["model"], run["dataset"], run["recipe"], epoch, run["measure_representation"])
         for run in study["runs"]
-        for epoch in run["keep"]
+        for epoch in run["save_epochs"]
     ]
     return bases + tuned
 
@@ -146,10 +146,10 @@ def _per_suite(pattern: str):
     return find
 
 
-def _per_checkpoint(pattern: str, tuned: bool, represented: bool):
+def _per_checkpoint(pattern: str, tuned: bool, with_representation: bool):
     def find(study: dict, paths: Paths) -> Iterator[Source]:
         for checkpoint in checkpoints(study):
-            if (tuned and checkpoint.epoch == 0) or (represented and not checkpoint.represented):
+            if (tuned and checkpoint.epoch == 0) or (with_representation and not checkpoint.measure_representation):
                 continue
             yield Source(Path(paths.of(getattr(paths, pattern), checkpoint)), checkpoint.keys())
 
@@ -178,7 +178,7 @@ _SOURCES = {
     "gains": _per_suite("samples"),
     "perplexity": _perplexity,
     "properties": _properties,
-    "layers": _per_checkpoint("layers", tuned=True, represented=False),
-    "dimension": _per_checkpoint("dimension", tuned=False, represented=True),
-    "likelihood": _per_checkpoint("likelihood", tuned=False, represented=True),
+    "layers": _per_checkpoint("layers", tuned=True, with_representation=False),
+    "dimension": _per_checkpoint("dimension", tuned=False, with_representation=True),
+    "likelihood": _per_checkpoint("likelihood", tuned=False, with_representation=True),
 }

@@ -10,11 +10,11 @@ LABELLED = ("models", "benchmarks", "recipes", "blocks")
 
 def resolve(study: Study) -> dict[str, object]:
     """Everything of a study with defaults, labels and kept epochs filled in, its datasets with their members, and its runs."""
-    entry = json.loads(study.file.model_dump_json(exclude={"only", "plan"}))
+    entry = json.loads(study.file.model_dump_json(exclude={"select", "plan"}))
     kept = {**{part: entry[part] for part in LABELLED}, "models": study.models}
     labelled = {part: {name: _labelled(entry[part][name], name) for name in names} for part, names in kept.items()}
     for name, recipe in labelled["recipes"].items():
-        recipe["keep"] = list(study.kept_epochs(name))
+        recipe["save_epochs"] = list(study.kept_epochs(name))
     return {
         **entry,
         **labelled,
@@ -37,14 +37,14 @@ def _dataset(study: Study, name: str) -> dict[str, object]:
 
 
 def _run(run: Run) -> dict[str, object]:
-    shown = {key: getattr(run.settings, key) for key in ("method", "rows", "schedule", "epochs")}
     return {
         "model": run.model,
         "dataset": run.dataset,
         "recipe": run.recipe,
-        **shown,
-        "keep": list(run.settings.kept_epochs),
+        **run.settings.model_dump(include={"method", "rows", "epochs"}),
+        "schedule": run.settings.lr_scheduler_type,
+        "save_epochs": list(run.settings.kept_epochs),
         "blocks": list(run.blocks),
-        "represented": run.represented,
+        "measure_representation": run.measure_representation,
         "settings": run.settings.model_dump(),
     }

@@ -19,7 +19,7 @@ class Run:
     recipe: str
     settings: "Hyperparameters"
     blocks: tuple[str, ...]
-    represented: bool
+    measure_representation: bool
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -32,13 +32,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One kept epoch of a run, or a base model (dataset and recipe ``base``, epoch 0, always represented)."""
+    """One kept epoch of a run, or a base model (dataset and recipe ``base``, epoch 0, whose representation is always measured)."""
 
     model: str
     dataset: str
     recipe: str
     epoch: int
-    represented: bool = True
+    measure_representation: bool = True
 
     @classmethod
     def of_base(cls, model: str) -> "Checkpoint":

@@ -13,14 +13,14 @@ from pydantic import ValidationError
 from sft_atlas.core.errors import ConfigError
 from sft_atlas.study import task_files
 from sft_atlas.study.grid import expand
-from sft_atlas.study.messages import explain, nearest, strict_yaml
+from sft_atlas.study.messages import explain, nearest, renamed, strict_yaml
 from sft_atlas.study.narrowing import narrow
 from sft_atlas.study.runs import BASE, Checkpoint, Run
 from sft_atlas.study.schema import Hyperparameters, Override, Part, Recipe, StudyFile
 from sft_atlas.study.targets import TARGETS
 
 WITHOUT = "without-"  # prefix of leave-one-out sets
-SETTABLE = sorted(set(Hyperparameters.model_fields) - {"epochs", "keep", "method"})
+SETTABLE = sorted(set(Hyperparameters.model_fields) - {"epochs", "method", "save_epochs"})
 
 
 class Study:
@@ -35,17 +35,17 @@ class Study:
         self._raise()
         self.runs: dict[tuple[str, str, str], Run] = self._resolve()
         self._raise()
-        self.whole = self.runs  # also without `only`
-        if file.only:
-            self.runs, self.problems = narrow(self.runs, file.only)
+        self.whole = self.runs  # also without `select`
+        if file.select:
+            self.runs, self.problems = narrow(self.runs, file.select)
             self._raise()
 
     # ------------------------------------------------------------ models and datasets
 
     @functools.cached_property
     def models(self) -> tuple[str, ...]:
-        """Base models, in the order of the file; under `only` those that some run trains."""
-        used = {run.model for run in self.runs.values()} if self.file.only else self.file.models
+        """Base models, in the order of the file; under `select` those that some run trains."""
+        used = {run.model for run in self.runs.values()} if self.file.select else self.file.models
         return tuple(name for name in self.file.models if name in used)
 
     @property
@@ -69,10 +69,10 @@ class Study:
 
     @functools.cached_property
     def datasets(self) -> tuple[str, ...]:
-        """Source datasets (under `only` those that some run needs) and every other dataset that some run trains on."""
+        """Source datasets (under `select` those that some run needs) and every other dataset that some run trains on."""
         trained = dict.fromkeys(run.dataset for run in self.runs.values())
         needed = trained.keys() | {member for name in trained for member in self.members(name)}
-        sources = [name for name in self.source_datasets if name in needed or not self.file.only]
+        sources = [name for name in self.source_datasets if name in needed or not self.file.select]
         return tuple(dict.fromkeys([*sources, *trained]))
 
     @functools.cached_property
@@ -98,7 +98,7 @@ class Study:
         return tuple(sorted(used)) or (min(run.settings.rows for run in self.runs.values()),)
 
     def smallest_rows(self, dataset: str) -> int:
-        """The smallest sample of a dataset in the whole study; `only` does not change what is measured on it."""
+        """The smallest sample of a dataset in the whole study; `select` does not change what is measured on it."""
         return min(
             (run.settings.rows for run in self.whole.values() if dataset in (run.dataset, *self.members(run.dataset))),
             default=min(run.settings.rows for run in self.whole.values()),
@@ -115,7 +115,7 @@ class Study:
     def checkpoints(self) -> tuple[Checkpoint, ...]:
         """Base models first, then every kept epoch of every run."""
         bases = [Checkpoint.of_base(model) for model in self.models]
-        kept = [Checkpoint(*run.key, epoch, run.represented) for run in self.runs.values() for epoch in run.settings.kept_epochs]
+        kept = [Checkpoint(*run.key, epoch, run.measure_representation) for run in self.runs.values() for epoch in run.settings.kept_epochs]
         return (*bases, *kept)
 
     def kept_epochs(self, recipe: str) -> tuple[int, ...]:
@@ -195,9 +195,8 @@ class Study:
                     self.problems.append(f"{path}.datasets[{i}]: leave_one_out needs a `merge` of two datasets or more; {name!r} is none")
         for key in part.set:
             if key not in SETTABLE:
-                self.problems.append(
-                    f"{path}.set.{key}: not a hyper-parameter that may differ{nearest(key, SETTABLE)} (allowed: {', '.join(SETTABLE)})"
-                )
+                unknown = f"not a hyper-parameter that may differ{nearest(key, SETTABLE)} (allowed: {', '.join(SETTABLE)})"
+                self.problems.append(f"{path}.set.{key}: {renamed(Hyperparameters, key) or unknown}")
 
     # ------------------------------------------------------------ resolution
 
@@ -225,13 +224,13 @@ class Study:
                         settings = self._settings(block_name, model, dataset, recipe, used)
                         if settings is None:
                             continue
-                        run = Run(model, dataset, recipe, settings, (block_name,), block.represent)
+                        run = Run(model, dataset, recipe, settings, (block_name,), block.measure_representation)
                         before = runs.setdefault(run.key, run)
                         if before.settings != run.settings:
                             self.problems.append(self._difference(before, run))
                         elif before is not run:
                             blocks = tuple(dict.fromkeys([*before.blocks, block_name]))
-                            runs[run.key] = Run(*run.key, settings, blocks, before.represented or run.represented)
+                            runs[run.key] = Run(*run.key, settings, blocks, before.measure_representation or run.measure_representation)
         for i in range(len(self.file.overrides)):
             if i not in used:
                 self.problems.append(f"overrides[{i}]: matches no run; remove it or correct its models, datasets and recipes")

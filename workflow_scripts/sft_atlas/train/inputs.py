@@ -60,7 +60,7 @@ class TrainInputs:
         """Every file made from the weights of tuned checkpoints."""
         checkpoints = list(checkpoints)
         scores = [path for suite in self.file.suites for path in self.files(self.paths.scores, checkpoints, suite=suite)]
-        represented = [checkpoint for checkpoint in checkpoints if checkpoint.represented]
+        represented = [checkpoint for checkpoint in checkpoints if checkpoint.measure_representation]
         return [*scores, *self.files(self.paths.layers, checkpoints), *self.files(self.paths.likelihood, represented)]
 
     def block(self, block: str) -> list[str]:

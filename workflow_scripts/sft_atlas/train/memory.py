@@ -138,7 +138,7 @@ def activations_per_token(shape: Shape, settings: Hyperparameters, dtype: str, a
         total += 14 * size * settings.lora.rank
     if eager:
         total += 8 * shape.heads * length
-    elif not settings.packing:  # padded rows: a dense mask, and keys and values repeated for each query head
+    elif not settings.padding_free:  # padded rows: a dense mask, and keys and values repeated for each query head
         total += size * length + 2 * size * (shape.query - shape.key)
     return total
 
@@ -255,5 +255,5 @@ def check_disk(base: BaseModel, settings: Hyperparameters, folder: Path, name: s
     if needed > room:
         raise AtlasError(
             f"{name} writes up to {needed / GIB:.1f} GiB below {folder}, where there is room for {room / GIB:.1f} GiB; make room, keep fewer epochs"
-            " (keep: last), or put results/ on a larger disk"
+            " (save_epochs: last), or put results/ on a larger disk"
         )

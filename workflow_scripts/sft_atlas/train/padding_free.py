@@ -27,8 +27,8 @@ def check(model, sequences: list[list[int]], autocast: bool, name: str) -> None:
     if not (leak <= EXACT and shift <= CLOSE):
         kernel = model.config._attn_implementation
         raise AtlasError(
-            f"{name}: packing: true would let samples see each other: with attention {kernel} a sample's logits change by {leak:.2g} standard deviations"
-            f" when its neighbour changes, and differ by {shift:.2g} from those alone. Remove packing, or install a kernel for sequences of"
+            f"{name}: padding_free: true would let samples see each other: with attention {kernel} a sample's logits change by {leak:.2g} standard deviations"
+            f" when its neighbour changes, and differ by {shift:.2g} from those alone. Remove padding_free, or install a kernel for sequences of"
             " variable length (flash-attn) that this model supports"
         )
 

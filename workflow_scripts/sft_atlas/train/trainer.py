@@ -35,8 +35,8 @@ def arguments(settings: Hyperparameters, fit: Fit, folder: Path, where: str, aut
             "gradient_accumulation_steps": fit.gradient_accumulation_steps,
             "num_train_epochs": settings.epochs,
             "learning_rate": settings.learning_rate,
-            "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(settings.schedule, settings.schedule),
-            "warmup_steps": settings.warmup,
+            "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(settings.lr_scheduler_type, settings.lr_scheduler_type),
+            "warmup_steps": settings.warmup_ratio,
             "weight_decay": settings.weight_decay,
             "max_grad_norm": settings.max_grad_norm,
             "seed": settings.seed,
@@ -48,7 +48,7 @@ def arguments(settings: Hyperparameters, fit: Fit, folder: Path, where: str, aut
             "torch_compile": settings.compile,
             "max_length": None,  # longer samples were dropped and counted; nothing may be cut here
             "packing": False,  # TRL's packing fills sequences of max_length: another number of samples, and of steps
-            "padding_free": settings.packing,
+            "padding_free": settings.padding_free,
             "dataloader_num_workers": 0,
             "dataloader_pin_memory": where != "cpu",
             "save_strategy": "epoch",
@@ -147,7 +147,7 @@ def build(base: BaseModel, samples: list[Sample], tokenizer, settings: Hyperpara
     )
     keeper.trainer = trainer
     trainer.remove_callback(PrinterCallback)  # the log has its own lines
-    if settings.packing:
+    if settings.padding_free:
         padding_free.check(trainer.model, [sample.ids for sample in samples], autocast, name)
     return trainer, keeper
 

@@ -12,7 +12,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     """Left the base models, then tuned minus base per method: mean over training sets, band from lowest to highest."""
     base, change = select.dimension_profile(tables["dimension"], study)
     if base.is_empty():
-        return style.absent("Intrinsic dimension", "runs of a block whose checkpoints are represented (`represent: true`)")
+        return style.absent("Intrinsic dimension", "runs of a block with `measure_representation: true`")
     methods = sorted(change["method"].unique().to_list())
     canvas = style.figure(style.PAGE, 2.7)
     axes = canvas.subplots(1, 1 + max(1, len(methods)), squeeze=False)[0]

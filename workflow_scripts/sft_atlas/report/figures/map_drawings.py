@@ -14,9 +14,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     """A panel per drawing that the study asks for (``analyse.drawings``)."""
     found = model_map.vectors(tables["likelihood"])
     if len(found.values) < 3 or not found.values.shape[1]:
-        return style.absent(
-            "Drawings of the map", "three or more checkpoints of blocks whose checkpoints are represented (`represent: true`)"
-        )
+        return style.absent("Drawings of the map", "three or more checkpoints of blocks with `measure_representation: true`")
     ways = study.get("analyse", {}).get("drawings", ["pca", "tsne", "umap"])
     canvas = style.figure(style.PAGE, 2.7)
     axes = canvas.subplots(1, len(ways), squeeze=False)[0]

@@ -14,9 +14,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     """Left the map, right the distance to the own base model by epoch."""
     found = model_map.vectors(tables["likelihood"])
     if len(found.values) < 3 or not found.values.shape[1]:
-        return style.absent(
-            "Map of checkpoints", "three or more checkpoints of blocks whose checkpoints are represented (`represent: true`)"
-        )
+        return style.absent("Map of checkpoints", "three or more checkpoints of blocks with `measure_representation: true`")
     place, how = model_map.embed(found.values, study["seed"])
     keys = found.keys.with_columns(pl.Series("x", place[:, 0]), pl.Series("y", place[:, 1]))
     canvas = style.figure(style.PAGE, 3.4)

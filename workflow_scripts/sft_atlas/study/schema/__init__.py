@@ -19,7 +19,7 @@ from sft_atlas.study.schema.sources import (
     Source,
     Suite,
 )
-from sft_atlas.study.schema.study import Block, Only, Override, Release, StudyFile
+from sft_atlas.study.schema.study import Block, Override, Release, Select, StudyFile
 from sft_atlas.study.schema.training import Hyperparameters, Lora, Recipe
 
 __all__ = [
@@ -43,7 +43,6 @@ __all__ = [
     "Model",
     "Name",
     "Names",
-    "Only",
     "Override",
     "Package",
     "Part",
@@ -54,6 +53,7 @@ __all__ = [
     "Recipe",
     "Release",
     "Representation",
+    "Select",
     "Shots",
     "Similarity",
     "Source",

@@ -1,6 +1,6 @@
 """What every part of the study file is made of."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -13,6 +13,7 @@ class Part(BaseModel):
     """A part of the study file: unknown keys are errors, values cannot change afterwards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    renamed: ClassVar[dict[str, str]] = {}  # former name of a key -> its name; a file that still has the former one is told so
 
 
 def exactly_one(part: Part, *keys: str) -> Part:

@@ -1,6 +1,6 @@
 """Where things come from: base models, training sets, benchmarks."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -85,6 +85,8 @@ class BenchmarkColumns(Columns):
 class Source(Part):
     """Where items come from: one of `path`, `hub`, `tasks`."""
 
+    renamed: ClassVar = {"where": "filter"}
+
     path: str | None = Field(None, description="Local .jsonl, .jsonl.gz or .parquet file, relative to `data_root` if that is set.")
     hub: str | None = Field(None, description="Hub dataset id.")
     revision: str | None = Field(
@@ -100,7 +102,7 @@ class Source(Part):
     )
     size: Positive | None = Field(None, description="Items to generate; required with `tasks`.")
     columns: Columns = Field(Columns(), description="Column names in the source.")
-    where: dict[str, list[str]] = Field({}, description="Rows to use: for each of these columns, the values that count.")
+    filter: dict[str, list[str]] = Field({}, description="Rows to use: for each of these columns, the values that count.")
 
     @model_validator(mode="after")
     def _pinned(self):
@@ -127,8 +129,8 @@ class Dataset(Source):
     def _source(self):
         if isinstance(self.merge, list) and (not self.merge or len(set(self.merge)) < len(self.merge)):
             raise ValueError("merge must name at least one dataset, and none twice")
-        if self.merge and self.where:
-            raise ValueError("where belongs to the merged datasets, not to their merge")
+        if self.merge and self.filter:
+            raise ValueError("filter belongs to the merged datasets, not to their merge")
         return exactly_one(self, "path", "hub", "tasks", "merge")
 
 

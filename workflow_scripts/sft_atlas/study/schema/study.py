@@ -1,6 +1,6 @@
 """The study file as a whole: blocks, overrides, what a call narrows it to."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -14,14 +14,18 @@ from sft_atlas.study.schema.training import Recipe
 class Block(Part):
     """A named cross product of models, datasets and recipes. The study is the union of its blocks, each run once."""
 
+    renamed: ClassVar = {"represent": "measure_representation"}
+
     models: Names = Field(description='Base models; `"*"`: all.')
     datasets: Names = Field(description='Datasets; `"*"`: all that are not merges.')
     recipes: list[Name] = Field(min_length=1, description="Recipes.")
     leave_one_out: bool = Field(False, description="Instead of each merged dataset, train on it without each of its members (`without-X`).")
     set: dict[str, object] = Field(
-        {}, description="Hyper-parameters that differ from the recipe in this block (not epochs, keep or method)."
+        {}, description="Hyper-parameters that differ from the recipe in this block (not epochs, save_epochs or method)."
     )
-    represent: bool = Field(True, description="Measure intrinsic dimension and likelihood vectors of this block's checkpoints.")
+    measure_representation: bool = Field(
+        True, description="Measure intrinsic dimension and likelihood vectors of this block's checkpoints."
+    )
     label: str | None = Field(None, description="Name in figures; default: the key.")
 
 
@@ -31,11 +35,11 @@ class Override(Part):
     models: list[Name] | None = Field(None, description="Only these base models.")
     datasets: list[Name] | None = Field(None, description="Only these datasets.")
     recipes: list[Name] | None = Field(None, description="Only these recipes.")
-    set: dict[str, object] = Field(min_length=1, description="Hyper-parameters to set (not epochs, keep or method).")
+    set: dict[str, object] = Field(min_length=1, description="Hyper-parameters to set (not epochs, save_epochs or method).")
 
 
-class Only(Part):
-    """Narrows a study to the runs that match all of it, without a second file: `--config only='{models: [olmo-7b]}'`."""
+class Select(Part):
+    """Narrows a study to the runs that match all of it, without a second file: `--config select='{models: [olmo-7b]}'`."""
 
     models: list[Name] | None = Field(None, min_length=1, description="Only these base models.")
     datasets: list[Name] | None = Field(None, min_length=1, description="Only runs on these datasets (`without-X` included).")
@@ -59,6 +63,8 @@ class Release(Part):
 
 class StudyFile(Part):
     """A whole study."""
+
+    renamed: ClassVar = {"only": "select"}
 
     study: Name = Field(description="Name of the study; results go to `results/{study}`.")
     description: str = Field("", description="What the study is.")
@@ -88,5 +94,5 @@ class StudyFile(Part):
     measure: Measure = Field(Measure(), description="Settings of the measurements.")
     analyse: Analyse = Field(Analyse(), description="Settings of the analyses.")
     plan: Plan = Field(Plan(), description="Assumptions of `snakemake plan`.")
-    only: Only | None = Field(None, description="Narrow the study; usually given on the command line.")
+    select: Select | None = Field(None, description="Narrow the study; usually given on the command line.")
     release: Release = Field(Release(), description="Upload to the model hub.")

@@ -1,6 +1,6 @@
 """How a run is trained: hyper-parameters and recipes."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -22,18 +22,20 @@ class Lora(Part):
 class Hyperparameters(Part):
     """What a training run is made with. All of it is part of the run's identity: a change trains again."""
 
+    renamed: ClassVar = {"keep": "save_epochs", "schedule": "lr_scheduler_type", "warmup": "warmup_ratio", "packing": "padding_free"}
+
     method: Literal["full", "lora"] = Field(description="Full fine-tuning or LoRA.")
     rows: Positive = Field(description="Rows sampled from each source dataset (paper: 1,000 or 20,000).")
     epochs: Positive = Field(description="Epochs (paper: 10).")
-    keep: Literal["last", "all"] | list[Positive] = Field("last", description="Epochs whose weights become checkpoints.")
-    schedule: Literal["cosine", "constant", "linear"] = Field("cosine", description="Learning-rate schedule.")
+    save_epochs: Literal["last", "all"] | list[Positive] = Field("last", description="Epochs whose weights become checkpoints.")
+    lr_scheduler_type: Literal["cosine", "constant", "linear"] = Field("cosine", description="Learning-rate schedule.")
     learning_rate: float = Field(gt=0, description="Peak learning rate (paper: 1e-5 full, 2e-6 LoRA).")
     batch_size: Positive = Field(description="Effective batch size in samples (paper: 32 full, 128 LoRA).")
     micro_batch_size: Positive | None = Field(
         None,
         description="Samples per forward pass and device; divides `batch_size`. Default: `batch_size`, on an accelerator what the memory forecast allows.",
     )
-    warmup: float = Field(0.0, ge=0, lt=1, description="Share of the steps with rising learning rate (ours).")
+    warmup_ratio: float = Field(0.0, ge=0, lt=1, description="Share of the steps with rising learning rate (ours).")
     weight_decay: float = Field(0.0, ge=0, description="Weight decay (paper: 0).")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradient clipping by global norm (ours).")
     max_length: Positive = Field(2048, description="Longest sample in tokens; longer ones are dropped and counted, never cut (ours).")
@@ -49,7 +51,7 @@ class Hyperparameters(Part):
         None, description="Train only the layers whose depth, layer / (layers - 1), lies in this range, ends included (ours)."
     )
     freeze_embeddings: bool = Field(False, description="Leave the input embedding and the output head as they are (ours).")
-    packing: bool = Field(
+    padding_free: bool = Field(
         False,
         description="Lay the samples of a forward pass end to end instead of padding them; steps and effective batch stay. Refused where samples would see each other.",
     )
@@ -71,21 +73,21 @@ class Hyperparameters(Part):
     @property
     def kept_epochs(self) -> tuple[int, ...]:
         """Epochs whose weights become checkpoints, ascending."""
-        if isinstance(self.keep, list):
-            return tuple(sorted(set(self.keep)))
-        return (self.epochs,) if self.keep == "last" else tuple(range(1, self.epochs + 1))
+        if isinstance(self.save_epochs, list):
+            return tuple(sorted(set(self.save_epochs)))
+        return (self.epochs,) if self.save_epochs == "last" else tuple(range(1, self.epochs + 1))
 
     @model_validator(mode="after")
     def _consistent(self):
         if not self.kept_epochs:
-            raise ValueError("keep names no epoch; say last, all or which")
+            raise ValueError("save_epochs names no epoch; say last, all or which")
         if self.kept_epochs[-1] > self.epochs:
-            raise ValueError(f"keep asks for epoch {self.kept_epochs[-1]}, but there are {self.epochs} epochs")
+            raise ValueError(f"save_epochs asks for epoch {self.kept_epochs[-1]}, but there are {self.epochs} epochs")
         devices = f" x {self.gpus} gpus" if self.gpus > 1 else ""
         if self.batch_size % ((self.micro_batch_size or 1) * self.gpus):
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size or 1}{devices}")
-        if self.packing and self.gpus > 1:
-            raise ValueError("packing is checked on one GPU only; remove packing or gpus")
+        if self.padding_free and self.gpus > 1:
+            raise ValueError("padding_free is checked on one GPU only; remove padding_free or gpus")
         if self.method == "full" and self.lora != Lora():
             raise ValueError("lora settings make no sense with method: full")
         if self.method == "lora" and self.weights != "float32":
