@@ -18,7 +18,7 @@ def main(args: argparse.Namespace) -> None:
 
     study = json.loads(args.study.read_text(encoding="utf-8"))
     tables, missing = {}, {}
-    for name in paths.SUMMARISED:
+    for name in paths.REPORTED:
         path = args.tables / f"{name}.parquet"
         if not path.is_file():
             raise AtlasError(f"the findings need {path}; make it with collect.py --table {name}")
