@@ -166,6 +166,18 @@ def test_code_needs_permission_before_any_job_runs():
     assert "allow_code_execution: humaneval runs code that models write; set it to true" in found
 
 
+def test_a_scoring_function_under_its_former_name_is_an_error_with_the_new_one(tmp_path):
+    task = tmp_path / "own.yaml"
+    task.write_text("include: base.yaml\noutput_type: generate_until\n")
+    (tmp_path / "base.yaml").write_text("process_results: !function sft_atlas.scoring.choice.letter\n")
+    config = smoke()
+    config["benchmarks"]["mmlu"]["task"] = str(task)
+    assert (
+        f"{tmp_path}/base.yaml: sft_atlas.scoring.choice.letter was renamed; write `!function sft_atlas.evaluate.metrics.choice.letter`"
+        in complaints(config)
+    )
+
+
 def test_a_judged_benchmark_needs_a_judge_and_no_other_may_have_one():
     config = smoke()
     config["suites"] = {"a": {"benchmarks": ["mt-bench"]}, "b": {"benchmarks": ["mmlu"], "judge": {"model": "smollm2-135m"}}}

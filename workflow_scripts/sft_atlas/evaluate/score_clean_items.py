@@ -14,7 +14,7 @@ def main(args: argparse.Namespace) -> None:
     import polars as pl
 
     from sft_atlas.evaluate import contamination
-    from sft_atlas.tables.read import REAL, SCORE, TEXT, WHOLE, read
+    from sft_atlas.study.result_files import REAL, SCORE, TEXT, WHOLE, read
 
     study = json.loads(args.study.read_text(encoding="utf-8"))
     flags = pl.read_parquet(args.flags)

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import yaml
 from sft_atlas.study.schema import StudyFile
 
 JUDGED = ("mt_bench", "alpaca_eval")  # `metadata: {judged: ...}` of a task file: what a judge has to do
+
+
+FORMER_METRICS = re.compile(r"!function\s+(sft_atlas\.scoring(\.\S+))")  # a former name of the package
 
 
 class _Loader(yaml.SafeLoader):
@@ -81,6 +85,9 @@ def problems(file: StudyFile) -> list[str]:
             except (OSError, yaml.YAMLError, AttributeError) as error:
                 found.append(f"benchmarks.{benchmark}.task: {entry.task} is no lm-eval task file: {' '.join(str(error).split())}")
                 continue
+            for source in task_sources(entry.task):
+                if former := FORMER_METRICS.search(Path(source).read_text(encoding="utf-8")):
+                    found.append(f"{source}: {former[1]} was renamed; write `!function sft_atlas.evaluate.metrics{former[2]}`")
             if config.get("unsafe_code") and not file.allow_code_execution:
                 found.append(
                     f"allow_code_execution: {benchmark} runs code that models write; set it to true to have that run in the sandbox, or leave {benchmark} out"

@@ -4,7 +4,7 @@ import polars as pl
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.study.paths import Source
-from sft_atlas.tables.read import CHECKPOINT, REAL, SCORE, TEXT, WHOLE, read, require_benchmarks
+from sft_atlas.study.result_files import CHECKPOINT, REAL, SCORE, TEXT, WHOLE, read, require_benchmarks
 
 GAINS = {
     **SCORE,

@@ -14,9 +14,9 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.log import LOG
 from sft_atlas.study import paths
 from sft_atlas.study.paths import Source
+from sft_atlas.study.result_files import CHECKPOINT, REAL, RUN, SCORE, TEXT, WHOLE, read, require_benchmarks
 from sft_atlas.tables.gains import GAINS, gains
 from sft_atlas.tables.perplexity import perplexity_summary
-from sft_atlas.tables.read import CHECKPOINT, REAL, RUN, SCORE, TEXT, WHOLE, read, require_benchmarks
 
 TRAIN = {
     "steps": WHOLE,

@@ -1,4 +1,4 @@
-"""Read many small Parquet files into one frame, and check that each holds what its place says."""
+"""Read many small result files (Parquet) into one frame, and check that each holds the keys that its path states."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ SCORE = {**CHECKPOINT, "suite": TEXT, "benchmark": TEXT}
 
 
 def read(sources: list[Source], columns: dict[str, type[pl.DataType]]) -> pl.DataFrame:
-    """Concatenate Parquet files, cast to ``columns``, and check every file's keys against its place.
+    """Concatenate Parquet files, cast to ``columns``, and check the keys in every file against its path.
 
     The result has one more column, ``_file``: the position of the row's file in ``sources``.
     """
@@ -41,11 +41,11 @@ def _read_one(path: Path, columns: dict[str, type[pl.DataType]]) -> pl.DataFrame
 
 
 def verify(frame: pl.DataFrame, sources: list[Source]) -> None:
-    """Raise AtlasError naming the first file whose content belongs to another place. ``_file`` indexes ``sources``."""
+    """Raise AtlasError naming the first file whose keys are not those of its path. ``_file`` indexes ``sources``."""
     keys = list(sources[0].keys)
-    told = pl.DataFrame([source.keys for source in sources]).select(pl.all().name.prefix("_")).with_row_index("_file")
-    found = frame.select("_file", *keys).unique().join(told, on="_file")
-    wrong = found.filter(pl.any_horizontal(pl.col(key).ne_missing(pl.col(f"_{key}")) for key in keys)).sort("_file")
+    expected = pl.DataFrame([source.keys for source in sources]).select(pl.all().name.prefix("_")).with_row_index("_file")
+    pairs = frame.select("_file", *keys).unique().join(expected, on="_file")
+    wrong = pairs.filter(pl.any_horizontal(pl.col(key).ne_missing(pl.col(f"_{key}")) for key in keys)).sort("_file")
     if wrong.height:
         row = wrong.row(0, named=True)
         differing = ", ".join(f"{key} {row[key]!r} (not {row['_' + key]!r})" for key in keys if row[key] != row[f"_{key}"])
@@ -56,6 +56,6 @@ def require_benchmarks(study: dict, sources: list[Source], frame: pl.DataFrame) 
     """Every file must hold each benchmark of its suite, and none twice (``frame`` has one row per file and benchmark)."""
     held = frame.group_by("_file").agg("benchmark")
     for index, benchmarks in held.sort("_file").iter_rows():
-        wanted = study["suites"][sources[index].keys["suite"]]["benchmarks"]
-        if sorted(benchmarks) != sorted(wanted):
-            raise AtlasError(f"{sources[index].path} holds the benchmarks {sorted(benchmarks)}; its suite has {sorted(wanted)}")
+        expected = study["suites"][sources[index].keys["suite"]]["benchmarks"]
+        if sorted(benchmarks) != sorted(expected):
+            raise AtlasError(f"{sources[index].path} holds the benchmarks {sorted(benchmarks)}; its suite has {sorted(expected)}")
