@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import polars as pl
 
 from sft_atlas.cluster import requests
+from sft_atlas.core import markdown
 from sft_atlas.plan import cost
 from sft_atlas.plan.cost import Triple
 from sft_atlas.plan.forecast import Forecast, Job
@@ -36,17 +37,6 @@ def page(forecast: Forecast) -> str:
     return "\n".join(lines) + "\n"
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> list[str]:
-    """A Markdown table, columns padded so that it can be read as it is; all but the first are right-aligned."""
-    cells = [list(map(str, row)) for row in (head, *rows)]
-    width = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    text = [
-        "| " + " | ".join([row[0].ljust(width[0]), *(c.rjust(w) for c, w in zip(row[1:], width[1:], strict=True))]) + " |" for row in cells
-    ]
-    rule = "|" + "|".join(["-" * (width[0] + 2), *("-" * (w + 1) + ":" for w in width[1:])]) + "|"
-    return [text[0], rule, *text[1:]]
-
-
 def span(hours: Triple) -> str:
     """`likely (low to high)`, two digits each; a single number where the three agree."""
     low, likely, high = (f"{cost.rounded(value):,.10g}" for value in hours)
@@ -67,7 +57,8 @@ def blocks(forecast: Forecast) -> list[str]:
     jobs = forecast.jobs
     million = "" if any(row[3] == "?" for row in rows) else f"{sum(forecast.run_tokens(run)[1] for run in runs) / 1e6:,.4g}"
     rows.append(["all", sum(row[1] for row in rows), sum(row[2] for row in rows), million, *shares(forecast, jobs)])
-    return table(["block", "runs", "checkpoints", "million tokens trained", "training h", "scoring h", "measuring h"], rows)
+    head = ["block", "runs", "checkpoints", "million tokens trained", "training h", "scoring h", "measuring h"]
+    return markdown.table(head, rows, align="lr")
 
 
 def shares(forecast: Forecast, jobs: list[Job]) -> list[str]:
@@ -90,7 +81,7 @@ def kinds(forecast: Forecast) -> list[str]:
         hours = "?" if any(job.seconds is None for job in left) else span(forecast.hours(left))
         basis = "measured" if kind in forecast.corrections else "assumed"
         rows.append([kind, len(jobs), sum(job.done for job in jobs), len(left) - len(again), len(again), hours, basis])
-    return table(["jobs", "number", "done", "to do", "again", "hours left", "basis"], rows)
+    return markdown.table(["jobs", "number", "done", "to do", "again", "hours left", "basis"], rows, align="lr")
 
 
 def notes(forecast: Forecast) -> list[str]:

@@ -1,0 +1,32 @@
+"""Markdown tables of all pages."""
+
+from collections.abc import Iterable
+
+
+def table(head: Iterable[object], rows: Iterable[Iterable[object]], align: str = "l", pad: bool = True) -> list[str]:
+    """Lines of a Markdown table.
+
+    ``align`` has a letter for each column, "l" or "r"; its last letter stands for all further columns ("lr": only the first is left-aligned).
+    ``pad`` makes the columns line up in a terminal; without it, a table with long texts stays narrow. Pipes are escaped, line breaks become
+    spaces and None is an empty cell.
+    """
+    cells = [[escape(cell) for cell in row] for row in (head, *rows)]
+    columns = list(zip(*cells, strict=True))
+    align = align.ljust(len(columns), align[-1])
+    widths = [max(map(len, column)) if pad else 0 for column in columns]
+    lines = [
+        row(text.rjust(width) if side == "r" else text.ljust(width) for text, width, side in zip(line, widths, align, strict=True))
+        for line in cells
+    ]
+    rule = "|".join("-" * (width + 1) + ":" if side == "r" else "-" * (width + 2) for width, side in zip(widths, align, strict=True))
+    return [lines[0], f"|{rule}|", *lines[1:]]
+
+
+def row(cells: Iterable[str]) -> str:
+    """One line of a table from cells that are escaped already, for scripts that print a table row by row."""
+    return f"| {' | '.join(cells)} |"
+
+
+def escape(cell: object) -> str:
+    """The text of a cell."""
+    return "" if cell is None else " ".join(str(cell).splitlines()).replace("\\|", "|").replace("|", "\\|")
