@@ -7,6 +7,7 @@ import pytest
 
 from sft_atlas.core.errors import ConfigError
 from sft_atlas.core.provenance import ROOT
+from sft_atlas.models import size
 from sft_atlas.plan import cost, history, plan
 from sft_atlas.plan.forecast import Forecast
 from sft_atlas.plan.page import jobs_table, page, span
@@ -100,7 +101,7 @@ def test_scoring_costs_reading_and_generating():
 
 @pytest.mark.parametrize(("parameters", "rank", "true"), [(8.03e9, 16, 41.9e6), (134.5e6, 8, 2.44e6), (70.6e9, 16, 207.1e6)])
 def test_an_adapters_size_follows_from_the_models(parameters, rank, true):
-    assert cost.adapter_parameters(parameters, rank) == pytest.approx(true, rel=1 / 3)  # Llama 3 8B, SmolLM2 135M, Llama 3 70B
+    assert size.adapter_parameters(parameters, rank) == pytest.approx(true, rel=1 / 3)  # Llama 3 8B, SmolLM2 135M, Llama 3 70B
 
 
 def test_the_size_of_a_tiny_model_is_about_right():
@@ -116,7 +117,7 @@ def test_the_size_of_a_tiny_model_is_about_right():
         tie_word_embeddings=True,
     )
     true = sum(p.numel() for p in LlamaForCausalLM(config).parameters())
-    assert cost.tiny_parameters(128, 6, 1024) == pytest.approx(true, rel=0.02)
+    assert size.tiny_parameters(128, 6, 1024) == pytest.approx(true, rel=0.02)
 
 
 def test_estimates_must_ascend():
@@ -147,7 +148,7 @@ def test_the_longest_chain_is_the_longest_training_and_what_follows(forecast):
 
 def test_the_disk_holds_what_stays_what_waits_and_the_state_of_what_trains(forecast):
     disk, weights = forecast.disk(), 2 * 7e9
-    adapters = 2 * 4 * cost.adapter_parameters(7e9, 8)
+    adapters = 2 * 4 * size.adapter_parameters(7e9, 8)
     assert disk["base models"] == weights and disk["checkpoints that stay"] == pytest.approx(adapters)
     states = 2 * 12 * 7e9  # the newer replaces the older
     assert disk["peak with temp()"] == pytest.approx(weights + adapters + states + 2 * 2 * weights), "two runs of two epochs wait"

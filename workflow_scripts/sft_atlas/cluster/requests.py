@@ -8,9 +8,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from sft_atlas.models.size import BYTES, width
 from sft_atlas.plan import cost
 from sft_atlas.plan.cost import Triple
-from sft_atlas.plan.forecast import BYTES, Forecast
+from sft_atlas.plan.forecast import Forecast
 from sft_atlas.study.runs import BASE
 from sft_atlas.study.schema import Load
 from sft_atlas.study.site import Site
@@ -136,9 +137,9 @@ class Needs:
         if study.measure.layers.ranks:
             # Singular values: four operations for each weight and unit of width, at 10 GFLOP/s a thread. The largest matrix is about four
             # widths squared, and each thread holds one four times in float32.
-            width = cost.width(parameters)
-            seconds += 4 * width * parameters / 10e9 / study.threads
-            held = study.threads * 4 * 4 * 4 * width**2
+            h = width(parameters)
+            seconds += 4 * h * parameters / 10e9 / study.threads
+            held = study.threads * 4 * 4 * 4 * h**2
         return Need(0, _mb(LIBRARIES["cpu"], held), _minutes(seconds))
 
     def _memory(self, model_bytes: float, processes: int = 1) -> int:

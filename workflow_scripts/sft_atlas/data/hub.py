@@ -3,21 +3,17 @@
 The hub's own library reads the token from `HF_TOKEN` (or its login file) and the address from `HF_ENDPOINT`; neither is logged here.
 """
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.log import LOG
+from sft_atlas.core.retry import retry
+from sft_atlas.study.schema import is_commit
 
 RETRIES = 5
 WEIGHTS = ["*.json", "*.safetensors", "*.model", "tokenizer*", "*.txt"]  # never pickles
 SECOND_COPIES = ["original/*", "consolidated*", "*.gguf"]
-
-
-def is_commit(revision: str) -> bool:
-    """Whether a revision is a commit, whose content cannot change."""
-    return len(revision) == 40 and set(revision) <= set("0123456789abcdef")
 
 
 def commit_of(kind: str, repository: str, revision: str) -> str:
@@ -47,20 +43,22 @@ def download(repository: str, revision: str, folder: Path, remote_code: bool) ->
 def ask(load: Callable[[], object], kind: str, repository: str, revision: str, wait: float = 2.0):
     """Call ``load``, again after a growing wait while the network or the hub fails; AtlasError with what to do at the end."""
     what = f"{kind} {repository} at {revision}"
-    for attempt in range(1, RETRIES + 1):
-        try:
-            return load()
-        except OSError as error:  # all errors of the hub's library are
-            if reason := hopeless(error, kind, repository):
-                raise AtlasError(f"{what}: {reason}") from None
-            if attempt == RETRIES:
-                raise AtlasError(
-                    f"{what} could not be loaded from the hub after {RETRIES} tries: {type(error).__name__}: {first_line(error)}. "
-                    "Try again later (what was downloaded is kept), or give `path:` a local copy"
-                ) from None
-            LOG.warning("%s: %s; try %d of %d in %.0f s", what, type(error).__name__, attempt + 1, RETRIES, wait)
-            time.sleep(wait)
-            wait *= 2
+    try:
+        return retry(
+            load,
+            what,
+            tries=RETRIES,
+            wait=wait,
+            passes=lambda error: isinstance(error, OSError) and not hopeless(error, kind, repository),
+            reason=lambda error: type(error).__name__,
+        )
+    except OSError as error:  # all errors of the hub's library are
+        if reason := hopeless(error, kind, repository):
+            raise AtlasError(f"{what}: {reason}") from None
+        raise AtlasError(
+            f"{what} could not be loaded from the hub after {RETRIES} tries: {type(error).__name__}: {first_line(error)}. "
+            "Try again later (what was downloaded is kept), or give `path:` a local copy"
+        ) from None
 
 
 def hopeless(error: OSError, kind: str, repository: str) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.data import hub
+from sft_atlas.study.schema import is_commit
 from sft_atlas.study.study import load
 
 NETWORK = True
@@ -29,9 +30,7 @@ def pinned(text: str, repository: str, revision: str, commit: str) -> str:
 def main(args: argparse.Namespace) -> None:
     file = load(args.study).file
     entries = {"model": file.models, "dataset": {**file.datasets, **file.benchmarks}}
-    branches = {
-        (kind, e.hub, e.revision) for kind, part in entries.items() for e in part.values() if e.hub and not hub.is_commit(e.revision)
-    }
+    branches = {(kind, e.hub, e.revision) for kind, part in entries.items() for e in part.values() if e.hub and not is_commit(e.revision)}
     for kind, repository, revision in sorted(branches):
         commit = hub.commit_of(kind, repository, revision)
         args.study.write_text(pinned(args.study.read_text(encoding="utf-8"), repository, revision, commit), encoding="utf-8")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.log import LOG, progress
+from sft_atlas.core.retry import retry
 from sft_atlas.study.schema import Judge
 
 AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 529}  # statuses that may pass
@@ -32,7 +33,11 @@ class Reply:
 
 
 class Unanswered(Exception):
-    """A request that got no answer although it was sent again and again."""
+    """A request that got no answer; ``retry_after`` are the seconds after which the endpoint takes another."""
+
+    def __init__(self, reason: str, retry_after: float | None = None):
+        super().__init__(reason)
+        self.retry_after = retry_after
 
 
 class Endpoint:
@@ -56,29 +61,33 @@ class Endpoint:
             "max_tokens": self.judge.max_new_tokens,
             "seed": repeat,
         } | ({"logprobs": True, "top_logprobs": 5} if logprobs else {})
-        wait, reason = self.wait, ""
-        for attempt in range(self.judge.retries):
-            self._take_turn()
-            try:
-                return _reply(self._send(body))
-            except urllib.error.HTTPError as error:
-                said = self._hidden(error.read(500).decode("utf-8", "replace"))
-                if error.code in SETTLED:
-                    raise AtlasError(
-                        f"{self.judge.url} answers {error.code} ({SETTLED[error.code]}) for the model {self.judge.model!r}: {said}"
-                    ) from None
-                if error.code not in AGAIN:
-                    return Reply(None, {}, f"status {error.code}: {said[:200]}")
-                reason, asked = f"status {error.code}", _seconds(error.headers.get("Retry-After"))
-            except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
-                # No connection, a time-out, or an answer that is not one of this protocol.
-                reason, asked = self._hidden(f"{type(error).__name__}: {error}"), None
-            if attempt + 1 < self.judge.retries:
-                pause = min(MAX_WAIT, max(wait, asked or 0.0))
-                LOG.info("judge: %s; try %d of %d in %.1f s", reason, attempt + 2, self.judge.retries, pause)
-                time.sleep(pause)
-                wait *= 2
-        raise Unanswered(reason)
+        return retry(
+            lambda: self._ask_once(body),
+            "judge",
+            tries=self.judge.retries,
+            wait=self.wait,
+            passes=lambda error: isinstance(error, Unanswered),
+            longest=MAX_WAIT,
+            log=LOG.info,
+        )
+
+    def _ask_once(self, body: dict) -> Reply:
+        """One request. Raises Unanswered where another may be answered."""
+        self._take_turn()
+        try:
+            return _reply(self._send(body))
+        except urllib.error.HTTPError as error:
+            said = self._hidden(error.read(500).decode("utf-8", "replace"))
+            if error.code in SETTLED:
+                raise AtlasError(
+                    f"{self.judge.url} answers {error.code} ({SETTLED[error.code]}) for the model {self.judge.model!r}: {said}"
+                ) from None
+            if error.code not in AGAIN:
+                return Reply(None, {}, f"status {error.code}: {said[:200]}")
+            raise Unanswered(f"status {error.code}", _seconds(error.headers.get("Retry-After"))) from None
+        except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
+            # No connection, a time-out, or an answer that is not one of this protocol.
+            raise Unanswered(self._hidden(f"{type(error).__name__}: {error}")) from None
 
     def _take_turn(self) -> None:
         """Wait until the rate limit allows one more request."""

@@ -9,15 +9,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from sft_atlas.data.hub import is_commit
+from sft_atlas.models.size import BYTES, adapter_parameters, checkpoint_bytes, resume_states_bytes, tiny_parameters
 from sft_atlas.plan import cost, history
 from sft_atlas.plan.cost import NOTHING, Triple, add
 from sft_atlas.study.runs import BASE, Checkpoint, Run
-from sft_atlas.study.schema import Device, Suite
+from sft_atlas.study.schema import Device, Suite, is_commit
 from sft_atlas.study.study import Study
 
 ITEM_TOKENS: Triple = (50, 200, 600)  # of a benchmark item whose load the study does not state
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Forecast:
         """Number of parameters of a base model, as stated, or of the tiny model to be made."""
         entry = self.study.file.models[model]
         if entry.pretrain:
-            return cost.tiny_parameters(entry.pretrain.hidden_size, entry.pretrain.layers, entry.pretrain.vocabulary)
+            return tiny_parameters(entry.pretrain.hidden_size, entry.pretrain.layers, entry.pretrain.vocabulary)
         return entry.parameters
 
     def tokens(self, dataset: str, rows: int) -> Triple | None:
@@ -189,12 +188,12 @@ class Forecast:
         for run in self.study.runs.values():
             method, epochs = run.settings.method, run.settings.kept_epochs
             parameters, rank, gpus = self.parameters(run.model), run.settings.lora.rank, run.settings.gpus
-            trained = parameters if method == "full" else cost.adapter_parameters(parameters, rank)
-            each = cost.checkpoint_bytes(parameters, method, rank, BYTES[file.models[run.model].dtype])
+            trained = parameters if method == "full" else adapter_parameters(parameters, rank)
+            each = checkpoint_bytes(parameters, method, rank, BYTES[file.models[run.model].dtype])
             stay = len(epochs) if method == "lora" or file.keep_weights == "all" else int(file.keep_weights == "final")
             kept += each * stay
             everything += each * len(epochs)
-            states += [cost.states_bytes(trained, run.settings.epochs) / gpus] * gpus
+            states += [resume_states_bytes(trained, run.settings.epochs) / gpus] * gpus
             passing += [each * (len(epochs) - stay) / gpus] * gpus
         at_once = sum(sorted(states, reverse=True)[:parallel])
         # Twice the devices: while they train, as many finished runs as they can train wait for the scores of their epochs.

@@ -1,13 +1,12 @@
 """The published CSV: where it is, what it must be, and how to get it."""
 
 import hashlib
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.core.log import LOG
+from sft_atlas.core.retry import retry
 
 COMMIT = "cc63dcb071679f074f8bfe6283fd590f84fae9d9"
 ADDRESS = f"https://raw.githubusercontent.com/llm-jp/massive-sft/{COMMIT}/evaluation_result.csv"
@@ -17,21 +16,16 @@ RETRIES, WAIT, TIMEOUT = 4, 2.0, 30  # seconds
 
 def download(address: str = ADDRESS, sha256: str = SHA256, wait: float = WAIT) -> bytes:
     """The bytes at ``address``; retried, AtlasError if they cannot be had or are not those of ``sha256``."""
-    for attempt in range(1, RETRIES + 1):
-        try:
-            with urllib.request.urlopen(address, timeout=TIMEOUT) as answer:
-                content = answer.read()
-            break
-        except (urllib.error.URLError, OSError) as error:
-            gone = isinstance(error, urllib.error.HTTPError) and error.code in (403, 404, 410)
-            if attempt == RETRIES or gone:
-                raise AtlasError(
-                    f"{address} could not be read ({error}; {attempt} tries). Without network, download it elsewhere and name the copy: "
-                    "published_csv: path/to/evaluation_result.csv in the study file, or --config published_csv=path/to/evaluation_result.csv"
-                ) from None
-            LOG.warning("%s: %s; try %d of %d in %.0f s", address, error, attempt + 1, RETRIES, wait)
-            time.sleep(wait)
-            wait *= 2
+    try:
+        content = retry(
+            lambda: _read(address), address, tries=RETRIES, wait=wait, passes=lambda error: isinstance(error, OSError) and not _gone(error)
+        )
+    except OSError as error:
+        tries = 1 if _gone(error) else RETRIES
+        raise AtlasError(
+            f"{address} could not be read ({error}; {tries} tries). Without network, download it elsewhere and name the copy: "
+            "published_csv: path/to/evaluation_result.csv in the study file, or --config published_csv=path/to/evaluation_result.csv"
+        ) from None
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise AtlasError(
@@ -39,6 +33,16 @@ def download(address: str = ADDRESS, sha256: str = SHA256, wait: float = WAIT) -
             "to analyse it all the same, save it and name it with published_csv"
         )
     return content
+
+
+def _read(address: str) -> bytes:
+    with urllib.request.urlopen(address, timeout=TIMEOUT) as answer:
+        return answer.read()
+
+
+def _gone(error: OSError) -> bool:
+    """Whether the server says that waiting is of no use."""
+    return isinstance(error, urllib.error.HTTPError) and error.code in (403, 404, 410)
 
 
 def local(path: Path) -> bytes:

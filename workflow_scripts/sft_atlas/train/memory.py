@@ -14,13 +14,12 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.log import LOG
 from sft_atlas.models.base_model import BaseModel
 from sft_atlas.models.layout import layer_and_component, layers_in_range
-from sft_atlas.plan import cost
+from sft_atlas.models.size import ADAM_BYTES, BYTES, resume_states_bytes
 from sft_atlas.study.schema import Hyperparameters
 from sft_atlas.train.hardware import precision
 from sft_atlas.train.micro_batch import Fit, smaller, wanted
 
 GIB = 2**30
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 TILE = 32768  # vocabulary entries whose logits the trainer's loss holds at a time (TRL 1.16)
 USABLE = 0.92  # of a device's memory; the rest is its context, fragmentation and workspaces
 NORMS = {"gemma2": 4, "gemma3": 4, "gemma3_text": 4}  # per layer; elsewhere two
@@ -238,14 +237,14 @@ def written_elements(folder: Path, settings: Hyperparameters) -> int:
 
 def state_bytes(base: BaseModel, settings: Hyperparameters) -> float:
     """Bytes of one resume state: weights and the two moments of AdamW, in float32."""
-    return cost.ADAM_BYTES * written_elements(base.path, settings)
+    return ADAM_BYTES * written_elements(base.path, settings)
 
 
 def disk_bytes(base: BaseModel, settings: Hyperparameters) -> float:
     """Most bytes that a run has on disk at once: its kept epochs and its resume states."""
     elements = written_elements(base.path, settings)
     epoch = elements * (4 if settings.method == "lora" else BYTES[base.dtype])
-    return len(settings.kept_epochs) * epoch + cost.states_bytes(elements, settings.epochs)
+    return len(settings.kept_epochs) * epoch + resume_states_bytes(elements, settings.epochs)
 
 
 def check_disk(base: BaseModel, settings: Hyperparameters, folder: Path, name: str) -> None:

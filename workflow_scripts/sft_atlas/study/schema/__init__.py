@@ -4,7 +4,7 @@ Section numbers and "table" refer to the paper, arXiv 2506.14681; "ours" marks w
 """
 
 from sft_atlas.study.schema.measuring import Analyse, Encoder, EncoderPackage, Layers, Measure, Perplexity, Representation, Similarity
-from sft_atlas.study.schema.parts import Name, Names, Part, Positive, Template
+from sft_atlas.study.schema.parts import Name, Names, Part, Positive, Template, is_commit
 from sft_atlas.study.schema.planning import Comparison, Device, Devices, Load, Plan
 from sft_atlas.study.schema.sources import (
     Benchmark,
@@ -60,4 +60,5 @@ __all__ = [
     "StudyFile",
     "Suite",
     "Template",
+    "is_commit",
 ]

@@ -16,6 +16,11 @@ class Part(BaseModel):
     renamed: ClassVar[dict[str, str]] = {}  # former name of a key -> its name; a file that still has the former one is told so
 
 
+def is_commit(revision: str) -> bool:
+    """Whether a revision is a commit, whose content cannot change."""
+    return len(revision) == 40 and set(revision) <= set("0123456789abcdef")
+
+
 def exactly_one(part: Part, *keys: str) -> Part:
     """Raise unless exactly one of the keys is set."""
     given = [key for key in keys if getattr(part, key) is not None]
