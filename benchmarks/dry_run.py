@@ -1,137 +1,147 @@
-"""Measure the dry run of the paper's grid against a bare Snakefile with as many jobs and files and no logic.
+"""Measure `snakemake -n` on the paper's grid against a generic Snakefile with the same graph of jobs and files.
 
-    make env && .venv/bin/python benchmarks/dry_run.py
+    .venv/bin/python benchmarks/dry_run.py --repeats 3
 
-Prints Markdown for benchmarks/README.md: wall and CPU seconds (best of five; the two workflows take turns) and peak memory of
-`snakemake -n` from nothing, after everything exists, and with one recipe changed. Existence is made by empty files and `snakemake
---touch`, in a temporary folder. Fails where the bare file no longer has the jobs and files of the real one, and where the real one takes
-more than its budget: 1.5 times the bare file's wall time, 450 MiB.
+The generic Snakefile is written from what the dry run reports: as many jobs, dependencies, inputs, outputs and logs, and
+the same profile, but no configuration, no settings, and a dictionary look-up as its only input function. Three states: nothing exists, everything exists, one
+recipe has changed. Files are empty and recorded with `snakemake --touch`, all in a temporary folder.
+
+Prints Markdown for benchmarks/README.md (best of the repeats; the two workflows take turns). Exits with status 1 where the dry run takes
+more than 450 MiB or 1.5 times the CPU time of the generic Snakefile.
 """
 
 import argparse
-import os
+import json
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("Snakefile", "rules", "envs", "config", "workflow_scripts", "profiles")
-GRID = ["--configfile", "config/paper.yaml"]
-# One recipe changed: in which file, what stands there, and what instead.
-EDITS = {
-    "bare": ("Snakefile", 'EDITED = ""', 'EDITED = "constant-20k"'),
+from harness import copy_workflow, machine, print_table, run, snakemake, take_turns
+
+MAX_MIB = 450
+MAX_CPU = 1.5  # times the generic Snakefile
+RECIPE = "constant-20k"
+# The recipe's change: file, text before, text after. In the generic Snakefile each rule has one parameter, its name.
+CHANGES = {
+    "generic": ("Snakefile", f'params: "train_{RECIPE}"', 'params: "changed"'),
     "sft-atlas": ("config/paper.yaml", "rows: 20000}", "rows: 20000, learning_rate: 9.0e-6}"),
 }
-BUDGET = 1.5, 450  # times the bare file's wall seconds; MiB
-# Snakemake's own command, which sleeps for a tenth of a second before each job that it touches.
-TOUCH = "from snakemake.executors.touch import Executor; Executor.SLEEPING_TIME = 0; from snakemake.cli import main; main()"
+JOB = re.compile(r"^rule (\S+):\n(?:    input: (.*)\n)?(?:    output: (.*)\n)?(?:    log: (.*)\n)?", re.M)
+# Snakemake's command without the tenth of a second that it sleeps before it touches the outputs of a job.
+FAST_TOUCH = "from snakemake.executors.touch import Executor; Executor.SLEEPING_TIME = 0; from snakemake.cli import main; main()"
 
 
-def snakemake(folder: Path, *arguments: str, call: tuple[str, ...] = ("-m", "snakemake")) -> tuple[str, float, float, float]:
-    """What a call printed, its wall and CPU seconds, and its peak resident memory in MiB."""
-    with tempfile.TemporaryFile("w+") as printed:
-        start = time.perf_counter()
-        process = subprocess.Popen([sys.executable, *call, *arguments], cwd=folder, stdout=printed, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        printed.seek(0)
-        text = printed.read()
-    if status:
-        sys.exit(f"snakemake {' '.join(arguments)} failed:\n{text[-2000:]}")
-    return text, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+class Job(NamedTuple):
+    rule: str
+    inputs: list[str]
+    outputs: list[str]
+    logs: list[str]
 
 
-def jobs_of(text: str) -> int:
-    """Jobs of a dry run."""
-    jobs = re.search(r"^total +(\d+)$", text, re.M)
-    return int(jobs[1]) if jobs else 0
+class Workflow(NamedTuple):
+    folder: Path
+    arguments: list[str]
+
+    def dry_run(self):
+        return run(snakemake("-n", *self.arguments), cwd=self.folder)
 
 
-def files_of(text: str) -> dict[str, int]:
-    """How many inputs, outputs and logs the jobs of a dry run name."""
-    named = {key: re.findall(rf"^    {key}: (.*)$", text, re.M) for key in ("input", "output", "log")}
-    return {key: sum(len(line.split(", ")) for line in lines) for key, lines in named.items()}
+def parse(text: str) -> list[Job]:
+    """The jobs of a dry run."""
+    return [Job(rule, *(files.split(", ") if files else [] for files in lists)) for rule, *lists in JOB.findall(text)]
 
 
-def dry_runs(calls: dict[str, tuple[Path, list[str]]], repeats: int) -> dict[str, tuple[int, float, float, float]]:
-    """Of each workflow: jobs of a dry run, least wall and CPU seconds, peak memory in MiB."""
-    found = {name: [] for name in calls}
-    for _ in range(repeats):
-        for name, (folder, arguments) in calls.items():
-            found[name].append(snakemake(folder, "-n", *arguments))
-    return {
-        name: (jobs_of(runs[0][0]), *(min(run[i] for run in runs) for i in (1, 2)), max(run[3] for run in runs))
-        for name, runs in found.items()
-    }
+def count(jobs: list[Job]) -> dict[str, int]:
+    """How many jobs there are, and how many inputs, outputs and logs they name."""
+    return {"jobs": len(jobs)} | {kind: sum(len(getattr(job, kind)) for job in jobs) for kind in ("inputs", "outputs", "logs")}
 
 
-def make_everything(folder: Path, arguments: list[str]) -> None:
-    """Empty files for all outputs of the dry run, and Snakemake's records of them; it deletes what is temporary."""
-    text = snakemake(folder, "-n", *arguments)[0]
-    for line in re.findall(r"^    output: (.*)$", text, re.M):
-        for name in line.split(", "):
-            path = folder / name
+def write_generic(folder: Path, jobs: list[Job]) -> None:
+    """Write a Snakefile with the same graph: job i of a rule has the outputs out/RULE/i.0, out/RULE/i.1, ..."""
+    names = {file: f"out/{job.rule}/{i}.{k}" for i, job in enumerate(jobs) for k, file in enumerate(job.outputs)}
+    inputs = {i: [names.setdefault(file, f"sources/{len(names)}") for file in job.inputs] for i, job in enumerate(jobs)}
+    (folder / "sources").mkdir(parents=True)
+    for name in names.values():
+        if name.startswith("sources/"):
+            (folder / name).touch()
+    (folder / "inputs.json").write_text(json.dumps(inputs))
+    lines = ["import json", "with open('inputs.json') as file: INPUTS = json.load(file)"]
+    for i, job in {job.rule: (i, job) for i, job in enumerate(jobs)}.values():
+        outputs = [f"out/{job.rule}/{{i}}.{k}" for k in range(len(job.outputs))]
+        logs = [f"logs/{job.rule}/{{i}}.{k}" for k in range(len(job.logs))]
+        lines += ["rule:", f'    name: "{job.rule}"', f'    params: "{job.rule}"']
+        if outputs:
+            lines += ["    input: lambda wildcards: INPUTS[wildcards.i]", f"    output: {outputs}", f"    log: {logs}"]
+        else:
+            lines += [f'    input: INPUTS["{i}"]', "    default_target: True"]
+    (folder / "Snakefile").write_text("\n".join(lines) + "\n")
+
+
+def make_everything(workflow: Workflow) -> None:
+    """Create all outputs as empty files and have Snakemake record them as up to date; it deletes temporary ones."""
+    for job in parse(workflow.dry_run().text):
+        for output in job.outputs:
+            path = workflow.folder / output
             path.parent.mkdir(parents=True, exist_ok=True)
             path.mkdir() if path.name == "weights" else path.touch()
-    snakemake(folder, "--touch", "--forceall", "--cores", "500", "--quiet", "all", *arguments, call=("-c", TOUCH))
+    touch = ["--touch", "--forceall", "--cores", "500", "--quiet", "all"]
+    run([sys.executable, "-c", FAST_TOUCH, *touch, *workflow.arguments], cwd=workflow.folder)
 
 
-def check_alike(calls: dict[str, tuple[Path, list[str]]]) -> None:
-    """End the call where the bare file has other jobs than the real workflow, or a thousandth more or fewer files."""
-    texts = [snakemake(folder, "-n", *arguments)[0] for folder, arguments in calls.values()]
-    jobs, files = [jobs_of(text) for text in texts], [files_of(text) for text in texts]
-    if jobs[0] != jobs[1] or any(abs(files[0][key] - files[1][key]) > files[1][key] / 1000 for key in files[0]):
-        sys.exit(
-            f"benchmarks/bare.smk has {jobs[0]} jobs with {files[0]}, config/paper.yaml {jobs[1]} with {files[1]}: bring it up to date"
-        )
-    print(f"{jobs[1]:,} jobs with " + ", ".join(f"{number:,} {key}s" for key, number in files[1].items()) + "\n")
+def change_recipe(name: str, workflow: Workflow) -> None:
+    """Edit the recipe; ends the benchmark if the text to replace is no longer there."""
+    file, before, after = CHANGES[name]
+    path = workflow.folder / file
+    text = path.read_text(encoding="utf-8")
+    if before not in text:
+        sys.exit(f"{file} of {name} has no {before!r}: update CHANGES in benchmarks/dry_run.py")
+    path.write_text(text.replace(before, after, 1), encoding="utf-8")
+
+
+def measure(state: str, workflows: dict[str, Workflow], repeats: int, exceeded: list[str]):
+    """Measure both workflows in one state; yields rows of the table, and adds to ``exceeded`` what is over budget."""
+    runs = take_turns({name: workflow.dry_run for name, workflow in workflows.items()}, repeats)
+    generic = min(usage.cpu for usage in runs["generic"])
+    for name, usages in runs.items():
+        wall, cpu, peak = min(u.wall for u in usages), min(u.cpu for u in usages), max(u.peak for u in usages)
+        if peak > MAX_MIB or cpu > MAX_CPU * generic:
+            exceeded.append(f"{name}, {state}: {peak:.0f} MiB, {cpu / generic:.2f} times the generic Snakefile's CPU time")
+        yield state, name, f"{len(parse(usages[0].text)):,}", f"{wall:.1f}", f"{cpu:.1f}", f"{cpu / generic:.2f}", f"{peak:.0f}"
+
+
+def measure_all(workflows: dict[str, Workflow], repeats: int, exceeded: list[str]):
+    yield from measure("nothing exists", workflows, repeats, exceeded)
+    for workflow in workflows.values():
+        make_everything(workflow)
+    yield from measure("everything exists", workflows, repeats, exceeded)
+    for name, workflow in workflows.items():
+        change_recipe(name, workflow)
+    yield from measure("one recipe changed", workflows, repeats, exceeded)
 
 
 def main(repeats: int) -> None:
+    exceeded = []
     with tempfile.TemporaryDirectory(prefix="sft-atlas-") as scratch:
-        real, bare = Path(scratch) / "real", Path(scratch) / "bare"
-        for folder in (bare, real):
-            folder.mkdir()
-            for part in PARTS:
-                copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
-                copy(ROOT / part, folder / part)
-        shutil.copy(ROOT / "benchmarks/bare.smk", bare / "Snakefile")
-        calls = {"bare": (bare, []), "sft-atlas": (real, GRID)}
-        edited = {calls[name][0] / file: replaced(calls[name][0] / file, old, new) for name, (file, old, new) in EDITS.items()}
-        check_alike(calls)
-        print("| state | workflow | jobs | wall s | x bare | CPU s | x bare | peak MiB |\n|---|---|---|---|---|---|---|---|")
-        over = report("nothing done", dry_runs(calls, repeats))
-        for folder, arguments in calls.values():
-            make_everything(folder, arguments)
-        over |= report("everything exists", dry_runs(calls, repeats))
-        for path, text in edited.items():
-            path.write_text(text, encoding="utf-8")
-        over |= report("one recipe changed", dry_runs(calls, repeats))
-    if over:
-        sys.exit(f"over the budget of {BUDGET[0]} times the bare file's wall time or of {BUDGET[1]} MiB")
-
-
-def report(state: str, measured: dict[str, tuple[int, float, float, float]]) -> bool:
-    """Print the rows of a state; whether one is over the budget."""
-    for name, (jobs, wall, cpu, memory) in measured.items():
-        times = f"{wall:.1f} | {wall / measured['bare'][1]:.2f} | {cpu:.1f} | {cpu / measured['bare'][2]:.2f}"
-        print(f"| {state} | {name} | {jobs:,} | {times} | {memory:.0f} |", flush=True)
-    return any(wall > BUDGET[0] * measured["bare"][1] or memory > BUDGET[1] for _, wall, _, memory in measured.values())
-
-
-def replaced(path: Path, old: str, new: str) -> str:
-    """The text of a file with the first occurrence replaced."""
-    text = path.read_text(encoding="utf-8")
-    if old not in text:
-        sys.exit(f"{path.name} has no {old!r} to change")
-    return text.replace(old, new, 1)
+        real, generic = Path(scratch) / "real", Path(scratch) / "generic"
+        workflows = {"generic": Workflow(generic, []), "sft-atlas": Workflow(real, ["--configfile", "config/paper.yaml"])}
+        copy_workflow(real)
+        jobs = parse(workflows["sft-atlas"].dry_run().text)
+        write_generic(generic, jobs)
+        shutil.copytree(real / "profiles", generic / "profiles")
+        counts, written = count(jobs), count(parse(workflows["generic"].dry_run().text))
+        if counts != written:
+            sys.exit(f"the generic Snakefile has {written} instead of {counts}: correct write_generic")
+        print(f"{machine()}. {', '.join(f'{number:,} {kind}' for kind, number in counts.items())}.\n")
+        header = ["state", "workflow", "jobs to run", "wall s", "CPU s", "times generic", "peak MiB"]
+        print_table(header, measure_all(workflows, repeats, exceeded))
+    if exceeded:
+        sys.exit(f"over the budget of {MAX_MIB} MiB and {MAX_CPU} times the generic CPU time:\n" + "\n".join(exceeded))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     main(parser.parse_args().repeats)

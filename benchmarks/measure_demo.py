@@ -1,34 +1,28 @@
-"""Measure the demo: wall time, CPU time and peak memory of a run from nothing, of a second run, and imports per kind of job.
+"""Measure the demo: wall time and peak memory of a run from nothing, the time of a second run, and the imports of each kind of job.
 
-    make env && .venv/bin/python benchmarks/measure_demo.py
+    .venv/bin/python benchmarks/measure_demo.py
+    .venv/bin/python benchmarks/measure_demo.py --finished results/demo     # only the job times of a finished run, and the imports
 
-Runs `snakemake` in a copy of the repository in a temporary folder, so results of the checkout stay as they are; prints
-Markdown for benchmarks/README.md. Memory is the sum over all processes of the run, sampled every half second (PSS: pages
-that several processes share count once).
+Runs Snakemake in a copy of the repository, so the results of the checkout stay as they are. Prints Markdown for benchmarks/README.md.
 """
 
 import argparse
 import contextlib
 import os
-import platform
-import resource
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections import defaultdict
-from datetime import datetime
 from pathlib import Path
 
 import psutil
+from harness import copy_workflow, machine, print_table, run, snakemake
 
-ROOT = Path(__file__).resolve().parents[1]
-PARTS = ("Snakefile", "rules", "envs", "config", "workflow_scripts", "profiles")
+from sft_atlas.plan.history import seconds
+
 BASE = "import torch; from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM"
-# What each kind of job that needs torch imports, as its script does.
+# What each kind of job that needs torch imports.
 IMPORTS = {
     "train": "import polars, torch, datasets, trl.trainer.sft_trainer, peft, transformers.models.llama.modeling_llama",
     "evaluate": "import polars, torch, transformers.models.llama.modeling_llama, lm_eval.models.huggingface, lm_eval.evaluator",
@@ -38,110 +32,93 @@ IMPORTS = {
 }
 
 
-def sample(pid: int, peak: list[float], stop: threading.Event) -> None:
-    """Keep the highest sum of PSS (MiB) over a process and all that it started."""
-    root = psutil.Process(pid)
-    while not stop.wait(0.5):
-        total = 0
-        try:
-            processes = [root, *root.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return
-        for process in processes:
-            try:
-                total += process.memory_full_info().pss
-            except psutil.Error:
-                continue  # it ended meanwhile
-        peak[0] = max(peak[0], total / 2**20)
+class PeakMemory(threading.Thread):
+    """Samples the memory of all child processes every half second while the `with` block runs; `mib` is the highest sum.
 
+    Sums proportional set sizes (PSS), in which a page that several processes share counts once.
+    """
 
-def run(folder: Path, study: str) -> tuple[float, float, str]:
-    """Wall seconds, peak MiB and output of one call of Snakemake."""
-    started = time.perf_counter()
-    call = [sys.executable, "-m", "snakemake", "--configfile", f"config/{study}.yaml", "--cores", "2"]
-    with open(folder / "printed.txt", "w") as printed:
-        process = subprocess.Popen(call, cwd=folder, stdout=printed, stderr=subprocess.STDOUT)
-        peak, stop = [0.0], threading.Event()
-        watcher = threading.Thread(target=sample, args=(process.pid, peak, stop))
-        watcher.start()
-        code = process.wait()
-    wall = time.perf_counter() - started
-    stop.set()
-    watcher.join()
-    text = (folder / "printed.txt").read_text()
-    if code:
-        sys.exit(text[-3000:])
-    return wall, peak[0], text
+    def __enter__(self) -> "PeakMemory":
+        self.mib, self.ended = 0.0, threading.Event()
+        self.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.ended.set()
+        self.join()
+
+    def run(self) -> None:
+        while not self.ended.wait(0.5):
+            total = 0
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):  # the process has ended
+                    total += process.memory_full_info().pss
+            self.mib = max(self.mib, total / 2**20)
 
 
 def job_seconds(logs: Path) -> dict[str, list[float]]:
-    """Wall seconds of every job by kind, from the logs."""
+    """Wall seconds of every finished job by kind, from the logs; they leave out the start of the process."""
     found = defaultdict(list)
     for path in logs.rglob("*.log"):
-        done = [line for line in path.read_text().splitlines() if "INFO done in" in line]
-        if done:
-            found[path.relative_to(logs).parts[0].removesuffix(".log")].append(float(done[-1].split("done in ")[1].split()[0]))
+        if (wall := seconds(path)) is not None:
+            found[path.relative_to(logs).parts[0].removesuffix(".log")].append(wall)
     return found
 
 
 def import_seconds(code: str, repeats: int = 3) -> float:
-    """Median CPU seconds of a fresh process that imports."""
-    spent = []
-    for _ in range(repeats):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(
-            [sys.executable, "-c", code],
-            check=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-            stderr=subprocess.DEVNULL,
-        )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return statistics.median(spent)
+    """Median CPU seconds of a fresh process that runs the imports."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return statistics.median(run([sys.executable, "-c", code], env=environment).cpu for _ in range(repeats))
+
+
+def run_demo(study: str, folder: Path) -> dict[str, list[float]]:
+    """Run a study twice, print what both calls took, and return the job times of the first."""
+    copy_workflow(folder)
+    command = snakemake("--configfile", f"config/{study}.yaml", "--cores", "2")
+    with PeakMemory() as memory:
+        first = run(command, cwd=folder)
+    jobs = job_seconds(folder / "results" / study / "logs")
+    second = run(command, cwd=folder)
+    idle = "nothing to do" if "Nothing to be done" in second.text else "BUT JOBS RAN"
+    rows = [
+        (f"`snakemake`, study {study}, from nothing", f"{first.wall / 60:.1f} min"),
+        ("peak memory of all processes (sum of PSS)", f"{memory.mib / 1024:.2f} GiB"),
+        (f"second call ({idle})", f"{second.wall:.1f} s"),
+    ]
+    print(machine() + "\n")
+    print_table(["", "measured"], rows)
+    return jobs
+
+
+def report_jobs(jobs: dict[str, list[float]]) -> None:
+    """Print how long the jobs of each kind took, longest sum first."""
+    ordered = sorted(jobs.items(), key=lambda item: -sum(item[1]))
+    rows = ((kind, len(walls), f"{statistics.median(walls):.2f}", f"{sum(walls):.0f}") for kind, walls in ordered)
+    print()
+    print_table(["kind of job", "jobs", "median wall s", "total wall s"], rows)
+
+
+def report_imports() -> None:
+    """Print the CPU time that the imports of each kind of job cost in a fresh process."""
+    base = import_seconds(BASE)
+    times = {"base: torch, and transformers up to a model class": base} | {kind: import_seconds(code) for kind, code in IMPORTS.items()}
+    print()
+    print_table(["imports", "CPU s", "times base"], ((name, f"{time:.2f}", f"{time / base:.2f}") for name, time in times.items()))
 
 
 def main(args: argparse.Namespace) -> None:
     if args.finished:
-        report_jobs(job_seconds(args.finished / "logs"))
-        report_imports()
-        return
-    with contextlib.nullcontext(args.folder) if args.folder else tempfile.TemporaryDirectory() as kept:
-        folder = Path(kept)
-        folder.mkdir(exist_ok=True)
-        for part in PARTS:
-            (shutil.copytree if (ROOT / part).is_dir() else shutil.copy)(ROOT / part, folder / part)
-        first, peak, _ = run(folder, args.study)
-        second, _, text = run(folder, args.study)
-        kinds = job_seconds(folder / "results" / args.study / "logs")
-    print(f"Measured {datetime.now():%Y-%m-%d} on {os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}.\n")
-    print("| what | measured |\n|---|---|")
-    print(f"| `snakemake`, study {args.study}, from nothing | {first / 60:.1f} min |")
-    print(f"| peak memory of all processes | {peak / 1024:.2f} GiB |")
-    print(f"| second call ({'nothing to be done' if 'Nothing to be done' in text else 'SOMETHING WAS DONE'}) | {second:.1f} s |")
-    report_jobs(kinds)
+        jobs = job_seconds(args.finished / "logs")
+    else:
+        with contextlib.nullcontext(args.folder) if args.folder else tempfile.TemporaryDirectory() as folder:
+            jobs = run_demo(args.study, Path(folder))
+    report_jobs(jobs)
     report_imports()
-
-
-def report_jobs(kinds: dict[str, list[float]]) -> None:
-    """Print how long the jobs of each kind took."""
-    print("\n| kind of job | jobs | median wall s | sum wall s |\n|---|---|---|---|")
-    for kind, seconds in sorted(kinds.items(), key=lambda item: -sum(item[1])):
-        print(f"| {kind} | {len(seconds)} | {statistics.median(seconds):.2f} | {sum(seconds):.0f} |")
-
-
-def report_imports() -> None:
-    """Print what each kind of job that needs torch pays for its imports when it starts cold."""
-    base = import_seconds(BASE)
-    print("\n| imports, CPU s of a fresh process | seconds | share of the base |\n|---|---|---|")
-    print(f"| base: torch, and transformers up to a model class | {base:.2f} | 1 |")
-    for kind, code in IMPORTS.items():
-        seconds = import_seconds(code)
-        print(f"| {kind} | {seconds:.2f} | {seconds / base:.2f} |")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--study", default="demo")
-    parser.add_argument("--folder", type=Path, help="a new folder to run in, which is kept")
-    parser.add_argument("--finished", type=Path, help="results/{study} of a finished run: report its jobs and the imports, run nothing")
+    parser.add_argument("--folder", type=Path, help="run in this new folder and keep it")
+    parser.add_argument("--finished", type=Path, metavar="results/STUDY", help="report the job times of a finished run, and run nothing")
     main(parser.parse_args())

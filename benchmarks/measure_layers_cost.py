@@ -1,8 +1,8 @@
-"""Wall time, CPU time and peak memory of measure_layers against reading the same files once, on weights made up for the purpose.
+"""Measure measure_layers against a plain read of the same files: wall time, CPU time and peak memory, on synthetic weights.
 
-    make env && .venv/bin/python benchmarks/measure_layers_cost.py
+    .venv/bin/python benchmarks/measure_layers_cost.py --width 2560
 
-Full weights: two files of bfloat16 matrices, all of whose elements differ. LoRA: one of them and factors of rank 16 for every matrix.
+Full fine-tuning: two files of bfloat16 matrices that differ in every element. LoRA: one such file and adapters of rank 16 for every matrix.
 """
 
 import argparse
@@ -10,28 +10,27 @@ import json
 import math
 import os
 import resource
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
-# As the rule has it: one thread of BLAS per process.
+# One BLAS thread per process, as in the rule.
 os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow_scripts"))
+from harness import machine, print_table, take_turns
 
 from sft_atlas.measure.weight_change import layer_changes
 
-BLOCK = 1 << 18  # bytes read at a time: faster here than smaller or larger blocks
+READ_SIZE = 1 << 18  # bytes; smaller and larger reads were slower
 RANK = 16
-PIECE = 1 << 20  # elements made up at a time
+CHUNK = 1 << 20  # elements generated at a time
 
 
-def save(path: Path, dtype: str, shapes: dict[str, tuple[int, int]], pieces: Iterator[bytes]) -> None:
-    """A safetensors file, written a piece at a time and on the disk when this returns."""
+def save(path: Path, dtype: str, shapes: dict[str, tuple[int, int]], chunks: Iterator[bytes]) -> None:
+    """Write a safetensors file chunk by chunk, and flush it to disk."""
     header, end = {}, 0
     for name, shape in shapes.items():
         begin, end = end, end + math.prod(shape) * (4 if dtype == "F32" else 2)
@@ -39,97 +38,84 @@ def save(path: Path, dtype: str, shapes: dict[str, tuple[int, int]], pieces: Ite
     text = json.dumps(header).encode()
     with open(path, "wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for piece in pieces:
-            file.write(piece)
+        file.writelines(chunks)
         file.flush()
         os.fsync(file.fileno())
 
 
-def write(scratch: Path, layers: int, width: int) -> tuple[Path, Path, Path]:
-    """Folders of a base model of square matrices, of full weights and of a LoRA adapter."""
-    base, full, adapter = folders = [scratch / name for name in ("base", "full", "adapter")]
-    names = [f"model.layers.{layer}.self_attn.{part}_proj" for layer in range(layers) for part in "qkvo"]
-    for seed, folder in enumerate(folders):
-        folder.mkdir()
-        rng, left = np.random.default_rng(seed), len(names) * width * width
-        if folder == adapter:
-            shapes = {
-                f"base_model.model.{name}.lora_{side}.weight": (RANK, width) if side == "A" else (width, RANK)
-                for name in names
-                for side in "AB"
-            }
-            pieces = (rng.standard_normal(shape, np.float32).tobytes() for shape in shapes.values())
-            save(folder / "adapter_model.safetensors", "F32", shapes, pieces)
-            config = {"peft_type": "LORA", "r": RANK, "lora_alpha": RANK, "bias": "none"}
-            (folder / "adapter_config.json").write_text(json.dumps(config))
-        else:
-            sizes = [min(PIECE, left - begin) for begin in range(0, left, PIECE)]
-            pieces = ((rng.standard_normal(size, np.float32).view(np.uint32) >> 16).astype("<u2").tobytes() for size in sizes)
-            save(folder / "model.safetensors", "BF16", dict.fromkeys([f"{name}.weight" for name in names], (width, width)), pieces)
+def bfloat16(rng: np.random.Generator, count: int) -> Iterator[bytes]:
+    """Normal random numbers in bfloat16, by dropping the lower half of float32."""
+    for begin in range(0, count, CHUNK):
+        values = rng.standard_normal(min(CHUNK, count - begin), np.float32)
+        yield (values.view(np.uint32) >> 16).astype("<u2").tobytes()
+
+
+def write_weights(folder: Path, layers: int, width: int) -> tuple[Path, Path, Path]:
+    """Folders of a base model of square matrices, of a fully fine-tuned one and of a LoRA adapter."""
+    base, full, adapter = folders = [folder / name for name in ("base", "full", "adapter")]
+    modules = [f"model.layers.{layer}.self_attn.{part}_proj" for layer in range(layers) for part in "qkvo"]
+    for path in folders:
+        path.mkdir()
+    matrices = dict.fromkeys([f"{name}.weight" for name in modules], (width, width))
+    for seed, path in enumerate((base, full)):
+        save(path / "model.safetensors", "BF16", matrices, bfloat16(np.random.default_rng(seed), len(modules) * width * width))
+    sides = {"A": (RANK, width), "B": (width, RANK)}
+    factors = {f"base_model.model.{name}.lora_{side}.weight": shape for name in modules for side, shape in sides.items()}
+    rng = np.random.default_rng(2)
+    save(adapter / "adapter_model.safetensors", "F32", factors, (rng.standard_normal(s, np.float32).tobytes() for s in factors.values()))
+    config = {"peft_type": "LORA", "r": RANK, "lora_alpha": RANK, "bias": "none"}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
     return base, full, adapter
 
 
-def read_once(files: list[Path]) -> None:
-    """Every byte of the files, in their order, into the same block of memory; nothing is made of them."""
-    block = memoryview(bytearray(BLOCK))
+def read(files: list[Path]) -> None:
+    """Read every byte of the files, one after the other, into the same buffer."""
+    buffer = memoryview(bytearray(READ_SIZE))
     for path in files:
         with open(path, "rb", buffering=0) as file:
-            while file.readinto(block):
+            while file.readinto(buffer):
                 pass
 
 
-def forget(files: list[Path]) -> None:
-    """Have the system drop the files from its page cache."""
-    for path in files:
+def timed(call: Callable[[], object], evicted: list[Path]) -> tuple[float, float]:
+    """Wall and CPU seconds of a call, after the given files were dropped from the page cache."""
+    for path in evicted:
         with open(path, "rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def cpu() -> float:
-    """CPU seconds of this process."""
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
-
-
-def timed(call) -> tuple[float, float]:
-    """Wall and CPU seconds of a call."""
-    before, started = cpu(), time.perf_counter()
+    wall, cpu = time.perf_counter(), time.process_time()
     call()
-    return time.perf_counter() - started, cpu() - before
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def measure(base: Path, weights: Path, workers: list[int], repeats: int) -> Iterator[list]:
+    """Rows of the table for one checkpoint: reading and measuring, files in the page cache and not; the best of the repeats."""
+    files = [path for folder in (base, weights) for path in folder.glob("*.safetensors")]
+    size = sum(path.stat().st_size for path in files) / 2**20
+    calls = {"read": partial(read, files)}
+    for count in workers:
+        calls[f"measure, {count} thread{'s' * (count > 1)}"] = partial(layer_changes, base, weights, workers=count)
+    for where, evicted in (("in", []), ("not in", files)):
+        times = take_turns({name: partial(timed, call, evicted) for name, call in calls.items()}, repeats)
+        best = {name: [min(column) for column in zip(*pairs, strict=True)] for name, pairs in times.items()}
+        read_wall, read_cpu = best["read"]
+        for name, (wall, cpu) in best.items():
+            ratios = f"{wall / read_wall:.2f}", f"{cpu / read_cpu:.2f}"
+            yield [weights.name, f"{size:.0f} MiB {where} the page cache", name, f"{wall:.3f}", ratios[0], f"{cpu:.3f}", ratios[1]]
 
 
 def main(args: argparse.Namespace) -> None:
-    """Take turns, so that what else the machine does falls on all alike, and show the best of each."""
-    print("| checkpoint | files | | wall s | times reading | CPU s | times reading |\n|---|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as scratch:
-        base, *checkpoints = write(Path(scratch), args.layers, args.width)
-        for weights in checkpoints:
-            files = [path for folder in (base, weights) for path in folder.glob("*.safetensors")]
-            size = sum(path.stat().st_size for path in files) / 2**20
-            calls = {"reading": lambda files=files: read_once(files)}
-            for workers in args.workers:
-                name = f"measuring, {workers} thread{'s' * (workers > 1)}"
-                calls[name] = lambda weights=weights, workers=workers: layer_changes(base, weights, workers=workers)
-            for state in ("in the page cache", "not in the page cache"):
-                found = {name: [] for name in calls}
-                for _ in range(args.repeats):
-                    for name, call in calls.items():
-                        if state.startswith("not"):
-                            forget(files)
-                        found[name].append(timed(call))
-                best = {name: [min(column) for column in zip(*times, strict=True)] for name, times in found.items()}
-                for name, (wall, cpu) in best.items():
-                    read_wall, read_cpu = best["reading"]
-                    row = f"{size:.0f} MiB {state} | {name} | {wall:.3f} | {wall / read_wall:.2f} | {cpu:.3f} | {cpu / read_cpu:.2f}"
-                    print(f"| {weights.name} | {row} |", flush=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"\nPeak memory: {peak:.0f} MiB. Load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.")
+    print(machine() + "\n")
+    with tempfile.TemporaryDirectory() as folder:
+        base, *checkpoints = write_weights(Path(folder), args.layers, args.width)
+        rows = (row for weights in checkpoints for row in measure(base, weights, args.workers, args.repeats))
+        print_table(["checkpoint", "files", "", "wall s", "times read", "CPU s", "times read"], rows)
+    print(f"\nPeak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB.")
 
 
 if __name__ == "__main__":
-    p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("--layers", type=int, default=8)
-    p.add_argument("--width", type=int, default=4096)
-    p.add_argument("--repeats", type=int, default=5)
-    p.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    main(p.parse_args())
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", type=int, default=8)
+    parser.add_argument("--width", type=int, default=4096)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="numbers of threads to measure")
+    main(parser.parse_args())

@@ -1,20 +1,21 @@
-"""What scoring costs above one call of lm-eval's own API on the same tasks and model, in CPU time.
+"""CPU time of scoring, against one call of lm-eval's `simple_evaluate` on the same tasks and model.
 
-    python benchmarks/score_overhead.py --model ../shared/weights/stories260K --data ../shared/data --items 60
+    .venv/bin/python benchmarks/score_overhead.py --model ../shared/weights/stories260K --data ../shared/data --items 60
 
-Both sides load nothing but the model, which is in memory already; each is run `--repeats` times in turn and the smallest CPU time counts.
+The model is loaded once, before either is measured. The two take turns; the first round warms up, and the best of the others counts.
 """
 
 import argparse
 import json
 import os
-import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "workflow_scripts"))
+from harness import ROOT, machine, print_table, take_turns
+
 os.environ |= {
     "HF_HUB_OFFLINE": "1",
     "HF_DATASETS_OFFLINE": "1",
@@ -23,6 +24,13 @@ os.environ |= {
     "OMP_NUM_THREADS": "1",
 }
 TASKS = ("gsm8k", "mmlu", "mmlu-likelihood", "nq-open")
+
+
+def cpu_seconds(call: Callable[[], object]) -> float:
+    """CPU seconds of a call in this process."""
+    started = time.process_time()
+    call()
+    return time.process_time() - started
 
 
 def main(args: argparse.Namespace) -> None:
@@ -53,26 +61,18 @@ def main(args: argparse.Namespace) -> None:
             path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
             files.append(BenchmarkFiles(name, ROOT / entry.task, path))
 
-        def ours():
+        def sft_atlas():
             lm_eval_runner.evaluate(model, tokenizer, files, template, 16, 2048, 0, max_new_tokens=16)
 
-        def theirs():
-            configs = [task_config(file, template, None, 16) for file in files]
-            adapter = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=16, max_length=2048)
-            simple_evaluate(
-                model=adapter, tasks=configs, task_manager=TaskManager(include_defaults=False), log_samples=True, bootstrap_iters=0
-            )
+        def lm_eval():
+            tasks = [task_config(file, template, None, 16) for file in files]
+            wrapped = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=16, max_length=2048)
+            simple_evaluate(wrapped, tasks=tasks, task_manager=TaskManager(include_defaults=False), log_samples=True, bootstrap_iters=0)
 
-        spent = {"ours": [], "lm-eval": []}
-        for _ in range(args.repeats + 1):  # the first round warms up
-            for name, call in (("ours", ours), ("lm-eval", theirs)):
-                start = time.process_time()
-                call()
-                spent[name].append(time.process_time() - start)
-    best = {name: min(values[1:]) for name, values in spent.items()}
-    print(
-        f"CPU seconds, {args.items} items of each of {', '.join(TASKS)}: ours {best['ours']:.2f}, lm-eval {best['lm-eval']:.2f}, ratio {best['ours'] / best['lm-eval']:.3f}"
-    )
+        calls = {"lm-eval": partial(cpu_seconds, lm_eval), "sft-atlas": partial(cpu_seconds, sft_atlas)}
+        times = {name: min(values[1:]) for name, values in take_turns(calls, args.repeats + 1).items()}
+    print(f"{machine()}. {args.items} items of each of {', '.join(TASKS)}.\n")
+    print_table(["", "CPU s", "times lm-eval"], ((name, f"{cpu:.2f}", f"{cpu / times['lm-eval']:.2f}") for name, cpu in times.items()))
 
 
 if __name__ == "__main__":

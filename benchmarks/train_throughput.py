@@ -1,18 +1,18 @@
-"""Measure training: tokens per second, share of the device's matrix rate (MFU), peak memory, and the same through bare TRL.
+"""Measure training: tokens per second, MFU, peak memory, and the same through TRL's SFTTrainer alone.
 
     .venv/bin/python benchmarks/train_throughput.py                  # 8b on a GPU, small on a CPU
     .venv/bin/python benchmarks/train_throughput.py --model 8b --methods full --padding-free yes
 
-Models are Llama-3-shaped with random weights, samples random tokens with the lengths of instruction data. Each measurement is a
-process of its own and goes through the functions that the rule `train` calls; the bare run hands the same arguments, model and samples to
-SFTTrainer. The first step is left out of the rate. Prints Markdown for benchmarks/README.md. A measurement that fails is a row with its
-reason, the others go on, and the script ends with status 1.
+Models are Llama-3-shaped with random weights; samples are random tokens with the lengths of instruction data. Each measurement runs in
+a process of its own and calls the functions behind the rule `train`; the reference gives the same arguments, model and samples to
+SFTTrainer. The first step is not counted. Prints Markdown for benchmarks/README.md. A measurement that fails becomes a row with its error,
+the others go on, and the script ends with status 1.
 """
 
 import argparse
+import itertools
 import json
 import math
-import platform
 import random
 import re
 import resource
@@ -20,12 +20,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow_scripts"))
+from harness import machine, print_table
 
-SHAPES = {  # layers, hidden, feed-forward, heads, key-value heads, vocabulary
+SHAPES = {  # layers, hidden size, intermediate size, heads, key-value heads, vocabulary
     "8b": (32, 4096, 14336, 32, 8, 128256),
     "1b": (16, 2048, 8192, 32, 8, 128256),
     "100m": (12, 768, 2048, 12, 4, 32000),
@@ -33,57 +34,62 @@ SHAPES = {  # layers, hidden, feed-forward, heads, key-value heads, vocabulary
 }
 LENGTHS = {"cuda": (300, 2048), "cpu": (64, 256)}  # median and longest sample, in tokens
 ROWS = {"cuda": 512, "cpu": 96}
+HEADER = [
+    "method", "weights", "padding-free", "micro-batch", "tokens/s", "MFU", "SFTTrainer, tokens/s", "CPU time, times SFTTrainer", "peak GiB",
+    "to first step, s", "after last step, s",
+]  # fmt: skip
 
 
 def lengths(count: int, median: int, longest: int) -> list[int]:
-    """Lengths of samples, log-normal as those of instruction sets are (sigma 0.8, which puts the mean at 1.4 medians)."""
+    """Sample lengths, log-normal like those of instruction data (sigma 0.8: the mean is 1.4 medians)."""
     rng = random.Random(0)
     return [min(longest, max(16, round(median * math.exp(rng.gauss(0, 0.8))))) for _ in range(count)]
 
 
 def samples(count: int, median: int, longest: int, vocabulary: int):
-    """Random tokens, the last 60 % of each sample supervised."""
+    """Random tokens; the last 60 % of each sample are supervised."""
     from sft_atlas.train.dataset import Sample, Samples
 
     rng = random.Random(1)
-    made = [(size, [rng.randrange(10, vocabulary) for _ in range(size)]) for size in lengths(count, median, longest)]
-    return Samples([Sample(index, ids, int(0.4 * size)) for index, (size, ids) in enumerate(made)], [])
+    tokens = [[rng.randrange(10, vocabulary) for _ in range(size)] for size in lengths(count, median, longest)]
+    return Samples([Sample(index, ids, int(0.4 * len(ids))) for index, ids in enumerate(tokens)], [])
 
 
 def matrix_rate(where: str) -> float:
-    """Operations per second of square matrix products, in the type that training computes in; the best of several."""
+    """FLOP/s of square matrix products in the dtype that training computes in; the best of ten."""
     import torch
 
     size, dtype = (8192, torch.bfloat16) if where == "cuda" else (1024, torch.float32)
-    one, other = (torch.randn(size, size, device=where, dtype=dtype) for _ in range(2))
+    a, b = (torch.randn(size, size, device=where, dtype=dtype) for _ in range(2))
     best = 0.0
     for _ in range(10):
         started = time.perf_counter()
-        product = one @ other
+        product = a @ b
         float(product[0, 0])  # waits for the device
         best = max(best, 2 * size**3 / (time.perf_counter() - started))
     return best
 
 
-def operations(shape, method: str, tokens: list[int], supervised: int) -> float:
-    """Operations that one pass over the samples needs: 6 per weight and token (LoRA: 4, no gradients of frozen weights), attention, head."""
+def flops(shape, method: str, tokens: list[int], supervised: int) -> float:
+    """FLOPs of one epoch: 6 per weight and token (LoRA: 4, as frozen weights have no gradients), attention, and the head."""
     factor = 6 if method == "full" else 4
     attention = sum(6 * shape.layers * shape.query * size * size for size in tokens)  # causal: half of 12
     return factor * (shape.layers * shape.matrices * sum(tokens) + shape.vocabulary * shape.hidden * supervised) + attention
 
 
 def make_base(name: str, folder: Path) -> None:
-    """A random model in bfloat16 and a tokenizer, as an ordinary folder."""
+    """Save a random bfloat16 model and a tokenizer."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from sft_atlas.data.pretraining import train_tokenizer
     from sft_atlas.models.base_model import device
 
-    layers, hidden, inner, heads, groups, vocabulary = SHAPES[name]
+    layers, hidden, intermediate, heads, groups, vocabulary = SHAPES[name]
     config = LlamaConfig(
-        num_hidden_layers=layers, hidden_size=hidden, intermediate_size=inner, num_attention_heads=heads, num_key_value_heads=groups, vocab_size=vocabulary,
-        max_position_embeddings=8192, rope_theta=500000.0, pad_token_id=0, bos_token_id=1, eos_token_id=2, dtype="bfloat16",
+        num_hidden_layers=layers, hidden_size=hidden, intermediate_size=intermediate, num_attention_heads=heads,
+        num_key_value_heads=groups, vocab_size=vocabulary, max_position_embeddings=8192, rope_theta=500000.0,
+        pad_token_id=0, bos_token_id=1, eos_token_id=2, dtype="bfloat16",
     )  # fmt: skip
     torch.set_default_dtype(torch.bfloat16)
     with torch.device(device()):
@@ -92,172 +98,163 @@ def make_base(name: str, folder: Path) -> None:
 
 
 def measure(job: dict) -> dict:
-    """One measurement: seconds, CPU seconds and peak memory of all steps but the first, and how long the start and the end took."""
+    """Train once: seconds, CPU seconds and peak memory of all steps but the first, and the seconds before and after the steps."""
     started = time.perf_counter()
     import torch
 
     from sft_atlas.models.base_model import BaseModel, device, load_tokenizer
     from sft_atlas.study.schema import Hyperparameters
-    from sft_atlas.train import memory, micro_batch
-    from sft_atlas.train import trainer as training
+    from sft_atlas.train import memory, micro_batch, trainer
     from sft_atlas.train.checkpointing import Keeper
 
     torch.set_num_threads(job["threads"])
     where, settings = device(), Hyperparameters(**job["settings"])
     base = BaseModel("random", Path(job["base"]), "bfloat16", False)
-    found = samples(job["rows"], job["median"], job["longest"], memory.Shape.read(base.path).vocabulary)
-    tokenizer, marks = load_tokenizer(base), []
-    step_end = Keeper.on_step_end
+    dataset = samples(job["rows"], *LENGTHS[where], memory.Shape.read(base.path).vocabulary)
+    tokenizer, step_ends = load_tokenizer(base), []
+    on_step_end = Keeper.on_step_end
 
-    def marking(self, *args, **more):
+    def record_step_end() -> None:
         if where == "cuda":
             torch.cuda.synchronize()
-        marks.append((time.perf_counter(), time.process_time()))
-        return step_end(self, *args, **more)
+        step_ends.append((time.perf_counter(), time.process_time()))
 
-    Keeper.on_step_end = marking
+    def timed_on_step_end(self, *args, **options):
+        record_step_end()
+        return on_step_end(self, *args, **options)
+
+    Keeper.on_step_end = timed_on_step_end
     with tempfile.TemporaryDirectory(dir=job["scratch"]) as scratch:
-        if job["bare"]:
-            bare(base, found, tokenizer, settings, micro_batch.Fit(**job["fit"]), Path(scratch), marks)
-            facts = {}
+        if job["batches"]:
+            train_with_trl(base, dataset, tokenizer, settings, micro_batch.Fit(**job["batches"]), Path(scratch), record_step_end)
+            batches = job["batches"]
         else:
-            facts = training.fine_tune(base, found, tokenizer, settings, Path(scratch), "throughput")
+            record = trainer.fine_tune(base, dataset, tokenizer, settings, Path(scratch), "throughput")
+            batches = {key: record[key] for key in micro_batch.Fit.__dataclass_fields__}
         ended = time.perf_counter()
-    used = torch.cuda.max_memory_allocated() if where == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    (first, first_cpu), (last, last_cpu) = marks[0], marks[-1]
-    fit = {key: facts[key] for key in micro_batch.Fit.__dataclass_fields__} if facts else job["fit"]
+    peak = torch.cuda.max_memory_allocated() if where == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    (first, first_cpu), (last, last_cpu) = step_ends[0], step_ends[-1]
+    epochs = settings.epochs * (len(step_ends) - 1) / len(step_ends)  # without the first step
+    tokens, supervised = [len(sample) for sample in dataset.kept], sum(len(sample) - sample.first for sample in dataset.kept)
     return {
-        "seconds": last - first, "cpu": last_cpu - first_cpu, "share": (len(marks) - 1) / len(marks), "peak": used, "start": first - started,
-        "end": ended - last, "fit": fit, "tokens": [len(sample) for sample in found.kept], "epochs": settings.epochs,
-        "supervised": sum(len(sample) - sample.first for sample in found.kept),
+        "seconds": last - first, "cpu": last_cpu - first_cpu, "peak": peak, "start": first - started, "end": ended - last, "batches": batches,
+        "tokens": epochs * sum(tokens), "flops": epochs * flops(memory.Shape.read(base.path), settings.method, tokens, supervised),
     }  # fmt: skip
 
 
-def bare(base, found, tokenizer, settings, fit, folder: Path, marks: list) -> None:
-    """The same settings through SFTTrainer alone: no preflight, no keeping, the final model saved by `save_model`."""
-    import torch
+def train_with_trl(base, dataset, tokenizer, settings, batches, folder: Path, record_step_end) -> None:
+    """Train with the same settings through SFTTrainer alone: no preflight, no checkpoints, the final model saved by `save_model`."""
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, TrainerCallback, set_seed
     from trl import SFTTrainer
 
     from sft_atlas.models.base_model import device
-    from sft_atlas.train import hardware
-    from sft_atlas.train import trainer as training
+    from sft_atlas.train import hardware, trainer
 
-    class Marks(TrainerCallback):
+    class Timer(TrainerCallback):
         def on_step_end(self, *_, **__):
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            marks.append((time.perf_counter(), time.process_time()))
+            record_step_end()
 
     dtype, autocast = hardware.precision(settings, base, device())
-    args = training.arguments(settings, fit, folder, device(), autocast)
+    args = trainer.arguments(settings, batches, folder, device(), autocast)
     args.save_strategy = "no"
     set_seed(settings.seed)
-    kernel = hardware.attention(settings, base, device(), autocast)
-    model = AutoModelForCausalLM.from_pretrained(
-        base.path, dtype=getattr(torch, dtype), **({"attn_implementation": kernel} if kernel else {})
-    )
-    rows = Dataset.from_list([{"input_ids": sample.ids, "labels": sample.labels} for sample in found.kept])
-    peft = training.adapter(model, settings)
-    trainer = SFTTrainer(model=model, args=args, train_dataset=rows, processing_class=tokenizer, peft_config=peft, callbacks=[Marks()])
-    trainer.train()
-    trainer.save_model(str(folder / "final"))
+    attention = hardware.attention(settings, base, device(), autocast)
+    options = {"attn_implementation": attention} if attention else {}
+    model = AutoModelForCausalLM.from_pretrained(base.path, dtype=dtype, **options)
+    rows = Dataset.from_list([{"input_ids": sample.ids, "labels": sample.labels} for sample in dataset.kept])
+    peft = trainer.adapter(model, settings)
+    sft_trainer = SFTTrainer(model=model, args=args, train_dataset=rows, processing_class=tokenizer, peft_config=peft, callbacks=[Timer()])
+    sft_trainer.train()
+    sft_trainer.save_model(str(folder / "final"))
 
 
-class Failed(Exception):
-    """A measurement ended with an error; the message names it."""
+class MeasurementError(Exception):
+    """A measurement failed; the message is its error."""
 
 
-def child(job: dict) -> dict:
+def measure_in_process(job: dict) -> dict:
     """Measure in a fresh process."""
     ended = subprocess.run([sys.executable, __file__, "--child", json.dumps(job)], capture_output=True, text=True)
     if ended.returncode:
         print(ended.stderr[-3000:], file=sys.stderr)
         errors = re.findall(r"^[\w.]*(?:Error|Exception)\b.*", ended.stderr, re.M) or ended.stderr.split("\n")[-2:-1] or ["no message"]
-        raise Failed(f"{'bare TRL' if job['bare'] else 'ours'}, exit status {ended.returncode}: {errors[-1][:200]}")
+        name = "SFTTrainer" if job["batches"] else "sft-atlas"
+        raise MeasurementError(f"{name}, exit status {ended.returncode}: {errors[-1][:200]}")
     return json.loads(ended.stdout.splitlines()[-1])
 
 
-def in_turns(job: dict, repeats: int) -> tuple[list[dict], list[dict]]:
-    """Ours and bare TRL, in turns, so that a machine that slows down slows both."""
-    ours, theirs = [], []
+def measure_both(job: dict, repeats: int) -> tuple[list[dict], list[dict]]:
+    """Measure sft-atlas and SFTTrainer in turns; SFTTrainer gets the micro-batches that sft-atlas chose."""
+    ours, reference = [], []
     for _ in range(repeats):
-        ours.append(child(job))
-        theirs.append(child(job | {"bare": True, "fit": ours[-1]["fit"]}))
-    return ours, theirs
+        ours.append(measure_in_process(job))
+        reference.append(measure_in_process(job | {"batches": ours[-1]["batches"]}))
+    return ours, reference
+
+
+def figures(ours: list[dict], reference: list[dict], peak_flops: float) -> list[str]:
+    """The measured cells of a row, from the fastest of the repeats."""
+    one, other = (min(runs, key=lambda run: run["seconds"]) for runs in (ours, reference))
+    batches = one["batches"]
+    return [
+        f"{batches['micro_batch_size']} x {batches['gradient_accumulation_steps']}{', recomputed' * batches['activation_checkpointing']}",
+        f"{one['tokens'] / one['seconds']:,.0f}",
+        f"{one['flops'] / one['seconds'] / peak_flops:.1%}",
+        f"{other['tokens'] / other['seconds']:,.0f}",
+        f"{min(run['cpu'] for run in ours) / min(run['cpu'] for run in reference):.3f}",
+        f"{one['peak'] / 2**30:.2f}",
+        f"{one['start']:.1f}",
+        f"{one['end']:.2f}",
+    ]
 
 
 def main(args: argparse.Namespace) -> int:
-    """Print the table; 1 where a measurement failed."""
+    """Print the table; returns 1 if a measurement failed."""
     import torch
 
     from sft_atlas.models.base_model import device
-    from sft_atlas.train import memory
 
     where = device()
-    name, rows = args.model or ("8b" if where == "cuda" else "small"), args.rows or ROWS[where]
-    weights = args.weights or ("bfloat16" if name == "8b" else "float32")
+    model, rows = args.model or ("8b" if where == "cuda" else "small"), args.rows or ROWS[where]
+    full_weights = args.weights or ("bfloat16" if model == "8b" else "float32")
+    weights = {"full": full_weights, "lora": "bfloat16" if where == "cuda" else "float32"}
     torch.set_num_threads(args.threads)
-    rate = matrix_rate(where)
+    peak_flops = matrix_rate(where)
     versions = ", ".join(f"{package} {metadata.version(package)}" for package in ("torch", "transformers", "trl", "peft", "accelerate"))
-    what = torch.cuda.get_device_name() if where == "cuda" else f"{platform.machine()}, {args.threads} thread(s)"
-    print(
-        f"Model {name}, {rows} samples, median {LENGTHS[where][0]} tokens; {what}, {rate / 1e12:.2f} TFLOP/s in matrix products; {versions}.\n"
-    )
-    print(
-        "| method | weights | packed | micro-batch | tokens/s | MFU | bare TRL, tokens/s | ours / bare, CPU time | peak GiB | to first step, s | after last step, s |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|---|---|", flush=True)
-    failures = 0
+    processor = torch.cuda.get_device_name() if where == "cuda" else f"{args.threads} thread{'s' * (args.threads > 1)}"
+    print(f"{machine()}; {processor}, {peak_flops / 1e12:.2f} TFLOP/s in matrix products; {versions}.")
+    print(f"Model {model}, {rows} samples with a median of {LENGTHS[where][0]} tokens.\n")
+    failures = []
+
+    def measure_rows(scratch: str) -> Iterator[list[str]]:
+        for method, padding_free in itertools.product(args.methods, args.padding_free):
+            settings = {
+                "method": method, "rows": rows, "epochs": args.epochs, "learning_rate": 1e-5, "batch_size": args.batch_size,
+                "padding_free": padding_free == "yes", "micro_batch_size": args.micro_batch_size,
+                "activation_checkpointing": args.activation_checkpointing,
+            }  # fmt: skip
+            if method == "full":
+                settings["weights"] = full_weights
+            job = {
+                "settings": settings,
+                "base": f"{scratch}/base",
+                "rows": rows,
+                "scratch": scratch,
+                "threads": args.threads,
+                "batches": None,
+            }
+            try:
+                cells = figures(*measure_both(job, args.repeats), peak_flops)
+            except MeasurementError as error:
+                failures.append(error)
+                cells = [f"failed ({str(error).replace('|', '/')})", *[""] * (len(HEADER) - 4)]
+            yield [method, weights[method], padding_free, *cells]
+
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
-        subprocess.run([sys.executable, __file__, "--make", name, "--scratch", scratch], check=True, stderr=subprocess.DEVNULL)
-        shape = memory.Shape.read(Path(scratch) / "base")
-        for method in args.methods:
-            for packed in args.padding_free:
-                recipe = {
-                    "method": method,
-                    "rows": rows,
-                    "epochs": args.epochs,
-                    "learning_rate": 1e-5,
-                    "batch_size": args.batch_size,
-                    "padding_free": packed == "yes",
-                }
-                recipe |= {"micro_batch_size": args.micro_batch_size, "activation_checkpointing": args.activation_checkpointing}
-                recipe |= {"weights": weights} if method == "full" else {}
-                held = weights if method == "full" else "bfloat16" if where == "cuda" else "float32"
-                row = f"| {method} | {held} | {packed}"
-                job = {
-                    "settings": recipe,
-                    "base": f"{scratch}/base",
-                    "rows": rows,
-                    "scratch": scratch,
-                    "threads": args.threads,
-                    "bare": False,
-                }
-                job |= dict(zip(("median", "longest"), LENGTHS[where], strict=True))
-                try:
-                    report(shape, method, row, rate, *in_turns(job, args.repeats))
-                except Failed as error:
-                    failures += 1
-                    print(f"{row} | failed ({str(error).replace('|', '/')}) | | | | | | | |", flush=True)
-    return int(failures > 0)
-
-
-def report(shape, method: str, row: str, rate: float, ours: list[dict], theirs: list[dict]) -> None:
-    """Print one row: the fastest of the repeats of each."""
-    one, other = (min(runs, key=lambda run: run["seconds"]) for runs in (ours, theirs))
-    tokens = sum(one["tokens"]) * one["epochs"] * one["share"]
-    needed = operations(shape, method, one["tokens"], one["supervised"]) * one["epochs"] * one["share"]
-    fit = one["fit"]
-    again = ", recomputed" if fit["activation_checkpointing"] else ""
-    cpu = min(run["cpu"] for run in ours) / min(run["cpu"] for run in theirs)
-    print(
-        f"{row} | {fit['micro_batch_size']} x {fit['gradient_accumulation_steps']}{again} | {tokens / one['seconds']:,.0f}"
-        f" | {needed / one['seconds'] / rate:.1%} | {tokens / other['seconds']:,.0f} | {cpu:.3f} | {one['peak'] / 2**30:.2f}"
-        f" | {one['start']:.1f} | {one['end']:.2f} |",
-        flush=True,
-    )
+        subprocess.run([sys.executable, __file__, "--make", model, "--scratch", scratch], check=True, stderr=subprocess.DEVNULL)
+        print_table(HEADER, measure_rows(scratch))
+    return int(bool(failures))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -268,12 +265,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--rows", type=int)
     p.add_argument("--epochs", type=int, default=1)
     p.add_argument("--batch-size", type=int, default=32)
-    p.add_argument("--micro-batch-size", type=int, help="default: the batch size, on a GPU what is forecast to fit")
+    p.add_argument("--micro-batch-size", type=int, help="default: the batch size; on a GPU, what the memory forecast allows")
     p.add_argument("--activation-checkpointing", action="store_true")
     p.add_argument(
         "--weights",
         choices=("float32", "bfloat16"),
-        help="with full; default: float32 as in recipes, but bfloat16 for 8b, whose float32 weights fit on no single GPU of today",
+        help="dtype of the weights in full fine-tuning; default: float32 as in recipes, bfloat16 for 8b, which no single GPU holds in float32",
     )
     p.add_argument("--repeats", type=int, default=3)
     p.add_argument("--threads", type=int, default=1)
