@@ -14,8 +14,11 @@ from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow_scripts"))
+
+from sft_atlas.core.markdown import escape, row
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "workflow_scripts"))
 WORKFLOW = ("Snakefile", "rules", "envs", "config", "workflow_scripts", "profiles")
 
 
@@ -73,4 +76,4 @@ def machine() -> str:
 def print_table(header: list[str], rows: Iterable[Iterable]) -> None:
     """Print a Markdown table, each row as soon as it is there."""
     for cells in itertools.chain([header, ["---"] * len(header)], rows):
-        print(f"| {' | '.join(map(str, cells))} |", flush=True)
+        print(row(map(escape, cells)), flush=True)

@@ -248,7 +248,7 @@ def main(args: argparse.Namespace) -> int:
                 cells = figures(*measure_both(job, args.repeats), peak_flops)
             except MeasurementError as error:
                 failures.append(error)
-                cells = [f"failed ({str(error).replace('|', '/')})", *[""] * (len(HEADER) - 4)]
+                cells = [f"failed ({error})", *[""] * (len(HEADER) - 4)]
             yield [method, weights[method], padding_free, *cells]
 
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
