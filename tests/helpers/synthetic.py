@@ -59,7 +59,7 @@ def every_table(study: dict, root: Path) -> dict[str, pl.DataFrame]:
     found = model_map.vectors(frames["likelihood"])
     for name in ("shares", "effects", "spread"):
         frames[f"map_{name}"] = getattr(map_effects, name)(found, study)
-    assert set(paths.SUMMARISED) <= set(frames)
+    assert set(paths.REPORTED) <= set(frames)
     return frames
 
 

@@ -28,9 +28,9 @@ def of_size(rng: np.random.Generator, models: int, sets: int, effect: float = 0.
 
 def test_size_counts_training_sets_or_base_models_not_runs():
     rng = np.random.default_rng(0)
-    for shape, n, n_of in (((3, 9), 9, "training sets"), ((8, 4), 8, "base models")):
+    for shape, n, unit in (((3, 9), 9, "training sets"), ((8, 4), 8, "base models")):
         null = [of_size(rng, *shape) for _ in range(120)]
-        assert {(row["n"], row["n_of"]) for row in null} == {(n, n_of)}
+        assert {(row["n"], row["unit"]) for row in null} == {(n, unit)}
         assert is_at_most([row["p"] <= 0.05 for row in null])
         assert is_at_most([row["low"] > 0 or row["high"] < 0 for row in null], 0.1)  # with so few units intervals cover about 90 %
         assert np.mean([of_size(rng, *shape, effect=2.5)["p"] <= 0.05 for _ in range(20)]) > 0.9

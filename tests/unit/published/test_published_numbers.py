@@ -353,7 +353,7 @@ def test_size(policy, task):
     found = np.array(found).reshape(3, len(SETS))
     known = np.isfinite(found)
     row = row_of(product()[1][policy]["size"], benchmark=task, epochs="last")
-    assert (row["pairs"], row["n"], row["n_of"]) == (known.sum(), known.any(axis=0).sum(), "training sets")
+    assert (row["pairs"], row["n"], row["unit"]) == (known.sum(), known.any(axis=0).sum(), "training sets")
     close(row["effect"], found[known].mean())
 
 

@@ -67,7 +67,7 @@ def own():
 def test_a_table_of_ones_own_is_analysed(own):
     scores, found, changed, _, tables = own
     assert set(tables["raw"]) == set(TABLES)
-    assert set(tables["raw"]["size"].select("n", "n_of").rows()) == {(6, "training sets")}  # of two base models
+    assert set(tables["raw"]["size"].select("n", "unit").rows()) == {(6, "training sets")}  # of two base models
     # merged rows are counted per source set, so the run without a set is compared with the run on all
     assert set(tables["raw"]["left_out"]["removed"]) == {"lima"}
     assert tables["raw"]["left_out"].filter(pl.col("benchmark") == "math-0").height == 2 + len(published_csv.MODELS)

@@ -308,12 +308,12 @@ def absence(rng, models, effect=0.0):
 def test_luck_of_single_runs_is_no_effect(of):
     rng = np.random.default_rng(1)
     null = [of(rng, 8) for _ in range(80)]
-    assert {(one.n, one.n_of) for one in null} == {(8, "base models")}
+    assert {(one.n, one.unit) for one in null} == {(8, "base models")}
     assert is_at_most([one.p <= 0.05 for one in null])
     assert all(one.p <= 0.05 and one.excludes_zero for one in (of(rng, 8, effect=0.3) for _ in range(10)))
     few = [of(rng, 3) for _ in range(40)]
     assert np.mean([one.p <= 0.05 for one in few]) > 0.5  # why it is said that item noise is all that is in them
-    assert {one.interval_kind for one in few} == {ITEM_NOISE}
+    assert {one.interval_method for one in few} == {ITEM_NOISE}
 
 
 def test_intervals_of_item_noise_say_so(planted):
@@ -338,7 +338,7 @@ def test_base_models_of_one_family_are_said_to_be_counted_singly(planted):
 def test_few_base_models_leave_training_sets_as_units_and_it_is_said(planted):
     study, frames, _ = planted
     for finding in (inside.weight_change(frames["layers"], study), headlines.methods(frames["gains"], study)):
-        assert {statement.estimate.n_of for statement in finding.statements} == {"training sets"}
+        assert {statement.estimate.unit for statement in finding.statements} == {"training sets"}
         assert any("with 3 base models what is special to a base model is not in interval and p" in note for note in finding.notes)
 
 

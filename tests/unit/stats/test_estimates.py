@@ -63,7 +63,7 @@ def test_most_similar_finds_the_planted_pair():
     assert found.what == "b and d"
     assert found.p < 0.01
     assert found.low > 0.7
-    assert found.interval_kind == "bootstrap over 6 base models and 8 benchmarks"
+    assert found.interval_method == "bootstrap over 6 base models and 8 benchmarks"
     values[:, 5:9] = np.nan
     assert estimates.most_similar(values, list("abcde"), seed=0, axes=(MODEL, BENCHMARK), permutations=199).p < 0.01
 
@@ -83,7 +83,7 @@ def test_paired_difference_finds_the_planted_effect():
     found = estimates.paired_difference(rng.normal(1, 1, 80) + rng.normal(0, 0.5, 20)[clusters], clusters, seed=0)
     assert 0.5 < found.low < found.effect < found.high < 1.6
     assert found.p < 0.001
-    assert (found.n, found.interval_kind) == (20, "bootstrap over 20 runs")
+    assert (found.n, found.interval_method) == (20, "bootstrap over 20 runs")
 
 
 def test_paired_difference_is_exact_for_few_clusters():

@@ -224,7 +224,7 @@ def test_same_set_holds_its_level_where_each_method_goes_its_own_way():
         assert np.mean([one["value"] for one in found]) == pytest.approx(0.2, abs=0.05)
     found = [row(i, model_dataset=2.0) for i in range(10)]
     assert all(one["p"] <= 0.05 and one["low"] > one["reference"] for one in found)
-    assert any(one["interval_kind"] == "bootstrap over 6 base models and 5 training sets" for one in found)
+    assert any(one["interval_method"] == "bootstrap over 6 base models and 5 training sets" for one in found)
     certain = row(0, model_dataset=50.0)
     assert certain["value"] == certain["high"] == 1.0 and 0.4 < certain["low"] < 0.7  # as five of five
 

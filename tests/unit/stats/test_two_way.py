@@ -29,7 +29,7 @@ def test_effect_and_exact_p_by_hand():
     found = two_way.correlation(x, y, names(x), seed=0)
     assert found.effect == pytest.approx(r)
     assert found.p == pytest.approx(np.mean([value >= orders[0] - 1e-9 for value in orders]))  # 24 orders: no random numbers
-    assert found.n == 8 and found.interval_kind == "bootstrap over 4 training sets"
+    assert found.n == 8 and found.interval_method == "bootstrap over 4 training sets"
 
 
 def test_the_moments_of_a_draw_are_those_of_the_drawn_data():
@@ -77,7 +77,7 @@ def test_groups_of_one_base_model_stay_together():
     x, y = world(rng, 12, 7)
     clusters = np.repeat(["a", "b", "c", "d", "e", "f"], 2)
     found = two_way.correlation(x, y, clusters, seed=0, count=99)
-    assert found.interval_kind == "bootstrap over 6 base models and 7 training sets"
+    assert found.interval_method == "bootstrap over 6 base models and 7 training sets"
     groups, _, _, _ = two_way.cell_weights(clusters, 7, 0, 50)
     assert (groups[:, ::2] == groups[:, 1::2]).all() and (groups.sum(axis=1) == 12).all()
 

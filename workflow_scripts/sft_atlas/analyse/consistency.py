@@ -76,7 +76,7 @@ def consistency(cells: pl.DataFrame, value: str, seed: int) -> pl.DataFrame:
             .agg(pl.col(value).mean())
         )
         numbers = known[value].to_numpy()
-        found = paired_difference(numbers, known["model"].to_numpy(), seed, n_of="base models", resamples=1999)
+        found = paired_difference(numbers, known["model"].to_numpy(), seed, unit="base models", resamples=1999)
         positive = float((numbers > 0).mean()) if len(numbers) else np.nan
         rows.append((dataset, benchmark, value, found.n, found.effect, found.low, found.high, positive, found.p, signed_rank_p(numbers)))
     columns = ["dataset", "benchmark", "value", "n", "effect", "low", "high", "positive", "p", "p_wilcoxon"]

@@ -22,8 +22,8 @@ SHARES = {
     "chance": pl.Float64, "test": pl.String,
 }  # fmt: skip
 EFFECTS = {
-    "effect": pl.String, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "p": pl.Float64, "n": pl.Int64, "n_of": pl.String,
-    "interval_kind": pl.String, "reference": pl.Float64,
+    "effect": pl.String, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "p": pl.Float64, "n": pl.Int64, "unit": pl.String,
+    "interval_method": pl.String, "reference": pl.Float64,
 }  # fmt: skip
 SPREAD = {
     "model": pl.String, "kind": pl.String, "recipe": pl.String, "epoch": pl.Int64, "spread": pl.Float64, "runs": pl.Int64,
@@ -116,7 +116,7 @@ def _to_centre(found: Vectors, at: np.ndarray) -> np.ndarray:
 def effects(found: Vectors, study: dict) -> pl.DataFrame:
     """Paired effects on divergences (``EFFECTS``), bits per byte; rows are undefined where the study has no such runs.
 
-    Intervals and p take base models, or training sets where those are few (``n_of``, :func:`sft_atlas.analyse.select.units`), as independent.
+    Intervals and p take base models, or training sets where those are few (``unit``, :func:`sft_atlas.analyse.select.units`), as independent.
 
     ``spread``: last minus first kept epoch of the divergence from the base model's common centre; ``size``: divergence from the base
     model at the largest minus the smallest number of rows; ``method``: the same, LoRA minus full; ``same set``: share of LoRA
@@ -130,7 +130,7 @@ def effects(found: Vectors, study: dict) -> pl.DataFrame:
 
 
 def _row(name: str, estimate: Estimate, reference: float | None = None) -> dict[str, object]:
-    shown = {key: getattr(estimate, key) for key in ("low", "high", "p", "n", "n_of", "interval_kind")}
+    shown = {key: getattr(estimate, key) for key in ("low", "high", "p", "n", "unit", "interval_method")}
     return {"effect": name, "value": estimate.effect, **shown, "reference": reference}
 
 
@@ -150,7 +150,7 @@ def _spread_change(found: Vectors, study: dict) -> dict[str, object]:
 def _paired(frame: pl.DataFrame, value: str, study: dict) -> Estimate:
     """Mean of ``value`` over the runs in ``frame``, by the units of :func:`sft_atlas.analyse.select.units`."""
     labels, of = select.units(frame)
-    return paired_difference(frame[value], labels, study["seed"], n_of=of)
+    return paired_difference(frame[value], labels, study["seed"], unit=of)
 
 
 def _size(moved: pl.DataFrame, study: dict) -> dict[str, object]:

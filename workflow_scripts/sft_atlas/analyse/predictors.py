@@ -34,8 +34,8 @@ PREDICTORS: dict[str, tuple[str, bool]] = {
 ALL = "all"
 SCHEMA = {
     "subset": pl.String, "sets": pl.Int64, "predictor": pl.String, "statistic": pl.String, "effect": pl.Float64, "low": pl.Float64,
-    "high": pl.Float64, "p": pl.Float64, "q": pl.Float64, "p_within": pl.Float64, "n": pl.Int64, "n_of": pl.String,
-    "interval_kind": pl.String, "rmse": pl.Float64, "baseline": pl.String, "baseline_rmse": pl.Float64,
+    "high": pl.Float64, "p": pl.Float64, "q": pl.Float64, "p_within": pl.Float64, "n": pl.Int64, "unit": pl.String,
+    "interval_method": pl.String, "rmse": pl.Float64, "baseline": pl.String, "baseline_rmse": pl.Float64,
 }  # fmt: skip
 
 
@@ -143,7 +143,7 @@ def table(tables: dict[str, pl.DataFrame], study: dict) -> pl.DataFrame:
         for name, design in designs(tables, study, leave_out).items():
             for statistic, estimate, more in _statistics(design, study["seed"]):
                 keys = {"subset": subset, "sets": len(design.sets), "predictor": name, "statistic": statistic}
-                shown = {key: getattr(estimate, key) for key in ("effect", "low", "high", "p", "n", "n_of", "interval_kind")}
+                shown = {key: getattr(estimate, key) for key in ("effect", "low", "high", "p", "n", "unit", "interval_method")}
                 rows.append({**dict.fromkeys(SCHEMA), **keys, **shown, **more})
     frame = pl.DataFrame(rows, schema=SCHEMA)
     if frame.is_empty():

@@ -163,7 +163,7 @@ def method_pairs(gains: pl.DataFrame, study: dict) -> pl.DataFrame:
 def overall_difference(pairs: pl.DataFrame, seed: int, what: str = "LoRA minus full") -> Estimate:
     """LoRA minus full over all benchmarks, by :func:`units`."""
     labels, of = units(pairs)
-    return paired_difference(pairs["lora"] - pairs["full"], labels, seed, what, n_of=of)
+    return paired_difference(pairs["lora"] - pairs["full"], labels, seed, what, unit=of)
 
 
 def trajectories(gains: pl.DataFrame, study: dict) -> pl.DataFrame:

@@ -129,7 +129,7 @@ def transfer(found: pl.DataFrame, seed: int) -> pl.DataFrame:
             r, n = correlation_matrix(np.stack(sides).reshape(2, -1))
             counted = int((np.isfinite(x) & np.isfinite(y)).any(axis=1).sum())
             numbers = (estimate.n, estimate.effect, estimate.low, estimate.high, estimate.p, float(r[0, 1]), int(n[0, 1]))
-            rows.append((method, *pair, counted, *numbers, estimate.interval_kind))
+            rows.append((method, *pair, counted, *numbers, estimate.interval_method))
     columns = {"method": pl.String, "first": pl.String, "second": pl.String, "models": pl.Int64, "n": pl.Int64}
     columns |= dict.fromkeys(("effect", "low", "high", "p", "gain_r"), pl.Float64) | {"gain_n": pl.Int64, "interval": pl.String}
     return contrasts.corrected(pl.DataFrame(rows, schema=columns, orient="row"))

@@ -82,15 +82,17 @@ def table(found: list[Claim]) -> pl.DataFrame:
                 r.p,
                 q[claim.key, r.what, r.policy, r.reading],
                 r.n,
-                r.n_of,
                 r.unit,
+                r.effect_unit,
             )
             for r in claim.readings
         ]
         if not claim.readings:
             rows.append((*head, claim.statistic, None, None, *[None] * 5, None, None, None))
     text, number = dict.fromkeys(("claim", "text", "verdict", "statistic", "policy", "reading"), pl.String), pl.Float64
-    schema = text | dict.fromkeys(("effect", "low", "high", "p", "q"), number) | {"n": pl.Int64, "n_of": pl.String, "unit": pl.String}
+    schema = (
+        text | dict.fromkeys(("effect", "low", "high", "p", "q"), number) | {"n": pl.Int64, "unit": pl.String, "effect_unit": pl.String}
+    )
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
@@ -120,7 +122,7 @@ def page(found: list[Claim], changes: list[str], families: str = "") -> str:
             order = {name: i for i, name in enumerate(READINGS)}
             for r in sorted(claim.readings, key=lambda r: (order[r.reading], r.what, -POLICIES.index(r.policy))):
                 value = q[claim.key, r.what, r.policy, r.reading]
-                numbers = [f"{_number(r.effect, r)}{r.unit}", _interval(r), _p("p", r.p), _p("q", value), f"{r.n} {r.n_of}"]
+                numbers = [f"{_number(r.effect, r)}{r.effect_unit}", _interval(r), _p("p", r.p), _p("q", value), f"{r.n} {r.unit}"]
                 lines.append(f"| {r.what} | {r.reading} | {r.policy} | {' | '.join(numbers)} |")
     return "\n".join(lines) + "\n"
 
@@ -145,7 +147,7 @@ def families(scores: pl.DataFrame) -> str:
 
 def _shortly(claim: Claim, policy: str, reading: str) -> str:
     found = [r for r in claim.readings if r.policy == policy and r.reading == reading and r.decides and np.isfinite(r.effect)]
-    told = [f"{r.what}: {_number(r.effect, r)}{r.unit} {_interval(r)}".rstrip() for r in found[:2]]
+    told = [f"{r.what}: {_number(r.effect, r)}{r.effect_unit} {_interval(r)}".rstrip() for r in found[:2]]
     return "; ".join(told) + (" ..." if len(found) > 2 else "") if told else ""
 
 

@@ -9,7 +9,7 @@ from sft_atlas.published import frames
 from sft_atlas.stats.estimates import Estimate, benjamini_hochberg, paired_difference, signed_rank_p
 
 NUMBERS = dict.fromkeys(("effect", "low", "high", "p", "p_wilcoxon"), pl.Float64)
-TEST = {"n": pl.Int64, "n_of": pl.String, **NUMBERS, "interval": pl.String}
+TEST = {"n": pl.Int64, "unit": pl.String, **NUMBERS, "interval": pl.String}
 NO_PAIRS = {"model": pl.String, "benchmark": pl.String, "difference": pl.Float64}
 CLUSTERS = {"model": "base models", "dataset": "training sets"}
 
@@ -35,13 +35,13 @@ def contrasts(frame: pl.DataFrame, cluster: str, seed: int) -> pl.DataFrame:
                 name,
                 part.drop_nulls("difference").height,
                 found.n,
-                found.n_of,
+                found.unit,
                 found.effect,
                 found.low,
                 found.high,
                 found.p,
                 wilcoxon_p,
-                found.interval_kind,
+                found.interval_method,
             )
         )
     schema = {"benchmark": pl.String, "pairs": pl.Int64, **TEST}

@@ -30,8 +30,8 @@ class Reading:
     high: float = np.nan
     p: float = np.nan
     n: int = 0
-    n_of: str = "base models"
-    unit: str = ""
+    unit: str = "base models"
+    effect_unit: str = ""
     digits: int = 2
     signed: bool = True
     decides: bool = True
@@ -74,8 +74,8 @@ def synergies(policy: str, found: dict[str, pl.DataFrame]) -> list[Reading]:
                     reading,
                     100 * share,
                     n=part.height,
-                    n_of="cells",
-                    unit=" %",
+                    unit="cells",
+                    effect_unit=" %",
                     digits=0,
                     signed=False,
                     decides=False,
@@ -94,7 +94,7 @@ def breadth(policy: str, found: dict[str, pl.DataFrame]) -> list[Reading]:
         if helped.height < 2:
             continue
         most, fewest = helped.row(0), helped.row(-1)
-        more = {"n": part["benchmark"].n_unique(), "n_of": "columns", "digits": 0, "signed": False}
+        more = {"n": part["benchmark"].n_unique(), "unit": "columns", "digits": 0, "signed": False}
         readings += [
             Reading(f"most: {_set(most[0])}", policy, reading, float(most[1]), decides=False, **more),
             Reading(f"fewest: {_set(fewest[0])}", policy, reading, float(fewest[1]), decides=False, **more),
@@ -136,7 +136,7 @@ def code_for_mathematics(policy: str, cells: pl.DataFrame) -> list[Reading]:
             what,
             policy,
             reading,
-            unit=POINTS,
+            effect_unit=POINTS,
             digits=1,
         )
         for reading, (part, what) in found.items()
@@ -146,7 +146,7 @@ def code_for_mathematics(policy: str, cells: pl.DataFrame) -> list[Reading]:
 def alike(policy: str, tests: pl.DataFrame, question: str) -> list[Reading]:
     parts = {reading: tests.filter(pl.col("value") == value, pl.col("question") == question) for reading, value in VALUE.items()}
     return [
-        of_row(part.row(0, named=True), "difference of mean r", policy, reading, n_of="alike pairs")
+        of_row(part.row(0, named=True), "difference of mean r", policy, reading, unit="alike pairs")
         for reading, part in parts.items()
         if part.height
     ]
@@ -156,7 +156,7 @@ def components(policy: str, table: pl.DataFrame) -> list[Reading]:
     readings = []
     for reading, value in VALUE.items():
         for row in table.filter(pl.col("value") == value, pl.col("component") == 1).iter_rows(named=True):
-            more = {"n": row["n"], "n_of": "variables", "digits": 0, "signed": False}
+            more = {"n": row["n"], "unit": "variables", "digits": 0, "signed": False}
             readings.append(
                 Reading(
                     f"{row['variables']}s as variables (in brackets: by chance)",
@@ -186,7 +186,7 @@ def lora_minus_full(policy: str, cells: pl.DataFrame, benchmarks: tuple[str, ...
     pairs = pairs.with_columns((pl.col("score") - pl.col("score_full")).alias("difference")).drop_nulls("difference")
     means = pairs.group_by("model", "dataset", maintain_order=True).agg(pl.col("difference").mean())
     found = paired_difference(means["difference"].to_numpy(), means["model"].to_numpy(), frames.SEED)
-    return of_estimate(found, "LoRA minus full", policy, "base-free", unit=POINTS)
+    return of_estimate(found, "LoRA minus full", policy, "base-free", effect_unit=POINTS)
 
 
 def over_benchmarks(policy: str, table: pl.DataFrame, what: str) -> Reading:
@@ -194,22 +194,22 @@ def over_benchmarks(policy: str, table: pl.DataFrame, what: str) -> Reading:
     if part.is_empty():
         return Reading(what, policy, "base-free", np.nan)
     row = part.row(0, named=True)
-    return of_row(row, what, policy, "base-free", n_of=row["n_of"], unit=POINTS)
+    return of_row(row, what, policy, "base-free", unit=row["unit"], effect_unit=POINTS)
 
 
 def transfer(policy: str, table: pl.DataFrame) -> list[Reading]:
     readings = []
     for row in table.filter(pl.col("method") == table["method"].min()).iter_rows(named=True):
         what = f"{columns.task(row['first']).label} and {columns.task(row['second']).label}"
-        readings.append(of_row(row, what, policy, "base-free", n_of="runs"))
-        readings.append(Reading(what, policy, "gain", row["gain_r"], n=row["gain_n"], n_of="runs", decides=False))
+        readings.append(of_row(row, what, policy, "base-free", unit="runs"))
+        readings.append(Reading(what, policy, "gain", row["gain_r"], n=row["gain_n"], unit="runs", decides=False))
     return readings
 
 
 def model_share(policy: str, cells: pl.DataFrame) -> Reading:
     found = overall.model_minus_set(cells, frames.SEED)
     found = replace(found, **{key: 100 * getattr(found, key) for key in ("effect", "low", "high")})
-    return of_estimate(found, "model minus training set", policy, "base-free", unit=" % of variance", digits=0)
+    return of_estimate(found, "model minus training set", policy, "base-free", effect_unit=" % of variance", digits=0)
 
 
 def spread(policy: str, table: pl.DataFrame) -> Reading:

@@ -73,7 +73,7 @@ def size(table: pl.DataFrame, study: dict) -> Figure:
         forest_panel(axis, estimates, labels, "more minus fewer rows")
         sizes = sorted({estimate.n for estimate in estimates})
         told = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-        axis.set_title(f"{title}; 95 % interval,\nn = {told} {rows['all']['n_of']}")
+        axis.set_title(f"{title}; 95 % interval,\nn = {told} {rows['all']['unit']}")
     axes[1].tick_params(labelleft=False)
     return canvas
 

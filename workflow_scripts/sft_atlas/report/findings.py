@@ -59,15 +59,15 @@ def wording(estimate: Estimate, q: float, up: str, down: str, unclear: str) -> s
 def evidence(estimate: Estimate, q: float, scale: float = 1, unit: str = "", digits: int = 2) -> str:
     """Number, interval, p, q and n, such as ``-0.42 [-0.61 to -0.10], p = 0.003, q = 0.01, n = 18 runs``."""
     if np.isnan(estimate.effect):
-        return f"not defined, n = {count(estimate.n, estimate.n_of)}"
+        return f"not defined, n = {count(estimate.n, estimate.unit)}"
     text = f"{_number(scale * estimate.effect, digits)}{unit}"
     if not np.isnan(estimate.low):
-        usual = estimate.interval_kind == f"bootstrap over {estimate.n} {estimate.n_of}"
-        kind = "" if usual else f"; {estimate.interval_kind}"
+        usual = estimate.interval_method == f"bootstrap over {estimate.n} {estimate.unit}"
+        kind = "" if usual else f"; {estimate.interval_method}"
         text += f" [{_number(scale * estimate.low, digits)} to {_number(scale * estimate.high, digits)}{kind}]"
     if not np.isnan(estimate.p):
         text += f", {probability('p', estimate.p)}, {probability('q', q)}"
-    return f"{text}, n = {count(estimate.n, estimate.n_of)}"
+    return f"{text}, n = {count(estimate.n, estimate.unit)}"
 
 
 def count(number: int, things: str) -> str:

@@ -59,10 +59,10 @@ def compare(
     if count < FEWEST or np.allclose(prediction[known], baseline[known], rtol=0, atol=1e-9):
         return undefined("", count, unit), np.nan, told, np.nan
     ours, theirs = (y - prediction)[known] ** 2, (y - baseline)[known] ** 2
-    removed = paired_difference(theirs - ours, units[known], seed, n_of=unit)
+    removed = paired_difference(theirs - ours, units[known], seed, unit=unit)
     scale = theirs.mean() or np.nan
     estimate = Estimate(
-        "", float(removed.effect / scale), removed.low / scale, removed.high / scale, removed.p, count, unit, removed.interval_kind
+        "", float(removed.effect / scale), removed.low / scale, removed.high / scale, removed.p, count, unit, removed.interval_method
     )
     return estimate, float(np.sqrt(ours.mean())), told, float(np.sqrt(theirs.mean()))
 

@@ -1,7 +1,7 @@
 """Effects with intervals and p-values, for results that share base models, runs and items.
 
 Pure functions of arrays. Intervals are 95 % expanded percentile bootstrap intervals (Hesterberg 2015, arXiv 1411.5279: plain
-percentiles are too narrow with few clusters) unless ``interval_kind`` says otherwise; with 5 clusters they still cover only about 90 %.
+percentiles are too narrow with few clusters) unless ``interval_method`` says otherwise; with 5 clusters they still cover only about 90 %.
 Permutation p-values count the observed arrangement, (1 + hits) / (1 + permutations), so that none is ever 0. Every random number comes
 from an explicit seed.
 """
@@ -20,7 +20,7 @@ ITEM_NOISE = "normal, item noise only"
 
 @dataclass(frozen=True)
 class Estimate:
-    """One number with its uncertainty. ``n`` counts what ``n_of`` names; NaN marks what the data cannot say."""
+    """One number with its uncertainty. ``n`` counts what ``unit`` names; NaN marks what the data cannot say."""
 
     what: str
     effect: float
@@ -28,8 +28,8 @@ class Estimate:
     high: float
     p: float
     n: int
-    n_of: str = "observations"
-    interval_kind: str = ""
+    unit: str = "observations"
+    interval_method: str = ""
 
     @property
     def excludes_zero(self) -> bool:
@@ -37,9 +37,9 @@ class Estimate:
         return bool(self.low > 0 or self.high < 0)
 
 
-def undefined(what: str, n: int, n_of: str = "observations") -> Estimate:
+def undefined(what: str, n: int, unit: str = "observations") -> Estimate:
     """The estimate of something that these data cannot show."""
-    return Estimate(what, np.nan, np.nan, np.nan, np.nan, n, n_of, "none")
+    return Estimate(what, np.nan, np.nan, np.nan, np.nan, n, unit, "none")
 
 
 def benjamini_hochberg(p) -> np.ndarray:
@@ -71,14 +71,14 @@ def expanded_interval(drawn: np.ndarray, n: int, means: int = 1) -> tuple[float,
     return float(low), float(high)
 
 
-def wilson(hits: int, n: int, what: str, n_of: str) -> Estimate:
+def wilson(hits: int, n: int, what: str, unit: str) -> Estimate:
     """A share with its Wilson score interval; it carries no test."""
     if n == 0:
-        return undefined(what, 0, n_of)
+        return undefined(what, 0, unit)
     share, z = hits / n, 1.959964
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
-    return Estimate(what, share, max(0.0, centre - half), min(1.0, centre + half), np.nan, n, n_of, "Wilson")
+    return Estimate(what, share, max(0.0, centre - half), min(1.0, centre + half), np.nan, n, unit, "Wilson")
 
 
 # ---------------------------------------------------------------- correlation
@@ -141,7 +141,7 @@ def most_similar(values, names: list[str], seed: int, axes, permutations: int = 
     low, high = expanded_interval(drawn, units)
     kind = f"bootstrap over {told}{benchmarks} benchmarks"
     return Estimate(
-        f"{names[i]} and {names[j]}", float(r[i, j]), max(low, -1.0), min(high, 1.0), float(p), int(n[i, j]), interval_kind=kind
+        f"{names[i]} and {names[j]}", float(r[i, j]), max(low, -1.0), min(high, 1.0), float(p), int(n[i, j]), interval_method=kind
     )
 
 
@@ -157,7 +157,7 @@ def _weighted_correlation(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> 
 # ---------------------------------------------------------------- differences
 
 
-def paired_difference(differences, clusters, seed: int, what: str = "", n_of: str = "runs", resamples: int = RESAMPLES) -> Estimate:
+def paired_difference(differences, clusters, seed: int, what: str = "", unit: str = "runs", resamples: int = RESAMPLES) -> Estimate:
     """Mean of paired ``differences``; bootstrap and sign-flip test treat each cluster's differences as one.
 
     The test flips the sign of whole clusters, over all 2^k arrangements up to 12 clusters and at random beyond. The interval
@@ -169,7 +169,7 @@ def paired_difference(differences, clusters, seed: int, what: str = "", n_of: st
     sums, counts = np.bincount(index, differences[keep]), np.bincount(index)
     k = len(sums)
     if k < 2:
-        return Estimate(what, float(differences[keep].mean()) if k else np.nan, np.nan, np.nan, np.nan, k, n_of, "none")
+        return Estimate(what, float(differences[keep].mean()) if k else np.nan, np.nan, np.nan, np.nan, k, unit, "none")
     rng = np.random.default_rng(seed)
     exact = k <= EXACT_CLUSTERS
     signs = all_signs(k) if exact else rng.choice((-1.0, 1.0), size=(resamples, k))
@@ -177,7 +177,7 @@ def paired_difference(differences, clusters, seed: int, what: str = "", n_of: st
     p = hits / len(signs) if exact else (1 + hits) / (1 + len(signs))
     drawn = rng.integers(k, size=(resamples, k))
     low, high = expanded_interval(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), k)
-    return Estimate(what, float(sums.sum() / counts.sum()), float(low), float(high), float(p), k, n_of, f"bootstrap over {k} {n_of}")
+    return Estimate(what, float(sums.sum() / counts.sum()), float(low), float(high), float(p), k, unit, f"bootstrap over {k} {unit}")
 
 
 def signed_rank_p(values) -> float:
@@ -203,7 +203,7 @@ def all_signs(k: int) -> np.ndarray:
     return np.array(list(product((-1.0, 1.0), repeat=k)))
 
 
-def combined(effects, stderrs, what: str, n_of: str, tests: int = 1) -> Estimate:
+def combined(effects, stderrs, what: str, unit: str, tests: int = 1) -> Estimate:
     """Mean of checkpoints' estimates with known standard errors; normal interval and p, Bonferroni-adjusted for ``tests`` looks.
 
     Only the noise of items is in them: they are about these very checkpoints, not about what another run or base model would give.
@@ -214,11 +214,11 @@ def combined(effects, stderrs, what: str, n_of: str, tests: int = 1) -> Estimate
     keep = np.isfinite(effects) & np.isfinite(stderrs)
     n = int(keep.sum())
     if n == 0:
-        return undefined(what, 0, n_of)
+        return undefined(what, 0, unit)
     mean, stderr = effects[keep].mean(), np.sqrt((stderrs[keep] ** 2).sum()) / n
     p = 2 * ndtr(-abs(mean) / stderr) if stderr > 0 else float(mean == 0)
     half = 1.959964 * float(stderr)
-    return Estimate(what, float(mean), float(mean) - half, float(mean) + half, min(1.0, float(p) * tests), n, n_of, ITEM_NOISE)
+    return Estimate(what, float(mean), float(mean) - half, float(mean) + half, min(1.0, float(p) * tests), n, unit, ITEM_NOISE)
 
 
 # ---------------------------------------------------------------- distances

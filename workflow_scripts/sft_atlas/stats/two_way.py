@@ -103,7 +103,7 @@ def correlation(x, y, clusters, seed: int, what: str = "", count: int = RESAMPLE
     null = np.abs(cross[np.arange(x.shape[1]), shuffles].sum(axis=1)) / scale
     groups, sets, kind, units = cell_weights(clusters, x.shape[1], seed, count)
     low, high = expanded_interval(ratio(weighted_moments(x, y, groups, sets)), units)
-    return Estimate(what, effect, max(low, -1.0), min(high, 1.0), shuffle_p(null, abs(effect), exact), n, interval_kind=kind)
+    return Estimate(what, effect, max(low, -1.0), min(high, 1.0), shuffle_p(null, abs(effect), exact), n, interval_method=kind)
 
 
 def compact(x: np.ndarray, y: np.ndarray, clusters) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -171,4 +171,4 @@ def mixed_slope(x, y, clusters, what: str = "") -> Estimate:
 
     half = float(stdtrit(sets - 2, 0.975)) * error
     p = float(2 * stdtr(sets - 2, -abs(slope) / error))
-    return Estimate(what, slope, slope - half, slope + half, p, len(frame), interval_kind="mixed model")
+    return Estimate(what, slope, slope - half, slope + half, p, len(frame), interval_method="mixed model")

@@ -25,7 +25,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict, what: str = "gain of") ->
     estimates = [select.overall_difference(part, study["seed"]) for part in parts]
     names = [*style.labels(study, "benchmarks", benchmarks), "all benchmarks"]
     forest_panel(axes[1], estimates, names)
-    axes[1].set_title(f"mean and 95 % interval over n = {style.count(estimates[-1].n, estimates[-1].n_of)}")
+    axes[1].set_title(f"mean and 95 % interval over n = {style.count(estimates[-1].n, estimates[-1].unit)}")
     style.models_legend(canvas, study, [name for name in study["models"] if name in set(pairs["model"])])
     return canvas
 

@@ -89,8 +89,8 @@ def beside(found: Estimate, stderr: float) -> Estimate:
     low, high = found.effect - np.hypot(found.effect - found.low, reach), found.effect + np.hypot(found.high - found.effect, reach)
     spread = np.hypot(own, stderr)
     by_both = float(two_sided_p(found.effect / spread, found.n)) if spread > 0 else found.p
-    kind = f"{found.interval_kind} and the baselines' error"
-    return replace(found, low=float(low), high=float(high), p=float(np.maximum(found.p, by_both)), interval_kind=kind)
+    kind = f"{found.interval_method} and the baselines' error"
+    return replace(found, low=float(low), high=float(high), p=float(np.maximum(found.p, by_both)), interval_method=kind)
 
 
 def base_share(likelihood: pl.DataFrame, study: dict) -> Finding:

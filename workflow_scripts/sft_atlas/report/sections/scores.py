@@ -99,21 +99,21 @@ def extremes(gains: pl.DataFrame, study: dict) -> Finding:
     return Finding(title, "gains", statements, [note, *noise_note(statements)], table)
 
 
-def mean_effect(part: pl.DataFrame, value: str, what: str, n_of: str, seed: int, tests: int) -> Estimate:
+def mean_effect(part: pl.DataFrame, value: str, what: str, unit: str, seed: int, tests: int) -> Estimate:
     """Mean of ``value`` over checkpoints (rows with ``model`` and ``stderr``), p Bonferroni-adjusted for ``tests`` looks.
 
     Where there are five base models, interval and p are over these, so that the spread between runs is in them; else over items.
     """
     known = part.drop_nulls(value)
     if known["model"].n_unique() < FEWEST_CLUSTERS:
-        return combined(part[value], part["stderr"], what, n_of, tests)
+        return combined(part[value], part["stderr"], what, unit, tests)
     found = paired_difference(known[value], known["model"], seed, what, "base models")
     return replace(found, p=min(1.0, found.p * tests))
 
 
 def noise_note(statements: list[Statement]) -> list[str]:
     """What intervals and p of :func:`mean_effect` leave out where base models are too few, in words."""
-    if not any(statement.estimate.interval_kind == ITEM_NOISE for statement in statements):
+    if not any(statement.estimate.interval_method == ITEM_NOISE for statement in statements):
         return []
     return [
         f"With fewer than {FEWEST_CLUSTERS} base models intervals and p hold the noise of items only. They are about these very checkpoints: "
@@ -232,7 +232,7 @@ def leave_one_out(scores: pl.DataFrame, study: dict) -> Finding:
     largest = max(effects, key=lambda effect: abs(effect.effect))
 
     def tell(estimate: Estimate, q: float) -> str:
-        mean = "the mean score" + (" of these checkpoints" if estimate.interval_kind == ITEM_NOISE else "")
+        mean = "the mean score" + (" of these checkpoints" if estimate.interval_method == ITEM_NOISE else "")
         verdict = wording(estimate, q, f"{mean} rose", f"{mean} fell", f"no clear change of {mean}")
         return f"Largest of {sets}, without {estimate.what}: {verdict}; {evidence(estimate, q, **POINTS)}."
 

@@ -34,7 +34,7 @@ def perplexity(tables: dict[str, pl.DataFrame], study: dict) -> Finding:
         for scope, words in select.SCOPES.items()
     ]
     note = "p shuffles training sets as wholes, alike in all base models, because a set that helps one base model tends to help others."
-    if not any("base models" in estimate.interval_kind for estimate in found):
+    if not any("base models" in estimate.interval_method for estimate in found):
         note += " The intervals resample training sets only; they say nothing about other base models."
     return Finding(title, "perplexity_gain", [Statement(estimate, tell) for estimate in found], [note])
 
@@ -42,7 +42,7 @@ def perplexity(tables: dict[str, pl.DataFrame], study: dict) -> Finding:
 def estimate_of(row: dict, what: str) -> Estimate:
     """An estimate from a row of a table of statistics."""
     numbers = {key: np.nan if row[key] is None else row[key] for key in ("effect", "low", "high", "p")}
-    return Estimate(what, **numbers, n=row["n"], n_of=row["n_of"], interval_kind=row["interval_kind"])
+    return Estimate(what, **numbers, n=row["n"], unit=row["unit"], interval_method=row["interval_method"])
 
 
 def predictors(frame: pl.DataFrame) -> Finding:
@@ -120,7 +120,7 @@ def _held_out(frame: pl.DataFrame) -> list[str]:
         told.append(
             f"{words}, the best of {part.height}, {PREDICTORS[best['predictor']][0]}, {removed} [{interval} % removed] of the squared error "
             f"of the {best['baseline']} ({100 * best['rmse']:.1f} points against {100 * best['baseline_rmse']:.1f}), "
-            f"n = {best['n']} {best['n_of']}"
+            f"n = {best['n']} {best['unit']}"
         )
     return told
 
@@ -193,7 +193,7 @@ def what_rules_the_map(shares: pl.DataFrame, effects: pl.DataFrame) -> Finding:
     if tested["test"].str.starts_with("order").any():
         notes.append("A p by order also answers to sets, or base models, that differ in spread only.")
     given = tested.filter(pl.col("term").is_in(["method", "epoch"]), pl.col("test").str.ends_with("training sets"))["term"].to_list()
-    given += effects.filter(pl.col("value").is_not_nan(), pl.col("interval_kind").str.contains(r"over \d+ training sets"))[
+    given += effects.filter(pl.col("value").is_not_nan(), pl.col("interval_method").str.contains(r"over \d+ training sets"))[
         "effect"
     ].to_list()
     if given:
