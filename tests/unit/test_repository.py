@@ -1,4 +1,4 @@
-"""Promises that the repository makes about itself: generated pages, pins, the anatomy of rules, sizes, command lines."""
+"""Promises that the repository makes about itself: generated pages, pins, the anatomy of rules, command lines."""
 
 import ast
 import importlib
@@ -9,13 +9,12 @@ import sys
 
 import pytest
 
+from sft_atlas.core import job
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.study import document_config
 from sft_atlas.study.schema import BenchmarkColumns, Part, Recipe, Source
-from sft_atlas.study.targets import TARGETS
 
-SCRIPTS = sorted((ROOT / "workflow_scripts").glob("*.py"))
-SOURCES = sorted((ROOT / "workflow_scripts").rglob("*.py"))
+SOURCES = sorted(path for path in (ROOT / "workflow_scripts").rglob("*.py") if path.stat().st_size)
 RULE_FILES = sorted((ROOT / "rules").glob("*.smk"))
 HEAVY = (
     "torch",
@@ -130,22 +129,19 @@ def test_no_name_is_defined_twice_because_all_files_of_rules_share_one_space():
         for path in RULE_FILES
         for name in re.findall(r"^(?:def )?(\w+)(?:\(.*\):| = )", path.read_text(encoding="utf-8"), re.MULTILINE)
     ]
-    assert len(names) > 50
+    assert len(names) > 10
     assert sorted(name for name in set(names) if names.count(name) > 1) == []
 
 
-def test_no_block_may_have_the_name_of_a_rule():
-    assert {"all", *(name for _, name, _ in RULES if "{" not in name)} == TARGETS
-
-
 @pytest.mark.parametrize(("file", "name", "body"), JOBS, ids=[name for _, name, _ in JOBS])
-def test_a_job_has_output_log_environment_and_a_script_of_its_name(file, name, body):
+def test_a_job_has_output_log_environment_and_code_of_its_name_in_the_room_of_its_file(file, name, body):
     directives = re.findall(r"^ +(\w+):", body, re.MULTILINE)
     for directive in ("log", "conda") if name in EVER else ("output", "log", "conda"):
         assert directive in directives, f"{file}: rule {name} has no {directive}"
-    script = re.findall(r"workflow_scripts/run\.py (\w+)", body.split("shell:")[1])[-1]
-    assert script == name.removesuffix("_{recipe}")
-    assert re.search(rf"log:\s+.*LOGS.*/{script}[/.]", body)
+    rule = re.findall(r"workflow_scripts/run\.py (\w+)", body.split("shell:")[1])[-1]
+    assert rule == name.removesuffix("_{recipe}")
+    assert job.rules()[rule] == f"sft_atlas.{file.removesuffix('.smk')}.{rule}"
+    assert re.search(rf'log:\s+(paths\.log\("{rule}"|f"\{{PUBLISHED\}}/logs/{rule}[/.])', body)
     assert "--log {log}" in body
     environment = re.search(r'conda:\s+"\.\./(envs/\w+\.yaml)"', body)[1]
     assert (ROOT / environment).exists()
@@ -158,9 +154,8 @@ def test_a_rule_says_what_it_is_for(file, name, body):
 
 
 @pytest.mark.parametrize("path", RULE_FILES, ids=lambda path: path.name)
-def test_a_file_of_rules_is_short_and_opens_with_its_contract(path):
+def test_a_file_of_rules_opens_with_its_contract(path):
     text = path.read_text(encoding="utf-8")
-    assert text.count("\n") <= 200
     head = re.match(r"(#.*\n)+", text)[0]
     assert re.search(r"^# requires ", head, re.MULTILINE)
     assert re.search(r"^# gives ", head, re.MULTILINE) or not re.search(r"^ *rule\b", text, re.MULTILINE)
@@ -170,10 +165,8 @@ def test_a_file_of_rules_is_short_and_opens_with_its_contract(path):
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_a_source_is_short_and_says_what_it_does(path):
-    text = path.read_text(encoding="utf-8")
-    assert text.count("\n") <= 300
-    assert ast.get_docstring(ast.parse(text))
+def test_a_module_says_what_it_does(path):
+    assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
 
 
 def swallows(handler):
@@ -206,37 +199,44 @@ def test_a_swallowed_error_is_recognised(code):
 
 # ---------------------------------------------------------------- command lines
 
-ASK_ALL = """
-import contextlib, io, json, runpy, sys
+HELP = """
+import contextlib, io, json, sys
+from sft_atlas.core import job
+
 answers = {}
-for path in sys.argv[1:]:
-    sys.argv, said, code = [path, "--help"], io.StringIO(), 0
-    with contextlib.redirect_stdout(said):
+for rule in sys.argv[1:]:
+    text, code = io.StringIO(), 0
+    with contextlib.redirect_stdout(text):
         try:
-            runpy.run_path(path, run_name="__main__")
+            job.run(rule, ["--help"])
         except SystemExit as end:
             code = end.code
-    answers[path] = [code, said.getvalue(), [name for name in HEAVY if name in sys.modules]]
+    answers[rule] = [code, text.getvalue(), [name for name in HEAVY if name in sys.modules]]
 print(json.dumps(answers))
 """
+JOB_MODULES = {path.stem: path for path in SOURCES if "\ndef main(args" in path.read_text(encoding="utf-8")}
 
 
 @pytest.fixture(scope="module")
 def answers():
-    """What every script says to --help, asked in one process: exit code, text, heavy libraries imported so far."""
-    program = ASK_ALL.replace("HEAVY", repr(HEAVY))
-    call = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT / 'workflow_scripts')!r})\n{program}", *map(str, SCRIPTS)]
-    ended = subprocess.run(call, capture_output=True, text=True, timeout=60, check=True, cwd=ROOT)
+    """What every job says to --help, in one process: exit code, text, heavy libraries imported so far."""
+    program = f"import sys; sys.path.insert(0, {str(ROOT / 'workflow_scripts')!r}); HEAVY = {HEAVY}\n{HELP}"
+    ended = subprocess.run([sys.executable, "-c", program, *JOB_MODULES], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT)
     return json.loads(ended.stdout)
 
 
-@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
-def test_a_script_explains_itself_without_loading_anything_heavy(path, answers):
-    code, text, heavy = answers[str(path)]
+@pytest.mark.parametrize("rule", JOB_MODULES)
+def test_a_job_explains_itself_without_loading_anything_heavy(rule, answers):
+    code, text, heavy = answers[rule]
     assert not code
-    purpose = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    purpose = ast.get_docstring(ast.parse(JOB_MODULES[rule].read_text(encoding="utf-8")))
     assert "".join(purpose.split()) in "".join(text.split())  # argparse breaks lines, also at hyphens
     assert heavy == []
+
+
+def test_no_two_jobs_have_the_same_name():
+    jobs = [path.stem for path in SOURCES if "\ndef main(args" in path.read_text(encoding="utf-8")]
+    assert len(jobs) > 40 and len(set(jobs)) == len(jobs)
 
 
 # ---------------------------------------------------------------- names

@@ -21,6 +21,11 @@ def spoil(study, path, value):
         (("recipes", "full", "learning_rate"), "fast", ["study.yaml", "recipes.full.learning_rate", "number", "'fast'"]),
         (("blocks", "single", "recipes"), ["ful"], ["study.yaml", "blocks.single.recipes[0]", "'ful'", "did you mean 'full'"]),
         (("blocks", "single", "models"), ["llama"], ["study.yaml", "blocks.single.models[0]", "llama-strings"]),
+        (
+            ("blocks", "scores"),
+            {"models": "*", "datasets": ["spelling"], "recipes": ["full"]},
+            ["study.yaml", "blocks.scores", "the name is a rule or target of the workflow", "choose another"],
+        ),
         (("suites", "tasks", "benchmarks"), ["summs"], ["study.yaml", "suites.tasks.benchmarks[0]", "did you mean 'sums'"]),
         (
             ("blocks", "again"),

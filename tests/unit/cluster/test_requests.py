@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from sft_atlas.cluster import requests, slurm
+from sft_atlas.cluster.inputs import ONE_AFTER_THE_OTHER
 from sft_atlas.cluster.requests import Need, Needs, grown
 from sft_atlas.core.errors import ConfigError
 from sft_atlas.core.provenance import ROOT
@@ -211,18 +212,16 @@ def test_every_job_says_what_it_needs_or_runs_beside_snakemake(path):
     local = re.findall(r"^    (\w+),$", "".join(re.findall(r"^localrules:\n(?:    \w+,\n)+", text, re.MULTILINE)), re.MULTILINE)
     for body in re.split(r"^ *rule ?\w*:$", text, flags=re.MULTILINE)[1:]:
         if "shell:" in body:
-            script = re.findall(r"workflow_scripts/run\.py (\w+)", body.split("shell:")[1])[-1]
-            assert f'**cluster("{script}"),' in body or script in local, script
+            rule = re.findall(r"workflow_scripts/run\.py (\w+)", body.split("shell:")[1])[-1]
+            assert f'**cluster.resources("{rule}"),' in body or rule in local, rule
 
 
 def test_every_job_on_the_weights_of_a_checkpoint_is_in_its_group_and_takes_the_slot():
     profile = yaml.safe_load((ROOT / "slurm/config.yaml").read_text())
     grouped = dict(entry.split("=") for entry in profile["groups"])
-    found = set()
+    of_checkpoint = set()
     for path in (ROOT / "rules").glob("*.smk"):
         for name, body in re.findall(r"^rule (\w+):\n((?:    .*\n|\n)+)", path.read_text(encoding="utf-8"), re.M):
-            if re.search(r'weights=(weights_of|f"\{CHECKPOINT\}/weights")', body):
-                found.add(name)
-    assert set(grouped) == found and len(set(grouped.values())) == 1
-    lookups = (ROOT / "rules/cluster_lookups.smk").read_text(encoding="utf-8")
-    assert found == set(re.findall(r'"(\w+)"', re.search(r"if kind in \((.*)\):", lookups)[1]))
+            if re.search(r"weights=(evaluate|paths)\.weights,", body):
+                of_checkpoint.add(name)
+    assert set(grouped) == of_checkpoint == set(ONE_AFTER_THE_OTHER) and len(set(grouped.values())) == 1

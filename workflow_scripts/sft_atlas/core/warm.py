@@ -88,7 +88,7 @@ def forward(argv: list[str]) -> bool:
     connection.sendall(request)
     answer = connection.recv(16)
     if not answer:
-        print(f"{argv[1]}: the job's process died without an exit code (killed, perhaps for want of memory)", file=sys.stderr)
+        print(f"{argv[1]}: the job's process died without an exit code (killed, perhaps because memory ran out)", file=sys.stderr)
     sys.exit(int(answer or 137))
 
 

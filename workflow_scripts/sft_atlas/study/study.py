@@ -17,7 +17,6 @@ from sft_atlas.study.messages import explain, nearest, renamed, strict_yaml
 from sft_atlas.study.narrowing import narrow
 from sft_atlas.study.runs import BASE, Checkpoint, Run
 from sft_atlas.study.schema import Hyperparameters, Override, Part, Recipe, StudyFile
-from sft_atlas.study.targets import TARGETS
 
 WITHOUT = "without-"  # prefix of leave-one-out sets
 SETTABLE = sorted(set(Hyperparameters.model_fields) - {"epochs", "method", "save_epochs"})
@@ -174,8 +173,6 @@ class Study:
                         f"suites.{name}.benchmarks: {benchmark!r} is measured twice (also in {owner[benchmark]!r}); name it once"
                     )
         for name, block in file.blocks.items():
-            if name in TARGETS or name.startswith("train_"):
-                self.problems.append(f"blocks.{name}: the name is a rule or target of the workflow; choose another")
             self._check_selection(f"blocks.{name}", block)
             if block.leave_one_out and block.datasets == "*":
                 self.problems.append(f"blocks.{name}.datasets: leave_one_out needs merged datasets by name; '*' means the others")
