@@ -43,12 +43,12 @@ def main(args: argparse.Namespace) -> None:
     from sft_atlas.data.items import benchmark_items
     from sft_atlas.evaluate import lm_eval_runner
     from sft_atlas.evaluate.tasks import BenchmarkFiles, task_config
-    from sft_atlas.models.base_model import BaseModel, load_model, load_tokenizer
+    from sft_atlas.models.base_model import ModelFolder, load_model, load_tokenizer
     from sft_atlas.study import study
     from sft_atlas.study.schema import Template
 
     torch.set_num_threads(1)
-    base = BaseModel("model", args.model, "float32", False)
+    base = ModelFolder("model", args.model, "float32", False)
     model, tokenizer, template = load_model(base), load_tokenizer(base), Template().model_dump()
     model.config.max_position_embeddings = 2048
     entries = study.load(ROOT / "config/benchmarks-smoke.yaml").file.benchmarks

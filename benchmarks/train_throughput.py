@@ -102,17 +102,17 @@ def measure(job: dict) -> dict:
     started = time.perf_counter()
     import torch
 
-    from sft_atlas.models.base_model import BaseModel, device, load_tokenizer
+    from sft_atlas.models.base_model import ModelFolder, device, load_tokenizer
     from sft_atlas.study.schema import Hyperparameters
     from sft_atlas.train import memory, micro_batch, trainer
-    from sft_atlas.train.checkpointing import Keeper
+    from sft_atlas.train.checkpointing import CheckpointCallback
 
     torch.set_num_threads(job["threads"])
     where, settings = device(), Hyperparameters(**job["settings"])
-    base = BaseModel("random", Path(job["base"]), "bfloat16", False)
-    dataset = samples(job["rows"], *LENGTHS[where], memory.Shape.read(base.path).vocabulary)
+    base = ModelFolder("random", Path(job["base"]), "bfloat16", False)
+    dataset = samples(job["rows"], *LENGTHS[where], memory.DecoderShape.read(base.path).vocabulary)
     tokenizer, step_ends = load_tokenizer(base), []
-    on_step_end = Keeper.on_step_end
+    on_step_end = CheckpointCallback.on_step_end
 
     def record_step_end() -> None:
         if where == "cuda":
@@ -123,14 +123,14 @@ def measure(job: dict) -> dict:
         record_step_end()
         return on_step_end(self, *args, **options)
 
-    Keeper.on_step_end = timed_on_step_end
+    CheckpointCallback.on_step_end = timed_on_step_end
     with tempfile.TemporaryDirectory(dir=job["scratch"]) as scratch:
         if job["batches"]:
-            train_with_trl(base, dataset, tokenizer, settings, micro_batch.Fit(**job["batches"]), Path(scratch), record_step_end)
+            train_with_trl(base, dataset, tokenizer, settings, micro_batch.BatchPlan(**job["batches"]), Path(scratch), record_step_end)
             batches = job["batches"]
         else:
             record = trainer.fine_tune(base, dataset, tokenizer, settings, Path(scratch), "throughput")
-            batches = {key: record[key] for key in micro_batch.Fit.__dataclass_fields__}
+            batches = {key: record[key] for key in micro_batch.BatchPlan.__dataclass_fields__}
         ended = time.perf_counter()
     peak = torch.cuda.max_memory_allocated() if where == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     (first, first_cpu), (last, last_cpu) = step_ends[0], step_ends[-1]
@@ -138,7 +138,7 @@ def measure(job: dict) -> dict:
     tokens, supervised = [len(sample) for sample in dataset.kept], sum(len(sample) - sample.first for sample in dataset.kept)
     return {
         "seconds": last - first, "cpu": last_cpu - first_cpu, "peak": peak, "start": first - started, "end": ended - last, "batches": batches,
-        "tokens": epochs * sum(tokens), "flops": epochs * flops(memory.Shape.read(base.path), settings.method, tokens, supervised),
+        "tokens": epochs * sum(tokens), "flops": epochs * flops(memory.DecoderShape.read(base.path), settings.method, tokens, supervised),
     }  # fmt: skip
 
 
@@ -156,14 +156,14 @@ def train_with_trl(base, dataset, tokenizer, settings, batches, folder: Path, re
             record_step_end()
 
     dtype, autocast = hardware.precision(settings, base, device())
-    args = trainer.arguments(settings, batches, folder, device(), autocast)
+    args = trainer.sft_config(settings, batches, folder, device(), autocast)
     args.save_strategy = "no"
     set_seed(settings.seed)
     attention = hardware.attention(settings, base, device(), autocast)
     options = {"attn_implementation": attention} if attention else {}
     model = AutoModelForCausalLM.from_pretrained(base.path, dtype=dtype, **options)
     rows = Dataset.from_list([{"input_ids": sample.ids, "labels": sample.labels} for sample in dataset.kept])
-    peft = trainer.adapter(model, settings)
+    peft = trainer.lora_config(model, settings)
     sft_trainer = SFTTrainer(model=model, args=args, train_dataset=rows, processing_class=tokenizer, peft_config=peft, callbacks=[Timer()])
     sft_trainer.train()
     sft_trainer.save_model(str(folder / "final"))

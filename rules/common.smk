@@ -32,8 +32,8 @@ from sft_atlas.study.device_table import device as device_of
 from sft_atlas.study.messages import strict_yaml
 from sft_atlas.study.paths import ANALYSED, ANALYSES, OVERLAPS, REPORTED, TABLES, Paths
 from sft_atlas.tables.inputs import TableInputs, folder_of_outputs, folder_of_tables
-from sft_atlas.train import scratch
 from sft_atlas.train.inputs import TrainInputs
+from sft_atlas.train.resume_state import announce_scratch
 
 
 def load_study():
@@ -89,7 +89,7 @@ GPUS = gpus.found() if site is None else []
 warm.put_python_on_path()
 
 if site:
-    scratch.announce(site.scratch)
+    announce_scratch(site.scratch)
     if workflow.is_main_process:
         # profiles/default says `cores: all`, which would keep the threads of cluster jobs to the number of cores here.
         workflow.resource_settings.cores = sys.maxsize

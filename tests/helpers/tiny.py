@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from sft_atlas.models.base_model import BaseModel, load_tokenizer
+from sft_atlas.models.base_model import ModelFolder, load_tokenizer
 from sft_atlas.study.schema import Hyperparameters
 from sft_atlas.train import dataset as sampling
 from sft_atlas.train import trainer
@@ -44,7 +44,7 @@ def config(family: str):
 class Case:
     """A base model with its tokenizer and samples, and short ways to train it."""
 
-    base: BaseModel
+    base: ModelFolder
     tokenizer: object
     samples: sampling.Samples
 
@@ -88,6 +88,6 @@ def make(family: str, folder: Path, tokenizer) -> Case:
     tokenizer.save_pretrained(folder)
     manifest = folder.parent / f"{family}.json"
     manifest.write_text(json.dumps({"name": family, "path": str(folder), "dtype": "float32", "trust_remote_code": False}))
-    base = BaseModel.read(manifest)
+    base = ModelFolder.read(manifest)
     tokenizer = load_tokenizer(base)
     return Case(base, tokenizer, sampling.tokenize(ROWS, tokenizer, TEMPLATE, 256))

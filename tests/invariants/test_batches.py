@@ -8,9 +8,10 @@ import torch
 from helpers.tiny import distance, losses, weights
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.models.base_model import load_model
-from sft_atlas.train import micro_batch, padding_free
+from sft_atlas.train import padding_free
 from sft_atlas.train import trainer as training
-from sft_atlas.train.dataset import IGNORED
+from sft_atlas.train.dataset import IGNORE_INDEX
+from sft_atlas.train.micro_batch import BatchPlan
 
 TOLERANCE = 2e-5  # relative; float32, sums in another order
 
@@ -24,7 +25,7 @@ def nll(model, rows):
         with torch.no_grad():
             logits = model(**inputs, use_cache=False).logits[0, :-1].log_softmax(-1)
         targets = labels[0, 1:]
-        found.append(-logits[targets != IGNORED].gather(-1, targets[targets != IGNORED, None]).sum().item())
+        found.append(-logits[targets != IGNORE_INDEX].gather(-1, targets[targets != IGNORE_INDEX, None]).sum().item())
     return found
 
 
@@ -61,10 +62,10 @@ def test_padding_side_and_length_do_not_matter(case):
             gap = target - len(sample)
             mask, positions = [1] * len(sample), list(range(len(sample)))
             right.append(
-                {"input_ids": sample.ids + [pad] * gap, "labels": sample.labels + [IGNORED] * gap, "attention_mask": mask + [0] * gap}
+                {"input_ids": sample.ids + [pad] * gap, "labels": sample.labels + [IGNORE_INDEX] * gap, "attention_mask": mask + [0] * gap}
             )
             left.append({
-                "input_ids": [pad] * gap + sample.ids, "labels": [IGNORED] * gap + sample.labels,
+                "input_ids": [pad] * gap + sample.ids, "labels": [IGNORE_INDEX] * gap + sample.labels,
                 "attention_mask": [0] * gap + mask, "position_ids": [0] * gap + positions,
             })  # fmt: skip
         assert nll(model, right) == pytest.approx(expected, rel=TOLERANCE)
@@ -84,7 +85,7 @@ def test_a_packed_sample_has_its_own_loss(case):
     bounds = batch["cu_seq_lens_q"].tolist()
     found = []
     for start, end in itertools.pairwise(bounds):
-        targets, supervised = labels[start + 1 : end], labels[start + 1 : end] != IGNORED
+        targets, supervised = labels[start + 1 : end], labels[start + 1 : end] != IGNORE_INDEX
         found.append(-logits[start : end - 1][supervised].gather(-1, targets[supervised, None]).sum().item())
     assert found == pytest.approx(expected, rel=TOLERANCE)
 
@@ -115,10 +116,10 @@ def test_packing_is_refused_where_attention_leaks(cases, tmp_path):
     case = cases("llama")
     model = load_model(case.base)
     sequences = [sample.ids for sample in case.samples.kept]
-    padding_free.check(model, sequences, False, "x")
+    padding_free.check_isolation(model, sequences, False, "x")
     model.set_attn_implementation("leaking")
     with pytest.raises(AtlasError, match="would let samples see each other: with attention leaking"):
-        padding_free.check(model, sequences, False, "x")
+        padding_free.check_isolation(model, sequences, False, "x")
 
 
 def test_packing_is_refused_where_positions_run_on(cases):
@@ -128,13 +129,13 @@ def test_packing_is_refused_where_positions_run_on(cases):
     torch.manual_seed(0)
     model = GPT2LMHeadModel(GPT2Config(vocab_size=320, n_embd=32, n_layer=2, n_head=4, n_positions=256, initializer_range=0.2)).eval()
     sequences = [sample.ids for sample in cases("llama").samples.kept]
-    padding_free.check(model, sequences, False, "gpt2")
+    padding_free.check_isolation(model, sequences, False, "gpt2")
     forward = model.forward
     model.forward = lambda *args, position_ids=None, **kwargs: forward(
         *args, position_ids=torch.arange(position_ids.shape[1])[None], **kwargs
     )
     with pytest.raises(AtlasError, match="would let samples see each other"):
-        padding_free.check(model, sequences, False, "gpt2")
+        padding_free.check_isolation(model, sequences, False, "gpt2")
 
 
 def test_the_batch_that_the_trainer_makes_is_right_to_the_token(case, tmp_path):
@@ -142,17 +143,17 @@ def test_the_batch_that_the_trainer_makes_is_right_to_the_token(case, tmp_path):
     for pad in (case.tokenizer.pad_token, case.tokenizer.eos_token):
         case.tokenizer.pad_token = pad
         settings = case.settings()
-        trainer, keeper = training.build(
-            case.base, case.samples.kept, case.tokenizer, settings, micro_batch.wanted(settings), tmp_path, "x"
+        trainer, checkpoints = training.build(
+            case.base, case.samples.kept, case.tokenizer, settings, BatchPlan.of_recipe(settings), tmp_path, "x"
         )
-        keeper.close()
+        checkpoints.close()
         batch = next(iter(trainer.get_train_dataloader()))
         seen = set()
         for ids, labels, mask in zip(batch["input_ids"].tolist(), batch["labels"].tolist(), batch["attention_mask"].tolist(), strict=True):
             length = sum(mask)
             sample = next(sample for sample in case.samples.kept if sample.ids == ids[:length])
             seen.add(sample.row)
-            assert labels[:length] == sample.labels and set(labels[length:]) <= {IGNORED}
+            assert labels[:length] == sample.labels and set(labels[length:]) <= {IGNORE_INDEX}
             assert labels[length - 1] == case.tokenizer.eos_token_id
         assert seen == set(range(8))
     case.tokenizer.pad_token = "<pad>"

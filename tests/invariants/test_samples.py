@@ -28,7 +28,7 @@ def test_the_mask_is_exact_to_the_token(habit):
     """The supervised tokens are the response's and EOS, no more and no less, for every habit of the tokenizer."""
     tokenizer, _ = habit
     for sample, row in zip(sampling.tokenize(ROWS, tokenizer, TEMPLATE, 256).kept, ROWS, strict=True):
-        supervised = [label for label in sample.labels if label != sampling.IGNORED]
+        supervised = [label for label in sample.labels if label != sampling.IGNORE_INDEX]
         assert tokenizer.decode(supervised, skip_special_tokens=False) == f" {row['response']}</s>"
         assert sample.ids[sample.first :] == supervised
 
@@ -68,4 +68,4 @@ def test_training_reads_what_trl_would_read(habit):
         ids, first = encode(tokenizer, *render(TEMPLATE, row["instruction"], row["response"]))
         second = [tokenizer.eos_token_id] if tokenizer("x")["input_ids"][-1] == tokenizer.eos_token_id else []
         assert theirs["input_ids"] == ids + second
-        assert theirs["labels"] == [sampling.IGNORED] * first + ids[first:] + second
+        assert theirs["labels"] == [sampling.IGNORE_INDEX] * first + ids[first:] + second

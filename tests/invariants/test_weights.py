@@ -14,7 +14,7 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.measure import weight_change
 from sft_atlas.models.base_model import load_model
-from sft_atlas.train import resuming
+from sft_atlas.train import resume_state
 
 METHODS = ("full", "lora")
 LORA = {"method": "lora", "learning_rate": 1e-2, "lora": {"rank": 4, "alpha": 8}}
@@ -83,22 +83,22 @@ import torch
 from transformers import TrainerCallback
 torch.set_num_threads(1)
 sys.path[:0] = [{scripts!r}, {tests!r}]
-from sft_atlas import keeping, samples, training
-from sft_atlas.checkpoints import BaseModel, load_tokenizer
+from sft_atlas.models.base_model import ModelFolder, load_tokenizer
+from sft_atlas.train import checkpointing, dataset
 from helpers.tiny import ROWS, TEMPLATE, Case
 
-keeping.SHARE = 1e9  # a state after every epoch, also where epochs last a few milliseconds
-step_end = keeping.Keeper.on_step_end
+checkpointing.TIME_SHARE = 1e9  # a checkpoint after every epoch, also where epochs last a few milliseconds
+step_end = checkpointing.CheckpointCallback.on_step_end
 
 def killing(self, args, state, control, **more):
     if state.global_step == {step}:
         os.kill(os.getpid(), signal.SIGKILL)
     return step_end(self, args, state, control, **more)
 
-keeping.Keeper.on_step_end = killing
-base = BaseModel.read(Path({manifest!r}))
+checkpointing.CheckpointCallback.on_step_end = killing
+base = ModelFolder.read(Path({manifest!r}))
 tokenizer = load_tokenizer(base)
-case = Case(base, tokenizer, samples.tokenize(ROWS, tokenizer, TEMPLATE, 256))
+case = Case(base, tokenizer, dataset.tokenize(ROWS, tokenizer, TEMPLATE, 256))
 case.train(Path({folder!r}), **{recipe!r})
 """
 
@@ -118,7 +118,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(cases, tmp_pat
     )  # fmt: skip
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
     assert ended.returncode == -signal.SIGKILL, ended.stderr[-2000:]
-    assert resuming.newest_complete(folder / "trainer").name == f"checkpoint-{(step - 1) // 4 * 4}"
+    assert resume_state.newest_checkpoint(folder / "trainer").name == f"checkpoint-{(step - 1) // 4 * 4}"
 
     resumed, last = case.train(folder, **recipe)
     whole, undisturbed = case.train(tmp_path / "undisturbed", **recipe)

@@ -8,7 +8,7 @@ from snakemake.utils import update_config
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.study import study as studies
 from sft_atlas.study.messages import strict_yaml
-from sft_atlas.train import micro_batch
+from sft_atlas.train.micro_batch import BatchPlan
 
 BLOCKS = {"single": (240, 240), "merged": (24, 240), "leave_one_out": (20, 20), "trajectory_1k": (30, 300), "trajectory_20k": (27, 270)}
 
@@ -26,11 +26,11 @@ def paper():
 
 
 def ladder(settings):
-    """Every fit that a run may come to for want of memory."""
-    fit = micro_batch.wanted(settings)
-    while fit:
-        yield fit
-        fit = micro_batch.smaller(fit, settings)
+    """Every batch plan that a run may come to when it runs out of memory."""
+    plan = BatchPlan.of_recipe(settings)
+    while plan:
+        yield plan
+        plan = plan.smaller(settings)
 
 
 def by_block(study):

@@ -15,7 +15,7 @@ from sft_atlas.core.provenance import ROOT
 from sft_atlas.evaluate import evaluate as evaluate_script
 from sft_atlas.evaluate import lm_eval_runner, tasks
 from sft_atlas.evaluate import scores as summaries
-from sft_atlas.models.base_model import BaseModel, is_adapter, load_model, load_tokenizer
+from sft_atlas.models.base_model import ModelFolder, is_adapter, load_model, load_tokenizer
 from sft_atlas.models.prompt_template import fingerprint, require_trained_with
 from sft_atlas.study.messages import strict_yaml
 from sft_atlas.study.schema import Template
@@ -48,7 +48,7 @@ def files(folder, name, task, items):
 
 @pytest.fixture(scope="module")
 def base(tiny_base):
-    return BaseModel.read(tiny_base)
+    return ModelFolder.read(tiny_base)
 
 
 @pytest.fixture(scope="module")
@@ -414,7 +414,7 @@ def test_weights_that_are_gone_are_an_error_with_the_way_out(tmp_path):
     manifest = tmp_path / "model.json"
     manifest.write_text(json.dumps({"name": "gone", "path": str(tmp_path / "gone"), "dtype": "float32", "trust_remote_code": False}))
     with pytest.raises(AtlasError, match=r"there is no config\.json; delete .*model\.json and run again"):
-        BaseModel.read(manifest)
+        ModelFolder.read(manifest)
 
 
 @pytest.mark.parametrize("missing", ["pad_token", "eos_token"])
@@ -422,7 +422,7 @@ def test_a_tokenizer_without_pad_uses_eos_and_without_eos_is_refused(tmp_path, b
     tokenizer = load_tokenizer(base)
     setattr(tokenizer, missing, None)
     tokenizer.save_pretrained(tmp_path)
-    bare = BaseModel("bare", tmp_path, "float32", False)
+    bare = ModelFolder("bare", tmp_path, "float32", False)
     if missing == "pad_token":
         assert load_tokenizer(bare).pad_token_id == tokenizer.eos_token_id
     else:

@@ -16,7 +16,7 @@ from sft_atlas.evaluate import generate, judge_client, judging
 from sft_atlas.evaluate import judge as judge_script
 from sft_atlas.evaluate.judge_client import Memory, Reply
 from sft_atlas.evaluate.tasks import BenchmarkFiles, Suite
-from sft_atlas.models.base_model import BaseModel, load_model, load_tokenizer
+from sft_atlas.models.base_model import ModelFolder, load_model, load_tokenizer
 from sft_atlas.study.schema import Judge, Template
 
 KEY = "JUDGE_TEST_KEY"
@@ -45,7 +45,7 @@ PAIRS = [{"instruction": f"Do {i}.", "answer": "the baseline " * (i + 1)} for i 
 
 @pytest.fixture(scope="module")
 def server(tiny_base):
-    base = BaseModel.read(tiny_base)
+    base = ModelFolder.read(tiny_base)
     with serving(load_model(base), load_tokenizer(base)) as running:
         yield running
 

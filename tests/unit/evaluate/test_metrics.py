@@ -14,7 +14,7 @@ from sft_atlas.evaluate import lm_eval_runner
 from sft_atlas.evaluate.metrics import choice, code, last_boxed, mathematics, open_answers, plain
 from sft_atlas.evaluate.rescoring import Stored, rescore
 from sft_atlas.evaluate.tasks import PROMPT, BenchmarkFiles, task_config
-from sft_atlas.models.base_model import BaseModel, load_tokenizer
+from sft_atlas.models.base_model import ModelFolder, load_tokenizer
 from sft_atlas.study import study
 from sft_atlas.study.schema import Template
 
@@ -267,7 +267,7 @@ def test_batches_of_one_and_of_many_give_the_same_real_answers(everything, tiny_
 
     from sft_atlas.models.base_model import load_model
 
-    base = BaseModel.read(tiny_base)
+    base = ModelFolder.read(tiny_base)
     model, tokenizer = load_model(base), load_tokenizer(base)
     model.config.max_position_embeddings = 4096
     torch.set_num_threads(1)

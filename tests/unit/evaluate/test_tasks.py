@@ -11,7 +11,7 @@ from sft_atlas.data import items as benchmarks
 from sft_atlas.data.records import sliced
 from sft_atlas.evaluate import contamination
 from sft_atlas.evaluate.tasks import DELIMITER, PROMPT, SHOTS, BenchmarkFiles, Fits, Suite, task_config
-from sft_atlas.models.base_model import BaseModel, load_tokenizer
+from sft_atlas.models.base_model import ModelFolder, load_tokenizer
 from sft_atlas.study import study, task_files
 from sft_atlas.study.messages import strict_yaml
 from sft_atlas.study.schema import Benchmark, StudyFile, Template
@@ -105,7 +105,7 @@ def test_examples_stand_before_the_question_in_the_same_template(written):
 
 
 def test_examples_that_do_not_fit_are_dropped_and_counted_and_the_question_stays_whole(written, tiny_base):
-    tokenizer = load_tokenizer(BaseModel.read(tiny_base))
+    tokenizer = load_tokenizer(ModelFolder.read(tiny_base))
     items = [{"instruction": "short", "answer": "x"}, {"instruction": "long " * 40, "answer": "x"}]
     files = written(items, rows(3))
     whole = prompts(task_config(files, TEMPLATE))[0]

@@ -9,7 +9,7 @@ import pytest
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.measure import measure_representation
 from sft_atlas.measure.intrinsic_dimension import ESTIMATORS, dimension_rows, distances, estimate, pooled_states, standard_error
-from sft_atlas.models.base_model import BaseModel, load_model
+from sft_atlas.models.base_model import ModelFolder, load_model
 from sft_atlas.models.tokenization import token_log_likelihoods
 
 TEMPLATE = {"prompt": "###Question: {instruction}\n###Answer:", "response": " {response}"}
@@ -71,7 +71,7 @@ def test_what_cannot_be_estimated_is_null():
 def test_states_do_not_depend_on_the_batch(tiny_base):
     import torch
 
-    model = load_model(BaseModel.read(tiny_base))
+    model = load_model(ModelFolder.read(tiny_base))
     generator = np.random.default_rng(0)
     sequences = [generator.integers(3, 320, size=length).tolist() for length in (5, 1, 12, 7)]
     pooled = pooled_states(model, sequences, 3, 0)
@@ -122,7 +122,7 @@ def test_measure_representation_of_a_base_model(tiny_base, tiny_tokenizer, measu
     assert record["dropped"] == [{"benchmark": "b", "item": 2}] and record["n_prompts_equal"] == 1 and record["dtype"] == "float32"
     assert likelihood.select("model", "dataset", "recipe", "epoch").unique().rows() == [("tiny", "base", "base", 0)]
     alone, _ = token_log_likelihoods(
-        load_model(BaseModel.read(tiny_base)), tiny_tokenizer, ["###Question: same\n###Answer:"], [" y"], 1, 128, with_eos=False
+        load_model(ModelFolder.read(tiny_base)), tiny_tokenizer, ["###Question: same\n###Answer:"], [" y"], 1, 128, with_eos=False
     )
     row = likelihood.row(-1, named=True)
     assert row["log_likelihood"] == pytest.approx(-alone["nll_response"][0], abs=1e-4) and row["tokens"] == alone["tokens_response"][0]
@@ -135,7 +135,7 @@ def test_measure_representation_of_a_base_model(tiny_base, tiny_tokenizer, measu
 
 
 def test_measure_representation_of_a_checkpoint(tiny_base, items, measure):
-    model = load_model(BaseModel.read(tiny_base))
+    model = load_model(ModelFolder.read(tiny_base))
     model.lm_head.weight.data.zero_()
     weights = items / "epoch-2/weights"
     model.save_pretrained(weights)

@@ -10,7 +10,7 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.measure import measure_perplexity
 from sft_atlas.measure.likelihood import token_log_likelihoods
 from sft_atlas.models import prompt_template
-from sft_atlas.models.base_model import BaseModel, load_model
+from sft_atlas.models.base_model import ModelFolder, load_model
 from sft_atlas.models.tokenization import encode
 from sft_atlas.tables.perplexity import perplexity_summary
 
@@ -27,7 +27,7 @@ PROMPTS, RESPONSES = [prompt for prompt, _ in RENDERED], [response for _, respon
 
 @pytest.fixture(scope="module")
 def model(tiny_base):
-    return load_model(BaseModel.read(tiny_base))
+    return load_model(ModelFolder.read(tiny_base))
 
 
 def test_every_token_matches_an_explicit_loop(model, tiny_tokenizer):
@@ -48,7 +48,7 @@ def test_every_token_matches_an_explicit_loop(model, tiny_tokenizer):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_uniform_model_gives_log_vocabulary_per_token_whatever_its_precision(tiny_base, tiny_tokenizer, dtype):
-    uniform = load_model(BaseModel.read(tiny_base), dtype=dtype)
+    uniform = load_model(ModelFolder.read(tiny_base), dtype=dtype)
     uniform.lm_head.weight.data.zero_()
     frame, _ = token_log_likelihoods(uniform, tiny_tokenizer, PROMPTS, RESPONSES, 4, 256)
     for scope in ("response", "full"):
@@ -60,7 +60,7 @@ def test_a_perplexity_by_hand(tiny_base, tiny_tokenizer):
     """A model that gives the token after "a" to be "b" with odds 3 : 1 against each of the 319 others, and knows nothing else."""
     import torch
 
-    hand = load_model(BaseModel.read(tiny_base))
+    hand = load_model(ModelFolder.read(tiny_base))
     a, b = (tiny_tokenizer(text=letter)["input_ids"] for letter in "ab")
     assert len(a) == len(b) == 1
 
@@ -100,7 +100,7 @@ def test_what_is_too_long_or_empty_is_dropped_and_listed(model, tiny_tokenizer):
 
 
 def test_broken_logits_are_an_error(tiny_base, tiny_tokenizer):
-    broken = load_model(BaseModel.read(tiny_base))
+    broken = load_model(ModelFolder.read(tiny_base))
     broken.lm_head.weight.data[5] = float("nan")
     with pytest.raises(AtlasError, match="not finite for 4 samples"):
         token_log_likelihoods(broken, tiny_tokenizer, PROMPTS, RESPONSES, 4, 256)

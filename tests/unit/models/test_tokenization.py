@@ -6,7 +6,7 @@ import pytest
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.models import prompt_template
-from sft_atlas.models.base_model import BaseModel, load_model, load_tokenizer
+from sft_atlas.models.base_model import ModelFolder, load_model, load_tokenizer
 from sft_atlas.models.tokenization import encode
 
 TEMPLATE = {"prompt": "###Question: {instruction}\n###Answer:", "response": " {response}"}
@@ -59,7 +59,7 @@ def test_tokens_and_mask_equal_those_of_trl(tiny_base, tiny_tokenizer, tmp_path)
     pairs = [*RENDERED[:3], ("###Question: How many app", "les are left?")]
     data = Dataset.from_list([{"prompt": prompt, "completion": response} for prompt, response in pairs])
     config = SFTConfig(tmp_path, max_length=256, bf16=False, use_cpu=True, report_to="none")
-    trainer = SFTTrainer(load_model(BaseModel.read(tiny_base)), config, train_dataset=data, processing_class=tiny_tokenizer)
+    trainer = SFTTrainer(load_model(ModelFolder.read(tiny_base)), config, train_dataset=data, processing_class=tiny_tokenizer)
     for row, (prompt, response) in zip(trainer.train_dataset, pairs, strict=True):
         ids, first = encode(tiny_tokenizer, prompt, response)
         assert row["input_ids"] == ids
@@ -68,4 +68,4 @@ def test_tokens_and_mask_equal_those_of_trl(tiny_base, tiny_tokenizer, tmp_path)
 
 
 def test_tokenizer_without_pad_token_is_usable(tiny_base):
-    assert load_tokenizer(BaseModel.read(tiny_base)).pad_token_id is not None
+    assert load_tokenizer(ModelFolder.read(tiny_base)).pad_token_id is not None

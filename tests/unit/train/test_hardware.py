@@ -11,10 +11,10 @@ import pytest
 from sft_atlas.core import gpus
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.provenance import ROOT
-from sft_atlas.models.base_model import BaseModel
+from sft_atlas.models.base_model import ModelFolder
 from sft_atlas.study.schema import Hyperparameters
 from sft_atlas.train import hardware, micro_batch, train, trainer
-from sft_atlas.train.micro_batch import Fit
+from sft_atlas.train.micro_batch import BatchPlan
 
 
 def settings(**changes):
@@ -23,7 +23,7 @@ def settings(**changes):
 
 @pytest.fixture
 def base(tiny_base):
-    return BaseModel.read(tiny_base)
+    return ModelFolder.read(tiny_base)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_attention_is_the_best_that_is_installed(base, packages):
 
 def test_attention_by_name_is_obeyed_or_refused(base, packages):
     assert hardware.attention(settings(attention="eager"), base, "cpu", False) == "eager"
-    with pytest.raises(AtlasError, match="module flash_attn is not installed"):
+    with pytest.raises(AtlasError, match="needs the module flash_attn, which is not installed"):
         hardware.attention(settings(attention="flash_attention_2"), base, "cuda", True)
     packages("flash_attn")
     with pytest.raises(AtlasError, match="needs a CUDA GPU and bfloat16"):
@@ -59,7 +59,7 @@ def test_attention_by_name_is_obeyed_or_refused(base, packages):
 
 
 def test_weights_are_held_as_the_method_means_it(base):
-    half = BaseModel("b", base.path, "bfloat16", False)
+    half = ModelFolder("b", base.path, "bfloat16", False)
     assert hardware.precision(settings(), half, "cpu") == ("float32", False)
     assert hardware.precision(settings(precision="bfloat16"), half, "cpu") == ("float32", True)
     assert hardware.precision(settings(weights="bfloat16", precision="bfloat16"), half, "cpu") == ("bfloat16", True)
@@ -69,13 +69,13 @@ def test_weights_are_held_as_the_method_means_it(base):
 
 def test_kernels_that_are_not_here_are_refused(packages):
     hardware.check_kernels(settings(), "cpu")
-    with pytest.raises(AtlasError, match="liger-kernel is not installed; pip install liger-kernel=="):
+    with pytest.raises(AtlasError, match="liger-kernel, which is not installed; pip install liger-kernel=="):
         hardware.check_kernels(settings(liger=True), "cuda")
     packages("liger_kernel")
     hardware.check_kernels(settings(liger=True), "cuda")
-    with pytest.raises(AtlasError, match="need a GPU"):
+    with pytest.raises(AtlasError, match="needs a GPU"):
         hardware.check_kernels(settings(liger=True), "cpu")
-    with pytest.raises(AtlasError, match="deepspeed is not installed"):
+    with pytest.raises(AtlasError, match="deepspeed, which is not installed"):
         hardware.check_kernels(settings(gpus=2, sharding="zero3"), "cuda")
 
 
@@ -103,18 +103,18 @@ def test_recipes_that_cannot_be_are_refused(changes, message):
 def test_the_command_of_several_processes_is_accelerates():
     from accelerate.commands.launch import launch_command_parser
 
-    command = hardware.launch(settings(gpus=4), ["workflow_scripts/run.py", "train", "--settings", "{}", "--worker"], 29511)
+    command = hardware.launch_command(settings(gpus=4), ["workflow_scripts/run.py", "train", "--settings", "{}", "--worker"], 29511)
     assert command[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
     understood = launch_command_parser().parse_args(command[3:])
     assert understood.num_processes == 4 and understood.main_process_port == 29511 and understood.multi_gpu
     assert understood.training_script == "workflow_scripts/run.py"
-    assert understood.training_script_args == ["--settings", "{}", "--worker"]
+    assert understood.training_script_args == ["train", "--settings", "{}", "--worker"]
 
 
 def test_fsdp2_and_zero3_are_what_the_trainer_is_given(tmp_path):
-    one = trainer.arguments(settings(), Fit(4, 2, True), tmp_path, "cpu", False)
+    one = trainer.sft_config(settings(), BatchPlan(4, 2, True), tmp_path, "cpu", False)
     assert not one.fsdp and not one.deepspeed and one.activation_checkpointing
-    args = trainer.arguments(settings(gpus=2), Fit(4, 1, True), tmp_path, "cpu", False)
+    args = trainer.sft_config(settings(gpus=2), BatchPlan(4, 1, True), tmp_path, "cpu", False)
     plugin = args.fsdp_plugin_args
     assert plugin["fsdp_version"] == 2 and plugin["reshard_after_forward"] and plugin["activation_checkpointing"]
     assert plugin["auto_wrap_policy"] == "TRANSFORMER_BASED_WRAP" and plugin["state_dict_type"] == "SHARDED_STATE_DICT"
@@ -127,22 +127,22 @@ def test_processes_that_ran_out_of_memory_are_started_again_with_less(tmp_path, 
     recipe, runs = settings(gpus=2), []
 
     def launch(chosen, script, port):
-        runs.append(micro_batch.load(tmp_path)[0])
+        runs.append(micro_batch.load_plan(tmp_path)[0])
         if len(runs) < 3:
-            micro_batch.fall_back(runs[-1] or micro_batch.wanted(recipe), "out of memory", recipe, tmp_path, "x")
+            micro_batch.reduce_micro_batch(runs[-1] or BatchPlan.of_recipe(recipe), "out of memory", recipe, tmp_path, "x")
             return [sys.executable, "-c", "raise SystemExit(1)"]
         (tmp_path / "facts.json").write_text(json.dumps({"steps": 7}))
         return [sys.executable, "-c", ""]
 
-    monkeypatch.setattr(hardware, "launch", launch)
-    assert train.in_processes(recipe, tmp_path, "x", 2) == {"steps": 7}
-    assert runs == [None, Fit(2, 2, False), Fit(1, 4, False)]
+    monkeypatch.setattr(hardware, "launch_command", launch)
+    assert train.train_in_workers(recipe, tmp_path, "x", 2) == {"steps": 7}
+    assert runs == [None, BatchPlan(2, 2, False), BatchPlan(1, 4, False)]
 
 
 def test_a_process_that_fails_otherwise_ends_the_job(tmp_path, monkeypatch):
-    monkeypatch.setattr(hardware, "launch", lambda *_: [sys.executable, "-c", "raise SystemExit(3)"])
-    with pytest.raises(AtlasError, match=r"one of the 2 processes failed \(exit code 3\)"):
-        train.in_processes(settings(gpus=2), tmp_path, "x", 2)
+    monkeypatch.setattr(hardware, "launch_command", lambda *_: [sys.executable, "-c", "raise SystemExit(3)"])
+    with pytest.raises(AtlasError, match=r"one of 2 processes failed \(exit code 3\)"):
+        train.train_in_workers(settings(gpus=2), tmp_path, "x", 2)
 
 
 # ---------------------------------------------------------------- on a GPU
@@ -160,8 +160,8 @@ def trained(tiny_base, tmp_path):
     size = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4, "vocab_size": 320}
     torch.manual_seed(0)
     LlamaForCausalLM(LlamaConfig(**size)).to(torch.bfloat16).save_pretrained(tmp_path / "base")
-    base = BaseModel("b", tmp_path / "base", "bfloat16", False)
-    tokenizer = load_tokenizer(BaseModel.read(tiny_base))
+    base = ModelFolder("b", tmp_path / "base", "bfloat16", False)
+    tokenizer = load_tokenizer(ModelFolder.read(tiny_base))
     samples = Samples([Sample(i, [1, *range(3 + i, 40 + 3 * i)], 20) for i in range(16)], [])
 
     def run(name, **changes):

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.models.base_model import BaseModel
+from sft_atlas.models.base_model import ModelFolder
 from sft_atlas.study.schema import Hyperparameters
 from sft_atlas.train import memory
-from sft_atlas.train.memory import GIB, Shape
-from sft_atlas.train.micro_batch import Fit
+from sft_atlas.train.memory import GIB, DecoderShape
+from sft_atlas.train.micro_batch import BatchPlan
 
 LLAMA_8B = {
     "model_type": "llama", "num_hidden_layers": 32, "hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32,
@@ -81,7 +81,7 @@ def test_activations_are_what_autograd_holds(family, method, autocast):
         return  # weights in bfloat16 are computed with in bfloat16
     for packed in (True, False):
         recipe = settings(method=name, padding_free=packed, weights=held_in or "float32")
-        shape = Shape.of(config(family, 2).to_dict())
+        shape = DecoderShape.of(config(family, 2).to_dict())
         measured = held(family, 4, recipe, autocast, packed) - held(family, 2, recipe, autocast, packed)
         if autocast and method == "full":
             measured -= 2 * 2 * shape.matrices  # the casts of the weights
@@ -96,18 +96,18 @@ def test_parameters_are_counted(family):
 
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config(family, 3))
-    assert Shape.of(model.config.to_dict()).parameters == pytest.approx(sum(p.numel() for p in model.parameters()), rel=0.01)
+    assert DecoderShape.of(model.config.to_dict()).parameters == pytest.approx(sum(p.numel() for p in model.parameters()), rel=0.01)
 
 
 def test_an_8b_model_is_counted_and_forecast():
-    shape = Shape.of(LLAMA_8B)
+    shape = DecoderShape.of(LLAMA_8B)
     assert shape.parameters == pytest.approx(8.03e9, rel=1e-3)
-    full = memory.forecast(shape, settings(batch_size=32), Fit(1, 32, True), "float32", True, 2048)
+    full = memory.forecast(shape, settings(batch_size=32), BatchPlan(1, 32, True), "float32", True, 2048)
     assert full.weights / GIB == pytest.approx(29.9, abs=0.1) and full.optimizer == pytest.approx(2 * full.weights)
     assert 119 < full.total / GIB < 140  # sixteen bytes a parameter, and the casts: it just fits on 139 GiB, with nothing else
-    half = memory.forecast(shape, settings(batch_size=32, weights="bfloat16"), Fit(4, 8, True), "bfloat16", True, 2048)
+    half = memory.forecast(shape, settings(batch_size=32, weights="bfloat16"), BatchPlan(4, 8, True), "bfloat16", True, 2048)
     assert 60 < half.total / GIB < 80
-    lora = memory.forecast(shape, settings(method="lora", batch_size=32), Fit(4, 8, False), "bfloat16", True, 2048)
+    lora = memory.forecast(shape, settings(method="lora", batch_size=32), BatchPlan(4, 8, False), "bfloat16", True, 2048)
     assert lora.weights / GIB == pytest.approx(15.0, abs=0.2) and lora.optimizer / GIB < 0.2
 
 
@@ -116,7 +116,7 @@ def test_full_fine_tuning_of_8b_needs_several_gpus():
     found = []
     for gpus in (1, 2, 4):
         recipe = settings(batch_size=32, gpus=gpus)
-        found.append(memory.forecast(Shape.of(LLAMA_8B), recipe, Fit.of(recipe, 1, True), "float32", True, 500).total / GIB)
+        found.append(memory.forecast(DecoderShape.of(LLAMA_8B), recipe, BatchPlan.of(recipe, 1, True), "float32", True, 500).total / GIB)
     assert [round(total) for total in found] == [133, 61, 31]
 
 
@@ -127,32 +127,32 @@ def test_lora_counts_the_adapter_that_peft_makes():
     model = AutoModelForCausalLM.from_config(config("llama", 3))
     model = get_peft_model(model, LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"))
     made = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    assert memory.trained(Shape.of(config("llama", 3).to_dict()), settings(method="lora")) == made
+    assert memory.trained_elements(DecoderShape.of(config("llama", 3).to_dict()), settings(method="lora")) == made
 
 
 def test_sharding_recomputation_depth_and_packing_need_less():
-    shape = Shape.of(LLAMA_8B)
+    shape = DecoderShape.of(LLAMA_8B)
 
     def total(micro=8, again=False, **changes):
         recipe = settings(batch_size=32, **changes)
-        return memory.forecast(shape, recipe, Fit.of(recipe, micro, again), "float32", True, 1024).total
+        return memory.forecast(shape, recipe, BatchPlan.of(recipe, micro, again), "float32", True, 1024).total
 
     assert total(again=True) < total() and total(micro=4) < total() and total(gpus=4) < total()
     assert total(layers=[0.5, 1.0]) < total() and total(freeze_embeddings=True) < total() and total(padding_free=True) < total()
 
 
 def test_the_first_micro_batch_is_the_largest_that_is_forecast_to_fit():
-    shape, recipe = Shape.of(LLAMA_8B), settings(method="lora", batch_size=64)
+    shape, recipe = DecoderShape.of(LLAMA_8B), settings(method="lora", batch_size=64)
 
     def first(available):
-        return memory.first_fit(shape, recipe, Fit.of(recipe, 64, False), "bfloat16", True, 2048, available * GIB, "x")
+        return memory.largest_plan_that_fits(shape, recipe, BatchPlan.of(recipe, 64, False), "bfloat16", True, 2048, available * GIB, "x")
 
     chosen = first(139)
     assert 1 < chosen.micro_batch_size < 64
     assert memory.forecast(shape, recipe, chosen, "bfloat16", True, 2048).total < 139 * GIB * memory.USABLE
-    larger = Fit.of(recipe, chosen.micro_batch_size * 2, False)
+    larger = BatchPlan.of(recipe, chosen.micro_batch_size * 2, False)
     assert memory.forecast(shape, recipe, larger, "bfloat16", True, 2048).total > 139 * GIB * memory.USABLE
-    assert first(1) == Fit.of(recipe, 1, True)  # tried all the same: the forecast decides nothing but where to begin
+    assert first(1) == BatchPlan.of(recipe, 1, True)  # tried all the same: the forecast decides nothing but where to begin
 
 
 def test_a_config_that_is_no_such_decoder_is_said_to_be_none(tmp_path):
@@ -160,8 +160,8 @@ def test_a_config_that_is_no_such_decoder_is_said_to_be_none(tmp_path):
         json.dumps({"model_type": "gpt2", "num_attention_heads": 4, "hidden_size": 8, "num_hidden_layers": 1})
     )
     with pytest.raises(AtlasError, match="no 'intermediate_size'"):
-        Shape.read(tmp_path)
-    base = BaseModel("gpt2", tmp_path, "float32", False)
+        DecoderShape.read(tmp_path)
+    base = ModelFolder("gpt2", tmp_path, "float32", False)
     assert memory.describe(base, settings(), 100, "cpu").startswith("not forecast (config.json has no")
 
 
@@ -173,8 +173,8 @@ def test_what_is_written_is_what_was_forecast(tiny_base, tmp_path, monkeypatch, 
     from sft_atlas.models.base_model import load_tokenizer
     from sft_atlas.train import checkpointing, dataset, trainer
 
-    monkeypatch.setattr(checkpointing, "SHARE", 1e9)  # a state after every epoch
-    base = BaseModel.read(tiny_base)
+    monkeypatch.setattr(checkpointing, "TIME_SHARE", 1e9)  # a state after every epoch
+    base = ModelFolder.read(tiny_base)
     tokenizer = load_tokenizer(base)
     rows = [{"instruction": "a b c", "response": str(i)} for i in range(8)]
     found = dataset.tokenize(rows, tokenizer, {"prompt": "{instruction}", "response": " {response}"}, 256)
@@ -186,12 +186,12 @@ def test_what_is_written_is_what_was_forecast(tiny_base, tmp_path, monkeypatch, 
 
     epoch, state = size("epoch-2/*.safetensors"), size("trainer/checkpoint-2/*.safetensors") + size("trainer/checkpoint-2/optimizer.*")
     assert [path.name for path in (tmp_path / "trainer").glob("checkpoint-*")] == ["checkpoint-2"]  # one state, the newest
-    assert memory.state_bytes(base, recipe) == pytest.approx(state, rel=0.35)
+    assert memory.resume_checkpoint_bytes(base, recipe) == pytest.approx(state, rel=0.35)
     assert memory.disk_bytes(base, recipe) == pytest.approx(3 * epoch + 2 * state, rel=0.35)
 
 
 def test_a_full_disk_ends_the_job_before_it_trains(tiny_base, tmp_path, monkeypatch):
-    base, recipe = BaseModel.read(tiny_base), settings(save_epochs="all", epochs=10)
+    base, recipe = ModelFolder.read(tiny_base), settings(save_epochs="all", epochs=10)
     memory.check_disk(base, recipe, tmp_path, "m/d/r")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(AtlasError, match=r"m/d/r writes up to 0.0 GiB below .*, where there is room for 0.0 GiB; make room"):
@@ -213,10 +213,10 @@ def test_the_forecast_is_within_15_percent_of_the_measured_peak(tmp_path, tiny_t
 
     size = {"hidden_size": 2048, "intermediate_size": 7168, "num_hidden_layers": 12, "num_attention_heads": 16, "num_key_value_heads": 4}
     AutoModelForCausalLM.from_config(LlamaConfig(**size, vocab_size=32000)).to(torch.bfloat16).save_pretrained(tmp_path / "base")
-    base = BaseModel("large", tmp_path / "base", "bfloat16", False)
+    base = ModelFolder("large", tmp_path / "base", "bfloat16", False)
     found = dataset.Samples([dataset.Sample(i, [i + 3, *range(10, 1033)], 512) for i in range(16)], [])
     recipe = settings(method=method, batch_size=8, micro_batch_size=4, epochs=1, activation_checkpointing=again)
     torch.cuda.reset_peak_memory_stats()
     facts = trainer.fine_tune(base, found, tiny_tokenizer, recipe, tmp_path, "x")
-    forecast = memory.forecast(Shape.read(base.path), recipe, Fit(4, 2, again), facts["dtype"], True, 1024)
+    forecast = memory.forecast(DecoderShape.read(base.path), recipe, BatchPlan(4, 2, again), facts["dtype"], True, 1024)
     assert forecast.total / 2**20 == pytest.approx(facts["peak_device_memory_mib"], rel=0.15), str(forecast)

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.models.base_model import BaseModel, load_tokenizer
+from sft_atlas.models.base_model import ModelFolder, load_tokenizer
 from sft_atlas.study.schema import Hyperparameters
 from sft_atlas.train import dataset as sampling
 from sft_atlas.train import micro_batch, trainer
-from sft_atlas.train.micro_batch import Fit
+from sft_atlas.train.micro_batch import BatchPlan
 
 TEMPLATE = {"prompt": "###Question: {instruction}\n###Answer:", "response": " {response}"}
 ROWS = [
@@ -30,7 +30,7 @@ def run(tiny_base, tmp_path):
     """Train the tiny model in a folder named by the caller; returns facts and the final weights."""
     from safetensors.torch import load_file
 
-    base = BaseModel.read(tiny_base)
+    base = ModelFolder.read(tiny_base)
     tokenizer = load_tokenizer(base)
     samples = sampling.tokenize(ROWS, tokenizer, TEMPLATE, 256)
 
@@ -80,17 +80,17 @@ def test_the_micro_batch_is_halved_and_the_effective_batch_stays(run, memory):
 def test_running_out_in_the_middle_goes_on_from_the_last_state(run, memory, monkeypatch):
     from sft_atlas.train import checkpointing
 
-    monkeypatch.setattr(checkpointing, "SHARE", 1e9)  # a state after every epoch
+    monkeypatch.setattr(checkpointing, "TIME_SHARE", 1e9)  # a state after every epoch
     memory.rows, memory.after = 3, 1
     facts, _ = run("run")
     assert facts["resumed"] and facts["micro_batch_size"] == 3 and facts["steps"] == 3
     assert len([entry for entry in facts["log"] if "loss" in entry]) == 3
-    assert json.loads((run.folder / "run/fit.json").read_text())["fit"]["micro_batch_size"] == 3
+    assert json.loads((run.folder / "run/batch_plan.json").read_text())["plan"]["micro_batch_size"] == 3
 
 
 def test_a_resumed_job_begins_with_what_fitted(run, memory):
     (run.folder / "run").mkdir()
-    micro_batch.fall_back(Fit(6, 1, False), "no memory", settings(), run.folder / "run", "x")
+    micro_batch.reduce_micro_batch(BatchPlan(6, 1, False), "no memory", settings(), run.folder / "run", "x")
     facts, _ = run("run")
     assert facts["micro_batch_size"] == 3 and facts["out_of_memory"] == ["micro-batch 6 x 1: no memory"]
 
@@ -105,13 +105,13 @@ def test_one_sample_is_tried_again_with_recomputed_activations(run, memory):
 
 def test_it_fails_with_what_was_tried(run, memory):
     memory.rows = 0
-    with pytest.raises(AtlasError, match="out of memory even with one sample") as caught:
+    with pytest.raises(AtlasError, match="out of memory even with a micro-batch of 1") as caught:
         run("run")
     for tried in (
         "micro-batch 6 x 1:",
         "micro-batch 3 x 2:",
         "micro-batch 1 x 6:",
-        "micro-batch 1 x 6, activations recomputed:",
+        "micro-batch 1 x 6, activation checkpointing:",
         "Lower max_length",
     ):
         assert tried in str(caught.value)
@@ -133,11 +133,11 @@ def test_other_errors_are_not_taken_for_want_of_memory(run, monkeypatch):
 )
 def test_the_ladder_keeps_the_effective_batch(batch, gpus, micros):
     recipe = settings(batch_size=batch, gpus=gpus)
-    fit, seen = micro_batch.wanted(recipe), []
+    fit, seen = BatchPlan.of_recipe(recipe), []
     while fit:
         assert fit.micro_batch_size * fit.gradient_accumulation_steps * gpus == batch
         seen.append(fit)
-        fit = micro_batch.smaller(fit, recipe)
+        fit = fit.smaller(recipe)
     assert [fit.micro_batch_size for fit in seen] == [*micros, 1]
     assert [fit.activation_checkpointing for fit in seen] == [False] * len(micros) + [True]
 
@@ -147,13 +147,13 @@ def test_a_failed_attempt_leaves_nothing_in_memory(run, memory, monkeypatch):
 
     from transformers import LlamaModel
 
-    free, left = micro_batch.free, []
+    free, left = micro_batch.free_memory, []
 
     def counting():
         free()
         left.append(sum(isinstance(thing, LlamaModel) for thing in gc.get_objects()))
 
-    monkeypatch.setattr(micro_batch, "free", counting)
+    monkeypatch.setattr(micro_batch, "free_memory", counting)
     memory.rows = 3
     run("run")
     assert left == [0]

@@ -6,10 +6,10 @@ import pytest
 from safetensors.torch import load_file
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.models.base_model import BaseModel, load_tokenizer
+from sft_atlas.models.base_model import ModelFolder, load_tokenizer
 from sft_atlas.study.schema import Hyperparameters
 from sft_atlas.train import dataset as sampling
-from sft_atlas.train import resuming, trainer
+from sft_atlas.train import trainer
 
 TEMPLATE = {"prompt": "###Question: {instruction}\n###Answer:", "response": " {response}"}
 ROWS = [
@@ -24,7 +24,7 @@ def settings(**changes):
 
 @pytest.fixture(scope="module")
 def base(tiny_base):
-    return BaseModel.read(tiny_base)
+    return ModelFolder.read(tiny_base)
 
 
 @pytest.fixture(scope="module")
@@ -121,41 +121,3 @@ def test_full_weights_reload_with_the_settings_of_the_base(base, samples, tokeni
     config, original = AutoConfig.from_pretrained(epochs[2]), AutoConfig.from_pretrained(base.path)
     assert config.use_cache == original.use_cache and config.dtype == original.dtype
     assert tensors(epochs[2]).keys() == tensors(base.path).keys()
-
-
-# ---------------------------------------------------------------- state
-
-
-def test_another_configuration_is_never_resumed(tmp_path):
-    state = tmp_path / "state"
-    (state / "trainer/checkpoint-4").mkdir(parents=True)
-    resuming.open_state(state, {"settings": 1})
-    assert not (state / "trainer").exists()
-    (state / "trainer").mkdir()
-    (state / ".epoch-1.77.part").mkdir()
-    resuming.open_state(state, {"settings": 1})
-    assert (state / "trainer").exists()
-    assert not list(state.glob(".epoch*"))  # what a kill cut off
-    resuming.open_state(state, {"settings": 2})
-    assert not (state / "trainer").exists()
-
-
-def test_unfinished_states_are_removed_and_the_newest_whole_one_is_taken(tmp_path):
-    for step, whole in ((4, True), (12, True), (8, True), (16, False)):
-        folder = tmp_path / f"checkpoint-{step}"
-        folder.mkdir()
-        if whole:
-            (folder / "complete").touch()
-    assert resuming.newest_complete(tmp_path).name == "checkpoint-12"
-    assert not (tmp_path / "checkpoint-16").exists()
-    assert resuming.newest_complete(tmp_path / "absent") is None
-
-
-def test_training_starts_anew_where_a_kept_epoch_is_lost(tmp_path):
-    folder = tmp_path / "trainer/checkpoint-4"
-    folder.mkdir(parents=True)
-    (folder / "complete").touch()
-    kept = settings(epochs=4, save_epochs=[1, 4])
-    assert resuming.resumable(tmp_path, kept, 8) is None
-    (tmp_path / "epoch-1").mkdir()
-    assert resuming.resumable(tmp_path, kept, 8) == folder

@@ -94,14 +94,14 @@ def main(args) -> None:
 def who(judge: Judge, args):
     """(function that asks, the judge's identity for scores and keys, questions at a time)."""
     from sft_atlas.evaluate import judge_client
-    from sft_atlas.models.base_model import BaseModel, load_model, load_tokenizer
+    from sft_atlas.models.base_model import ModelFolder, load_model, load_tokenizer
 
     if judge.url:
         return judge_client.Endpoint(judge).ask, f"{judge.model} at {judge.url}", judge.concurrency
     import torch
 
     torch.set_num_threads(args.threads)
-    base = BaseModel.read(args.judge_base)
+    base = ModelFolder.read(args.judge_base)
     weights = sha256(sorted(base.path.glob("*.safetensors"))[0])[:16]
     return judge_client.Local(judge, load_model(base), load_tokenizer(base)).ask, f"{judge.model} (local, {weights})", 1
 

@@ -8,7 +8,7 @@ from sft_atlas.core.files import write_json, write_table
 from sft_atlas.core.provenance import record_provenance, resource_usage
 from sft_atlas.evaluate.tasks import Suite
 from sft_atlas.models import prompt_template
-from sft_atlas.models.base_model import BaseModel, load_model, load_tokenizer
+from sft_atlas.models.base_model import ModelFolder, load_model, load_tokenizer
 
 CHECKPOINT = ("model", "dataset", "recipe")
 
@@ -95,7 +95,7 @@ def load(args: argparse.Namespace):
     facts["template_sha256"] = (
         prompt_template.require_trained_with(text, args.weights) if args.weights else prompt_template.fingerprint(text)
     )
-    base = BaseModel.read(args.base)
+    base = ModelFolder.read(args.base)
     model = load_model(base, args.weights, facts=facts)
     return (
         model,

@@ -7,7 +7,7 @@ import polars as pl
 
 from sft_atlas.core.files import write_table
 from sft_atlas.core.log import progress
-from sft_atlas.models.base_model import BaseModel
+from sft_atlas.models.base_model import ModelFolder
 
 COLUMNS = {
     "layer": "Int64", "depth": "Float64", "component": "String", "relative_change": "Float64", "mean_abs_change": "Float64",
@@ -19,7 +19,7 @@ def main(args: argparse.Namespace) -> None:
     """Write one row per layer and component."""
     from sft_atlas.measure.weight_change import layer_changes
 
-    rows = layer_changes(BaseModel.read(args.base).path, args.weights, args.ranks, args.threads)
+    rows = layer_changes(ModelFolder.read(args.base).path, args.weights, args.ranks, args.threads)
     frame = pl.DataFrame(rows, schema={name: getattr(pl, dtype) for name, dtype in COLUMNS.items()}).select(
         pl.lit(args.model).alias("model"),
         pl.lit(args.dataset).alias("dataset"),

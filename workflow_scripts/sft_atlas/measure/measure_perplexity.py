@@ -10,7 +10,7 @@ from sft_atlas.core.log import progress
 from sft_atlas.core.provenance import record_provenance, resource_usage
 from sft_atlas.measure.likelihood import token_log_likelihoods
 from sft_atlas.models import prompt_template
-from sft_atlas.models.base_model import BaseModel, device, load_model, load_tokenizer
+from sft_atlas.models.base_model import ModelFolder, device, load_model, load_tokenizer
 
 
 def main(args: argparse.Namespace) -> None:
@@ -19,7 +19,7 @@ def main(args: argparse.Namespace) -> None:
     import torch
 
     torch.set_num_threads(args.threads)
-    base, shape = BaseModel.read(args.base), prompt_template.read(args.template)
+    base, shape = ModelFolder.read(args.base), prompt_template.read(args.template)
     data = pl.read_parquet(args.data, columns=["instruction", "response"])[: args.limit]
     rendered = [prompt_template.render(shape, instruction, response) for instruction, response in data.iter_rows()]
     prompts, responses = [prompt for prompt, _ in rendered], [response for _, response in rendered]

@@ -10,7 +10,7 @@ from sft_atlas.core.provenance import record_provenance, resource_usage
 from sft_atlas.measure.intrinsic_dimension import ESTIMATORS, dimension_rows, pooled_states
 from sft_atlas.measure.likelihood import token_log_likelihoods
 from sft_atlas.models import prompt_template
-from sft_atlas.models.base_model import BaseModel, device, load_model, load_tokenizer
+from sft_atlas.models.base_model import ModelFolder, device, load_model, load_tokenizer
 from sft_atlas.models.tokenization import encode
 from sft_atlas.study.items import sample_items
 
@@ -23,7 +23,7 @@ def main(args: argparse.Namespace) -> None:
     import torch
 
     torch.set_num_threads(args.threads)
-    base, shape, files = BaseModel.read(args.base), prompt_template.read(args.template), dict(args.items)
+    base, shape, files = ModelFolder.read(args.base), prompt_template.read(args.template), dict(args.items)
     if args.weights:
         prompt_template.require_trained_with(shape, args.weights)
     if len(files) < len(args.items):

@@ -14,7 +14,7 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
-class BaseModel:
+class ModelFolder:
     """A base model on disk: ``path`` is its folder, ``trust_remote_code`` what its config entry allows."""
 
     name: str
@@ -23,7 +23,7 @@ class BaseModel:
     trust_remote_code: bool
 
     @classmethod
-    def read(cls, manifest: Path) -> "BaseModel":
+    def read(cls, manifest: Path) -> "ModelFolder":
         """Read ``model.json``; fails when the folder it names is gone."""
         entry = json.loads(Path(manifest).read_text())
         path = Path(entry["path"])
@@ -46,7 +46,7 @@ def device() -> str:
     return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
 
 
-def load_tokenizer(base: BaseModel):
+def load_tokenizer(base: ModelFolder):
     """The base model's tokenizer; its pad token is EOS where it has none (only attention-masked positions hold it)."""
     from transformers import AutoTokenizer
 
@@ -58,7 +58,7 @@ def load_tokenizer(base: BaseModel):
     return tokenizer
 
 
-def load_model(base: BaseModel, weights: Path | None = None, dtype: str | None = None, facts: dict[str, float] | None = None):
+def load_model(base: ModelFolder, weights: Path | None = None, dtype: str | None = None, facts: dict[str, float] | None = None):
     """Load a base model, or a checkpoint of it, for inference on the available device.
 
     A LoRA adapter is merged in memory in float32 before the cast to ``dtype`` (default: the base model's own). ``facts`` then receives

@@ -1,7 +1,7 @@
-"""Write kept epochs and resume states while training goes on.
+"""Write kept epochs and resume checkpoints while training goes on.
 
-A kept epoch is copied to host memory in the type it is published in, and written, hashed and renamed into place by a
-thread beside the training. Resume states are the trainer's own and stop the training, so they are rationed by time.
+A kept epoch is copied to host memory in the type it is published in, then written, hashed and renamed into place by a thread beside
+the training. Resume checkpoints are the trainer's own and stop the training, so they may cost a share of its time only.
 """
 
 import copy
@@ -16,30 +16,35 @@ from transformers import TrainerCallback
 from sft_atlas.core.files import atomic, hash_weights
 from sft_atlas.core.log import progress
 from sft_atlas.study.schema import Hyperparameters
+from sft_atlas.train.resume_state import COMPLETE
 
-SHARE = 0.1  # of the time that resume states may cost
-WRITING = 1e9  # bytes per second, a guess until the first state was written
+TIME_SHARE = 0.1  # of the training time that resume checkpoints may cost
+BYTES_PER_SECOND = 1e9  # writing speed, a guess until the first checkpoint was written
 
 
-class Keeper(TrainerCallback):
-    """Saves the kept epochs, decides when resume states are due, marks complete ones, shows progress, takes times."""
+class CheckpointCallback(TrainerCallback):
+    """Saves the kept epochs in ``state/epoch-N``, decides when a resume checkpoint is due, shows progress, takes times.
 
-    def __init__(self, settings: Hyperparameters, state: Path, dtype: torch.dtype, name: str, state_bytes: float):
+    ``dtype``: the type in which full weights are published. ``checkpoint_bytes``: size of one resume checkpoint.
+    ``hashes``: SHA-256 of the epochs written here, by epoch and file name. ``first_step``, ``last_step``: seconds of ``perf_counter``.
+    """
+
+    def __init__(self, settings: Hyperparameters, state: Path, dtype: torch.dtype, name: str, checkpoint_bytes: float):
         self.settings, self.state, self.dtype, self.name = settings, state, dtype, name
-        self.adapter = settings.method == "lora"
-        self.cost = state_bytes / WRITING  # seconds that one resume state takes
+        self.is_adapter = settings.method == "lora"
+        self.checkpoint_seconds = checkpoint_bytes / BYTES_PER_SECOND
         self.first_step: float | None = None
         self.last_step: float | None = None
         self.hashes: dict[str, dict[str, str]] = {}
-        self.trainer = None  # set once it exists
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="keeper")
-        self._written: Future | None = None
-        self._blank = None
+        self.trainer = None  # set by the caller, who makes the trainer with this callback
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future | None = None
+        self._shell = None
 
     def on_train_begin(self, args, trainer_state, control, model=None, **_):
-        self._last_state = time.perf_counter()
-        if not self.adapter:
-            self._blank = blank(model, self.dtype)
+        self._last_checkpoint = time.perf_counter()
+        if not self.is_adapter:
+            self._shell = without_weights(model, self.dtype)
 
     def on_step_end(self, args, trainer_state, control, **_):
         self.last_step = time.perf_counter()
@@ -49,69 +54,65 @@ class Keeper(TrainerCallback):
         epoch = round(trainer_state.epoch)
         if epoch in self.settings.kept_epochs:
             self._keep(epoch, model)
-        self._began = time.perf_counter()
-        due = self._began - self._last_state >= self.cost / SHARE
+        self._epoch_ended = time.perf_counter()
+        due = self._epoch_ended - self._last_checkpoint >= self.checkpoint_seconds / TIME_SHARE
         if self.settings.gpus > 1:  # every process must come to the same decision
-            answer = [due]
-            torch.distributed.broadcast_object_list(answer)
-            due = answer[0]
-        control.should_save = due and epoch != self.settings.epochs  # at the end nothing is left to resume
+            decision = [due]
+            torch.distributed.broadcast_object_list(decision)
+            due = decision[0]
+        control.should_save = due and epoch != self.settings.epochs  # after the last epoch nothing is left to resume
         return control
 
     def on_log(self, args, trainer_state, control, logs=None, **_):
-        if (
-            trainer_state.is_world_process_zero
-            and logs
-            and "loss" in logs
-            and trainer_state.global_step % max(1, trainer_state.max_steps // 4) == 0
-        ):
-            progress(f"{self.name}: step {trainer_state.global_step}/{trainer_state.max_steps}, loss {float(logs['loss']):.3f}")
+        step, steps = trainer_state.global_step, trainer_state.max_steps
+        if trainer_state.is_world_process_zero and logs and "loss" in logs and step % max(1, steps // 4) == 0:
+            progress(f"{self.name}: step {step}/{steps}, loss {float(logs['loss']):.3f}")
 
     def on_save(self, args, trainer_state, control, **_):
-        self.wait()  # a state must not be whole before the epochs that it stands on
+        self.wait()  # a checkpoint must not be complete before the kept epochs up to it are
         if trainer_state.is_world_process_zero:
             newest = Path(args.output_dir) / f"checkpoint-{trainer_state.global_step}"
-            (newest / "complete").touch()
+            (newest / COMPLETE).touch()
             # The trainer's own `save_total_limit` would remove the one before while this one is not marked yet.
             for older in newest.parent.glob("checkpoint-*"):
                 if older != newest:
                     shutil.rmtree(older)
-        self._last_state = time.perf_counter()
-        self.cost = self._last_state - self._began
+        self._last_checkpoint = time.perf_counter()
+        self.checkpoint_seconds = self._last_checkpoint - self._epoch_ended
 
     def _keep(self, epoch: int, model) -> None:
         gathered = self.trainer.accelerator.get_state_dict(self.trainer.model_wrapped) if self.settings.gpus > 1 else None
         self.wait()
         if not self.trainer.is_world_process_zero():
             return
-        if self.adapter:  # a few megabytes: not worth a thread
+        if self.is_adapter:  # a few megabytes: not worth a thread
             with atomic(self.state / f"epoch-{epoch}") as part:
                 model.save_pretrained(part, state_dict=gathered)
             return
-        tensors = snapshot(gathered or model.state_dict(), self.dtype)
-        self._written = self._thread.submit(self._write, epoch, tensors)
+        tensors = copy_to_host(gathered or model.state_dict(), self.dtype)
+        self._writing = self._writer.submit(self._write, epoch, tensors)
 
     def _write(self, epoch: int, tensors: dict[str, torch.Tensor]) -> None:
         with atomic(self.state / f"epoch-{epoch}") as part:
-            self._blank.save_pretrained(part, state_dict=tensors)
+            self._shell.save_pretrained(part, state_dict=tensors)
             self.hashes[str(epoch)] = hash_weights(part)
 
     def wait(self) -> None:
-        """Wait until what was kept so far is on disk; raises what went wrong there."""
-        if self._written:
-            self._written.result()
-            self._written = None
+        """Wait until the kept epochs so far are on disk; raises what the writing thread raised."""
+        if self._writing:
+            self._writing.result()
+            self._writing = None
 
     def close(self) -> None:
         """Wait and end the thread."""
         try:
             self.wait()
         finally:
-            self._thread.shutdown()
+            self._writer.shutdown()
 
 
-def snapshot(tensors: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """Copies in host memory; tensors that share memory (tied embeddings) share it still."""
+def copy_to_host(tensors: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Copies in host memory; tensors that share memory (tied embeddings) share it in the copy too."""
     copies: dict[tuple, torch.Tensor] = {}
     result = {}
     for key, value in tensors.items():
@@ -122,8 +123,8 @@ def snapshot(tensors: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, 
     return result
 
 
-def blank(model, dtype: torch.dtype):
-    """A model like ``model`` without weights, with the configuration to be published; saving it races with no training."""
+def without_weights(model, dtype: torch.dtype):
+    """A model like ``model`` on the meta device, with the configuration to publish; it can be saved while training goes on."""
     config = copy.deepcopy(model.config)
     config.dtype, config.use_cache = dtype, True
     with torch.random.fork_rng(devices=[]), torch.device("meta"):

@@ -1,4 +1,4 @@
-"""What a run is trained on: tokenised samples with their loss mask, and the page that shows them to people."""
+"""The tokenised samples of a run with their loss mask, and the preflight page that shows them."""
 
 from dataclasses import dataclass
 
@@ -6,13 +6,13 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.models.prompt_template import render
 from sft_atlas.models.tokenization import encode
 
-IGNORED = -100  # label of a token without loss (transformers' convention)
+IGNORE_INDEX = -100  # label of a token without loss, as in torch and transformers
 SHOWN = 3  # samples decoded in the preflight
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A tokenised sample: ids, and the index from which on they are supervised."""
+    """A tokenised sample: its row in the training set, token ids, and the index of the first supervised token."""
 
     row: int
     ids: list[int]
@@ -23,26 +23,36 @@ class Sample:
 
     @property
     def labels(self) -> list[int]:
-        return [IGNORED] * self.first + self.ids[self.first :]
+        return [IGNORE_INDEX] * self.first + self.ids[self.first :]
+
+    @property
+    def supervised(self) -> int:
+        """Tokens with loss."""
+        return len(self.ids) - self.first
 
 
 @dataclass(frozen=True)
 class Samples:
-    """The samples that fit, and the rows that do not (dropped whole: a response is never cut)."""
+    """The samples that are trained on, and the rows that are too long (dropped whole: a response is never cut)."""
 
     kept: list[Sample]
     overlong: list[int]
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sample; 0 without samples."""
+        return max(map(len, self.kept), default=0)
+
 
 def tokenize(rows: list[dict[str, str]], tokenizer, template: dict[str, str], max_length: int) -> Samples:
-    """Tokenise {instruction, response} rows; the last supervised token of each is EOS."""
+    """Tokenise rows {instruction, response}; the last token of each sample is a supervised EOS."""
     kept, overlong = [], []
-    for index, row in enumerate(rows):
-        ids, first = encode(tokenizer, *render(template, row["instruction"], row["response"]), with_eos=True)
+    for row, texts in enumerate(rows):
+        ids, first = encode(tokenizer, *render(template, texts["instruction"], texts["response"]), with_eos=True)
         if len(ids) > max_length:
-            overlong.append(index)
+            overlong.append(row)
         else:
-            kept.append(Sample(index, ids, first))
+            kept.append(Sample(row, ids, first))
     return Samples(kept, overlong)
 
 
@@ -50,24 +60,24 @@ def tokenize(rows: list[dict[str, str]], tokenizer, template: dict[str, str], ma
 
 
 def preflight(samples: Samples, tokenizer, name: str, memory: str = "not forecast") -> str:
-    """A page for people: decoded samples with the loss mask, counts of supervised tokens, BOS and EOS, the forecast of memory.
+    """A page to read before training: decoded samples with the loss mask, counts of tokens, BOS and EOS, the forecast of memory.
 
-    Raises AtlasError when there is nothing to train on, a sample has no supervised token or does not end in a supervised EOS.
+    Raises AtlasError where no sample is left, a sample has no supervised token, or one does not end in a supervised EOS.
     """
     if not samples.kept:
         raise AtlasError(f"{name}: all {len(samples.overlong)} samples are longer than max_length; raise it in the recipe")
-    unsupervised = [sample.row for sample in samples.kept if sum(label != IGNORED for label in sample.labels) == 0]
+    unsupervised = [sample.row for sample in samples.kept if not sample.supervised]
     if unsupervised:
         raise AtlasError(
-            f"{name}: {len(unsupervised)} samples have no supervised token, the first is row {unsupervised[0]} of the training set; look at its response"
+            f"{name}: {len(unsupervised)} samples have no supervised token, the first is row {unsupervised[0]} of the training set; check its response"
         )
     endless = [sample.row for sample in samples.kept if sample.labels[-1] != tokenizer.eos_token_id]
     if endless:
         raise AtlasError(
             f"{name}: {len(endless)} samples do not end in a supervised EOS token, the first is row {endless[0]}; the model would never learn to stop"
         )
-    supervised = sorted(len(sample.ids) - sample.first for sample in samples.kept)
-    lengths = sorted(len(sample.ids) for sample in samples.kept)
+    supervised = sorted(sample.supervised for sample in samples.kept)
+    lengths = sorted(map(len, samples.kept))
     bos = [sample.ids.count(tokenizer.bos_token_id) for sample in samples.kept] if tokenizer.bos_token_id is not None else [0]
     eos = [sample.ids.count(tokenizer.eos_token_id) for sample in samples.kept]
     lines = [
@@ -81,11 +91,11 @@ def preflight(samples: Samples, tokenizer, name: str, memory: str = "not forecas
         f"peak memory        {memory}",
     ]
     for sample in samples.kept[:SHOWN]:
-        head, tail = tokenizer.decode(sample.ids[: sample.first]), tokenizer.decode(sample.ids[sample.first :])
-        lines += ["", f"--- row {sample.row}: {len(sample.ids)} tokens, {len(sample.ids) - sample.first} supervised", f"{head}[[{tail}]]"]
+        prompt, response = tokenizer.decode(sample.ids[: sample.first]), tokenizer.decode(sample.ids[sample.first :])
+        lines += ["", f"--- row {sample.row}: {len(sample.ids)} tokens, {sample.supervised} supervised", f"{prompt}[[{response}]]"]
     return "\n".join(lines) + "\n"
 
 
 def _spread(values: list[int]) -> str:
-    middle = values[len(values) // 2]
-    return str(values[0]) if values[0] == values[-1] else f"{values[0]} to {values[-1]}, median {middle}"
+    median = values[len(values) // 2]
+    return str(values[0]) if values[0] == values[-1] else f"{values[0]} to {values[-1]}, median {median}"

@@ -1,7 +1,7 @@
-"""Forecasts, before anything is trained: peak memory of a device, and bytes on disk. From config.json and file headers alone.
+"""Forecasts before training, from config.json and file headers alone: peak memory of a device, and bytes on disk.
 
-Activations are counted per token of a decoder layer with gated feed-forward, as transformers 5.23 keeps them for the
-backward pass; tests compare the count with what autograd holds, and a GPU test compares the sum with the measured peak.
+Activations are counted per token of a decoder layer with gated feed-forward, as transformers 5.23 keeps them for the backward pass.
+Tests compare the count with what autograd holds; a GPU test compares the sum with the measured peak.
 """
 
 import json
@@ -12,16 +12,16 @@ from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.log import LOG
-from sft_atlas.models.base_model import BaseModel
+from sft_atlas.models.base_model import ModelFolder
 from sft_atlas.models.layout import layer_and_component, layers_in_range
 from sft_atlas.models.size import ADAM_BYTES, BYTES, resume_states_bytes
 from sft_atlas.study.schema import Hyperparameters
 from sft_atlas.train.hardware import precision
-from sft_atlas.train.micro_batch import Fit, smaller, wanted
+from sft_atlas.train.micro_batch import BatchPlan
 
 GIB = 2**30
-TILE = 32768  # vocabulary entries whose logits the trainer's loss holds at a time (TRL 1.16)
-USABLE = 0.92  # of a device's memory; the rest is its context, fragmentation and workspaces
+TILE = 32768  # vocabulary entries whose logits the loss holds at a time (TRL 1.16)
+USABLE = 0.92  # of a device's memory; the rest is for its context, fragmentation and workspaces
 NORMS = {"gemma2": 4, "gemma3": 4, "gemma3_text": 4}  # per layer; elsewhere two
 QUERY_KEY_NORMS = {"qwen3", "gemma3", "gemma3_text", "olmo2"}
 WEIGHTLESS_NORMS = {"olmo"}
@@ -29,7 +29,7 @@ EAGER = {"gemma2"}  # soft-capped scores have no fused kernel but Flash Attentio
 
 
 @dataclass(frozen=True)
-class Shape:
+class DecoderShape:
     """The sizes of a decoder that memory depends on."""
 
     kind: str
@@ -43,13 +43,13 @@ class Shape:
     tied: bool
 
     @classmethod
-    def read(cls, folder: Path) -> "Shape":
+    def read(cls, folder: Path) -> "DecoderShape":
         """From a model folder's config.json."""
         config = json.loads((Path(folder) / "config.json").read_text())
         return cls.of({**config, **config.get("text_config", {})})
 
     @classmethod
-    def of(cls, config: dict) -> "Shape":
+    def of(cls, config: dict) -> "DecoderShape":
         """From the content of config.json; AtlasError where a size is missing."""
         try:
             heads = config["num_attention_heads"]
@@ -66,9 +66,7 @@ class Shape:
                 bool(config.get("tie_word_embeddings", False)),
             )
         except KeyError as error:
-            raise AtlasError(
-                f"config.json has no {error}; memory can be forecast for decoders with gated feed-forward layers only"
-            ) from error
+            raise AtlasError(f"config.json has no {error}; memory is forecast only for decoders with gated feed-forward layers") from error
 
     @property
     def matrices(self) -> int:
@@ -80,14 +78,14 @@ class Shape:
         """Elements of the whole model, without norms and biases (under 0.1 % at sizes that matter)."""
         return self.layers * self.matrices + self.vocabulary * self.hidden * (1 if self.tied else 2)
 
-    def adapter(self, rank: int) -> int:
-        """Elements of one layer's LoRA factors on every matrix."""
+    def adapter_elements(self, rank: int) -> int:
+        """Elements of one layer's LoRA factors, on all its matrices."""
         return rank * (2 * (self.hidden + self.query) + 2 * (self.hidden + self.key) + 3 * (self.hidden + self.feed_forward))
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """Peak bytes on one device, by what holds them."""
+class MemoryForecast:
+    """Peak bytes on one device, by what needs them. ``casts``: weights cast to bfloat16, or gathered from other devices."""
 
     weights: float
     optimizer: float
@@ -99,26 +97,26 @@ class Forecast:
 
     @property
     def total(self) -> float:
-        """With accumulation gradients are there during the forward pass; without, they grow while activations are freed."""
-        passing = self.activations + self.head
-        lasting = self.weights + self.optimizer + self.casts
-        return lasting + (self.gradients + passing if self.accumulating else max(self.gradients, passing))
+        """Peak bytes. Under accumulation gradients exist during the forward pass; otherwise they grow while activations are freed."""
+        transient = self.activations + self.head
+        permanent = self.weights + self.optimizer + self.casts
+        return permanent + (self.gradients + transient if self.accumulating else max(self.gradients, transient))
 
     def __str__(self) -> str:
         parts = {key: value for key, value in vars(self).items() if key != "accumulating"}
         return f"{self.total / GIB:.2f} GiB ({', '.join(f'{key} {value / GIB:.2f}' for key, value in parts.items())})"
 
 
-def trained(shape: Shape, settings: Hyperparameters) -> int:
+def trained_elements(shape: DecoderShape, settings: Hyperparameters) -> int:
     """Elements that the recipe trains."""
-    inside = len(layers_in_range(settings.layers, shape.layers))
+    layers = len(layers_in_range(settings.layers, shape.layers))
     if settings.method == "lora":
-        return inside * shape.adapter(settings.lora.rank)
+        return layers * shape.adapter_elements(settings.lora.rank)
     outside = 0 if settings.layers or settings.freeze_embeddings else shape.parameters - shape.layers * shape.matrices
-    return inside * shape.matrices + outside
+    return layers * shape.matrices + outside
 
 
-def activations_per_token(shape: Shape, settings: Hyperparameters, dtype: str, autocast: bool, length: int) -> float:
+def activations_per_token(shape: DecoderShape, settings: Hyperparameters, dtype: str, autocast: bool, length: int) -> float:
     """Bytes that one layer keeps per token for the backward pass, in rows of ``length`` tokens."""
     size = 2 if autocast else BYTES[dtype]
     norms, full = NORMS.get(shape.kind, 2), settings.method == "full"
@@ -142,12 +140,12 @@ def activations_per_token(shape: Shape, settings: Hyperparameters, dtype: str, a
     return total
 
 
-def forecast(shape: Shape, settings: Hyperparameters, fit: Fit, dtype: str, autocast: bool, length: int) -> Forecast:
-    """Peak memory of one device while training with ``fit`` on samples of ``length`` tokens.
+def forecast(shape: DecoderShape, settings: Hyperparameters, plan: BatchPlan, dtype: str, autocast: bool, length: int) -> MemoryForecast:
+    """Peak memory of one device while training with ``plan`` on samples of ``length`` tokens.
 
     ``dtype`` and ``autocast`` are those of :func:`sft_atlas.train.hardware.precision`.
     """
-    updated, tokens = trained(shape, settings), fit.micro_batch_size * length
+    updated, tokens = trained_elements(shape, settings), plan.micro_batch_size * length
     per_layer = tokens * activations_per_token(shape, settings, dtype, autocast, length)
     lowest = settings.layers[0] if settings.layers else 0.0
     kept = len(layers_in_range((lowest, 1.0), shape.layers))  # layers below the first that is trained keep nothing
@@ -157,66 +155,66 @@ def forecast(shape: Shape, settings: Hyperparameters, fit: Fit, dtype: str, auto
     together = 2 if settings.gpus > 1 else shape.layers  # layers whose casts, or gathered weights, are there at once
     adapter = 4 * updated if settings.method == "lora" else 0
     state = 4 if settings.method == "lora" else BYTES[dtype]  # gradients and the two moments have the type of what is trained
-    return Forecast(
+    return MemoryForecast(
         weights=(BYTES[dtype] * shape.parameters + adapter) / settings.gpus,
         optimizer=2 * state * updated / settings.gpus,
         casts=2 * together * shape.matrices if cast or settings.gpus > 1 else 0,
         gradients=state * updated / settings.gpus,
-        activations=recomputed if fit.activation_checkpointing else kept * per_layer,
+        activations=recomputed if plan.activation_checkpointing else kept * per_layer,
         head=3 * 4 * tokens * min(TILE, shape.vocabulary),
-        accumulating=fit.gradient_accumulation_steps > 1,
+        accumulating=plan.gradient_accumulation_steps > 1,
     )
 
 
-def first_fit(
-    shape: Shape, settings: Hyperparameters, first: Fit, dtype: str, autocast: bool, length: int, available: float, name: str
-) -> Fit:
-    """The largest micro-batch, from ``first`` downwards, whose forecast fits into ``available`` bytes of a device.
+def largest_plan_that_fits(
+    shape: DecoderShape, settings: Hyperparameters, first: BatchPlan, dtype: str, autocast: bool, length: int, available: float, name: str
+) -> BatchPlan:
+    """The plan with the largest micro-batch, from ``first`` downwards, whose forecast fits into ``available`` bytes of a device.
 
-    The forecast only chooses where to begin: what really runs out of memory is made smaller, whatever was forecast.
+    The forecast only says where to begin: a plan that does run out of memory is reduced all the same.
     """
-    fit: Fit | None = first
-    while fit is not None:
-        peak = forecast(shape, settings, fit, dtype, autocast, length)
+    plan: BatchPlan | None = first
+    while plan is not None:
+        peak = forecast(shape, settings, plan, dtype, autocast, length)
         if peak.total <= USABLE * available:
-            LOG.info("%s: forecast with %s: %s of %.1f GiB", name, fit, peak, available / GIB)
-            return fit
-        last, fit = fit, smaller(fit, settings)
+            LOG.info("%s: forecast with %s: %s of %.1f GiB", name, plan, peak, available / GIB)
+            return plan
+        last, plan = plan, plan.smaller(settings)
     LOG.warning("%s: even %s is forecast to need %s of %.1f GiB; trying it", name, last, peak, available / GIB)
     return last
 
 
-def describe(base: BaseModel, settings: Hyperparameters, length: int, where: str) -> str:
-    """The forecast of a run as its recipe asks for it, in words."""
+def describe(base: ModelFolder, settings: Hyperparameters, length: int, device_type: str) -> str:
+    """The forecast for the recipe's own batch plan on samples of ``length`` tokens, as text for the preflight."""
     try:
-        shape = Shape.read(base.path)
+        shape = DecoderShape.read(base.path)
     except AtlasError as error:
         return f"not forecast ({error})"
-    fit = wanted(settings)
-    return f"forecast {forecast(shape, settings, fit, *precision(settings, base, where), length)} with {fit}"
+    plan = BatchPlan.of_recipe(settings)
+    return f"forecast {forecast(shape, settings, plan, *precision(settings, base, device_type), length)} with {plan}"
 
 
-def begin(base: BaseModel, settings: Hyperparameters, length: int, where: str, name: str) -> Fit:
-    """The fit to begin with: the recipe's; where it leaves the micro-batch open, the largest that is forecast to fit on the device."""
+def first_plan(base: ModelFolder, settings: Hyperparameters, length: int, device_type: str, name: str) -> BatchPlan:
+    """The plan to begin with: the recipe's. On CUDA, and without ``micro_batch_size``, the largest that is forecast to fit."""
     import torch
 
-    fit = wanted(settings)
-    if settings.micro_batch_size or where != "cuda":
-        return fit
+    plan = BatchPlan.of_recipe(settings)
+    if settings.micro_batch_size or device_type != "cuda":
+        return plan
     try:
-        shape = Shape.read(base.path)
+        shape = DecoderShape.read(base.path)
     except AtlasError as error:
         LOG.warning("%s: %s", name, error)
-        return fit
+        return plan
     available = torch.cuda.get_device_properties(0).total_memory
-    return first_fit(shape, settings, fit, *precision(settings, base, where), length, available, name)
+    return largest_plan_that_fits(shape, settings, plan, *precision(settings, base, device_type), length, available, name)
 
 
 # ---------------------------------------------------------------- disk
 
 
 def stored_shapes(folder: Path) -> dict[str, list[int]]:
-    """Shapes of the tensors in the safetensors files of a folder by name, from their headers."""
+    """Shapes of the tensors in the safetensors files of a folder, by name, from the files' headers."""
     shapes = {}
     for path in sorted(Path(folder).glob("*.safetensors")):
         with open(path, "rb") as handle:
@@ -235,21 +233,21 @@ def written_elements(folder: Path, settings: Hyperparameters) -> int:
     return sum(map(math.prod, shapes.values()))
 
 
-def state_bytes(base: BaseModel, settings: Hyperparameters) -> float:
-    """Bytes of one resume state: weights and the two moments of AdamW, in float32."""
+def resume_checkpoint_bytes(base: ModelFolder, settings: Hyperparameters) -> float:
+    """Bytes of one resume checkpoint: weights and the two moments of AdamW, in float32."""
     return ADAM_BYTES * written_elements(base.path, settings)
 
 
-def disk_bytes(base: BaseModel, settings: Hyperparameters) -> float:
-    """Most bytes that a run has on disk at once: its kept epochs and its resume states."""
+def disk_bytes(base: ModelFolder, settings: Hyperparameters) -> float:
+    """Most bytes that a run has on disk at once: its kept epochs and its resume checkpoints."""
     elements = written_elements(base.path, settings)
     epoch = elements * (4 if settings.method == "lora" else BYTES[base.dtype])
     return len(settings.kept_epochs) * epoch + resume_states_bytes(elements, settings.epochs)
 
 
-def check_disk(base: BaseModel, settings: Hyperparameters, folder: Path, name: str) -> None:
+def check_disk(base: ModelFolder, settings: Hyperparameters, folder: Path, name: str) -> None:
     """Raise AtlasError where the disk has no room for what the run will write; nothing has been trained yet."""
-    held = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())  # by an interrupted attempt: counted as room
+    held = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())  # by an interrupted attempt; they count as free
     needed, room = disk_bytes(base, settings), shutil.disk_usage(folder).free + held
     if needed > room:
         raise AtlasError(

@@ -1,7 +1,7 @@
-"""How the effective batch is fitted into memory: samples per forward pass, accumulation, and recomputed activations.
+"""How the effective batch fits into memory: micro-batch, gradient accumulation and activation checkpointing.
 
-The effective batch is a recipe's and never changes; on running out of memory the samples per forward pass are halved and
-the accumulation doubled (transformers' own retry multiplies the batch by 0.9 and leaves the accumulation alone).
+The effective batch belongs to the recipe and never changes. Out of memory, the micro-batch is halved and the accumulation doubled
+(the trainer's own ``auto_find_batch_size`` multiplies the micro-batch by 0.9 and leaves the accumulation as it is).
 """
 
 import gc
@@ -14,45 +14,44 @@ from sft_atlas.core.files import write_json
 from sft_atlas.core.log import LOG
 from sft_atlas.study.schema import Hyperparameters
 
-RESTART = "the job starts again with less memory per process"  # several processes cannot recover alone
+PLAN = "batch_plan.json"  # in the state folder of a run: the plan to go on with, and what failed before
 
 
 @dataclass(frozen=True)
-class Fit:
-    """Micro-batch (samples per forward pass and device), forward passes per optimiser step, recomputation of activations."""
+class BatchPlan:
+    """One way to make the effective batch: samples per forward pass and device, forward passes per optimiser step, checkpointing."""
 
     micro_batch_size: int
     gradient_accumulation_steps: int
     activation_checkpointing: bool
 
     @classmethod
-    def of(cls, settings: Hyperparameters, micro: int, checkpointing: bool) -> "Fit":
-        """The fit with ``micro`` samples per forward pass; the effective batch is exact or this raises ValueError."""
-        share, rest = divmod(settings.batch_size, settings.gpus)
-        if rest or share % micro:
-            raise ValueError(f"{settings.batch_size} samples on {settings.gpus} devices are no multiple of {micro}")
-        return cls(micro, share // micro, checkpointing)
+    def of(cls, settings: Hyperparameters, micro_batch_size: int, activation_checkpointing: bool) -> "BatchPlan":
+        """The plan with this micro-batch. ValueError where it does not divide the effective batch of one device."""
+        per_device, rest = divmod(settings.batch_size, settings.gpus)
+        if rest or per_device % micro_batch_size:
+            raise ValueError(f"batch_size {settings.batch_size} is not a multiple of {micro_batch_size} samples x {settings.gpus} devices")
+        return cls(micro_batch_size, per_device // micro_batch_size, activation_checkpointing)
+
+    @classmethod
+    def of_recipe(cls, settings: Hyperparameters) -> "BatchPlan":
+        """The plan that the recipe states; without ``micro_batch_size`` the whole batch in one forward pass."""
+        return cls.of(settings, settings.micro_batch_size or settings.batch_size // settings.gpus, settings.activation_checkpointing)
+
+    def smaller(self, settings: Hyperparameters) -> "BatchPlan | None":
+        """The next plan to try: the largest micro-batch of at most half, then activation checkpointing, then None."""
+        if self.micro_batch_size > 1:
+            per_device, half = settings.batch_size // settings.gpus, self.micro_batch_size // 2
+            divisor = next(size for size in range(half, 0, -1) if per_device % size == 0)
+            return BatchPlan.of(settings, divisor, self.activation_checkpointing)
+        return None if self.activation_checkpointing else BatchPlan.of(settings, 1, True)
 
     def __str__(self) -> str:
-        recomputed = ", activations recomputed" if self.activation_checkpointing else ""
-        return f"micro-batch {self.micro_batch_size} x {self.gradient_accumulation_steps}{recomputed}"
+        checkpointing = ", activation checkpointing" if self.activation_checkpointing else ""
+        return f"micro-batch {self.micro_batch_size} x {self.gradient_accumulation_steps}{checkpointing}"
 
 
-def wanted(settings: Hyperparameters) -> Fit:
-    """What the recipe asks for."""
-    return Fit.of(settings, settings.micro_batch_size or settings.batch_size // settings.gpus, settings.activation_checkpointing)
-
-
-def smaller(fit: Fit, settings: Hyperparameters) -> Fit | None:
-    """The next fit to try: half the micro-batch (or the largest divisor below that), then recomputed activations, then nothing."""
-    share = settings.batch_size // settings.gpus
-    if fit.micro_batch_size > 1:
-        half = fit.micro_batch_size // 2
-        return Fit.of(settings, next(size for size in range(half, 0, -1) if share % size == 0), fit.activation_checkpointing)
-    return None if fit.activation_checkpointing else Fit.of(settings, 1, True)
-
-
-def out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether an exception says that a device (or the CPU's allocator) has no memory left."""
     import torch
     from accelerate.utils.memory import should_reduce_batch_size
@@ -60,8 +59,8 @@ def out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
 
 
-def free() -> None:
-    """Give back what a failed attempt held."""
+def free_memory() -> None:
+    """Release the memory of a failed attempt."""
     import torch
 
     gc.collect()
@@ -69,28 +68,25 @@ def free() -> None:
         torch.accelerator.empty_cache()
 
 
-# ---------------------------------------------------------------- memory of earlier attempts
-
-
-def load(state: Path) -> tuple[Fit | None, list[str]]:
-    """The fit that an earlier attempt of this run came to, and what failed before it; (None, []) for a first attempt."""
-    path = state / "fit.json"
+def load_plan(state: Path) -> tuple[BatchPlan | None, list[str]]:
+    """The plan that an earlier attempt of this run left, and the plans that failed with their errors; (None, []) for a first attempt."""
+    path = state / PLAN
     if not path.exists():
         return None, []
     entry = json.loads(path.read_text())
-    return Fit(**entry["fit"]), entry["failed"]
+    return BatchPlan(**entry["plan"]), entry["failed"]
 
 
-def fall_back(fit: Fit, error: str, settings: Hyperparameters, state: Path, name: str) -> Fit:
-    """Note that ``fit`` failed and return the next one, which a resumed job starts with; AtlasError when none is left."""
-    failed = [*load(state)[1], f"{fit}: {error}"]
-    following = smaller(fit, settings)
-    if following is None:
+def reduce_micro_batch(plan: BatchPlan, error: str, settings: Hyperparameters, state: Path, name: str) -> BatchPlan:
+    """Record that ``plan`` ran out of memory and return the next one, which a resumed job starts with too. AtlasError when none is left."""
+    failed = [*load_plan(state)[1], f"{plan}: {error}"]
+    smaller = plan.smaller(settings)
+    if smaller is None:
         tried = "\n".join(f"  {line}" for line in failed)
         raise AtlasError(
-            f"{name}: out of memory even with one sample per forward pass and recomputed activations. Tried:\n{tried}\n"
+            f"{name}: out of memory even with a micro-batch of 1 and activation checkpointing. Tried:\n{tried}\n"
             "Lower max_length, use method: lora, or give the recipe more gpus"
         )
-    write_json(state / "fit.json", {"fit": asdict(following), "failed": failed})
-    LOG.warning("%s: out of memory with %s; going on with %s, the effective batch stays %d", name, fit, following, settings.batch_size)
-    return following
+    write_json(state / PLAN, {"plan": asdict(smaller), "failed": failed})
+    LOG.warning("%s: out of memory with %s; going on with %s, the effective batch stays %d", name, plan, smaller, settings.batch_size)
+    return smaller

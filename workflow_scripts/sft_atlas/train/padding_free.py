@@ -1,19 +1,19 @@
-"""Whether samples that lie end to end in one sequence see each other: tried on the model itself, before it is trained."""
+"""Whether samples that lie end to end in one sequence are kept apart: tried on the model itself, before it is trained."""
 
 import torch
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from sft_atlas.core.errors import AtlasError
 
-LONGEST = 48  # tokens of a sample that are enough to tell
-EXACT, CLOSE = 1e-5, 5e-2  # largest difference, relative to the logits' standard deviation: other neighbour; alone
+LONGEST = 48  # tokens of a sample that are enough to show a leak
+LEAK, SHIFT = 1e-5, 5e-2  # largest difference allowed, in standard deviations of the logits: other neighbour; sample alone
 
 
-def check(model, sequences: list[list[int]], autocast: bool, name: str) -> None:
-    """Raise AtlasError unless a sample's logits are its own when another sample lies before it.
+def check_isolation(model, sequences: list[list[int]], autocast: bool, name: str) -> None:
+    """Raise AtlasError unless the logits of a sample do not depend on the sample before it in the sequence.
 
-    Attention that ignores the boundary is found by changing the neighbour: nothing may change. Wrong positions are found by
-    comparing with the sample alone, within the rounding of the kernels.
+    ``sequences``: token ids of at least one sample; the first and the last are used. Attention across the boundary shows when the
+    neighbour is changed: the logits must not. Wrong positions show against the sample alone, within the rounding of the kernels.
     """
     neighbour, sample = (ids[:LONGEST] for ids in (sequences[0], sequences[-1]))
     other = [neighbour[0], *reversed(neighbour[1:])] if len(set(neighbour[1:])) > 1 else [sample[0]] * len(neighbour)
@@ -24,12 +24,12 @@ def check(model, sequences: list[list[int]], autocast: bool, name: str) -> None:
     model.train(was_training)
     scale = alone.std()
     leak, shift = ((packed - changed).abs().max() / scale).item(), ((packed - alone).abs().max() / scale).item()
-    if not (leak <= EXACT and shift <= CLOSE):
+    if not (leak <= LEAK and shift <= SHIFT):
         kernel = model.config._attn_implementation
         raise AtlasError(
             f"{name}: padding_free: true would let samples see each other: with attention {kernel} a sample's logits change by {leak:.2g} standard deviations"
-            f" when its neighbour changes, and differ by {shift:.2g} from those alone. Remove padding_free, or install a kernel for sequences of"
-            " variable length (flash-attn) that this model supports"
+            f" when its neighbour changes, and differ by {shift:.2g} from those of the sample alone. Remove padding_free, or install a kernel for"
+            " sequences of variable length (flash-attn) that this model supports"
         )
 
 

@@ -1,4 +1,4 @@
-"""Fine-tune one base model on one training set with one recipe; publishes every kept epoch."""
+"""Fine-tune one base model on one training set with one recipe, and publish its kept epochs."""
 
 import argparse
 import json
@@ -9,85 +9,82 @@ import time
 from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.core.files import atomic, lock_folder, write_json, write_table
+from sft_atlas.core.files import lock_folder, write_json, write_table, write_text
 from sft_atlas.core.provenance import record_provenance, resource_usage
 from sft_atlas.models import prompt_template
-from sft_atlas.models.base_model import BaseModel, device, load_tokenizer
+from sft_atlas.models.base_model import ModelFolder, device, load_tokenizer
 from sft_atlas.study.schema import Hyperparameters
 
 
 def main(args: argparse.Namespace) -> None:
+    """Write preflight.txt, history.parquet, epoch-N/weights for every kept epoch, and at last train.json."""
     import polars as pl
     import torch
 
-    from sft_atlas.train import dataset, memory, resuming, scratch, trainer
+    from sft_atlas.train import dataset, memory, resume_state, trainer
 
     started = time.perf_counter()
     torch.set_num_threads(args.threads)
     settings = Hyperparameters.model_validate_json(args.settings)
     name = f"{args.model}/{args.dataset}/{args.recipe}"
-    text = prompt_template.read(args.template)
-    base = BaseModel.read(args.base)
+    template = prompt_template.read(args.template)
+    base = ModelFolder.read(args.base)
     tokenizer = load_tokenizer(base)
-    found = dataset.tokenize(pl.read_parquet(args.data).to_dicts(), tokenizer, text, settings.max_length)
+    samples = dataset.tokenize(pl.read_parquet(args.data).to_dicts(), tokenizer, template, settings.max_length)
     if args.worker:
-        work(args.state, trainer.fine_tune(base, found, tokenizer, settings, args.state, name))
+        write_worker_facts(args.state, trainer.fine_tune(base, samples, tokenizer, settings, args.state, name))
         return
     with lock_folder(args.state) as lock:
-        page = dataset.preflight(found, tokenizer, name, memory.describe(base, settings, max(map(len, found.kept), default=0), device()))
-        with atomic(args.output / "preflight.txt") as part:
-            part.write_text(page, encoding="utf-8")
+        forecast = memory.describe(base, settings, samples.longest, device())
+        write_text(args.output / "preflight.txt", dataset.preflight(samples, tokenizer, name, forecast))
         inputs = {"base": args.base, "data": args.data}
-        provenance = record_provenance(settings.model_dump(), inputs, template=text, threads=args.threads, rows_dropped=found.overlong)
+        provenance = record_provenance(
+            settings.model_dump(), inputs, template=template, threads=args.threads, rows_dropped=samples.overlong
+        )
         identity = {key: provenance[key] for key in ("settings", "inputs", "versions", "template", "threads")}
-        resuming.open_state(args.state, identity)
-        scratch.attach(args.state, identity)
+        resume_state.open_state(args.state, identity)
         memory.check_disk(base, settings, args.state, name)
         if settings.gpus > 1:
-            facts = in_processes(settings, args.state, name, lock)
+            facts = train_in_workers(settings, args.state, name, lock)
         else:
-            facts = trainer.fine_tune(base, found, tokenizer, settings, args.state, name)
-        log, hashes = facts.pop("log"), facts.pop("hashes")
+            facts = trainer.fine_tune(base, samples, tokenizer, settings, args.state, name)
+        log, hashes, first_step, last_step = (facts.pop(key) for key in ("log", "hashes", "first_step", "last_step"))
         facts["special_tokens"] = {
-            kind: sum(sample.ids.count(token) for sample in found.kept)
+            kind: sum(sample.ids.count(token) for sample in samples.kept)
             for kind, token in (("bos", tokenizer.bos_token_id), ("eos", tokenizer.eos_token_id))
         }
-        facts["seconds_to_first_step"] = round(facts.pop("first_step") - started, 3)
-        last_step = facts.pop("last_step")
+        facts["seconds_to_first_step"] = round(first_step - started, 3)
         facts["train_loss"] = sum(entry["loss"] for entry in log if "loss" in entry) / facts["steps"]
         write_table(args.output / "history.parquet", trainer.history(log, args.model, args.dataset, args.recipe))
-        facts["weights_sha256"] = resuming.publish(args.state, args.output, settings, hashes)
+        facts["weights_sha256"] = resume_state.publish_epochs(args.state, args.output, settings, hashes)
         facts["seconds_to_publish"] = round(time.perf_counter() - last_step, 3)
         keys = {"model": args.model, "dataset": args.dataset, "recipe": args.recipe}
         write_json(args.output / "train.json", {**keys, **facts, **provenance, "usage": resource_usage()})
-        scratch.detach(args.state)
-        resuming.close_state(args.state)
+        resume_state.close_state(args.state)
 
 
-def in_processes(settings: Hyperparameters, state: Path, name: str, lock: int) -> dict[str, object]:
-    """Train in one process per GPU; start them again with less memory each as long as that is what they ended for.
+def train_in_workers(settings: Hyperparameters, state: Path, name: str, lock: int) -> dict[str, object]:
+    """Train in one process per GPU, started again with less memory each as long as memory was what they ran out of.
 
-    They hold ``lock`` as well: if this process is killed and they are not, the next job waits for them.
+    They inherit the file descriptor ``lock``: if this process is killed and they are not, the next job waits for them.
     """
-    from sft_atlas.train import hardware, micro_batch, resuming
+    from sft_atlas.train import hardware, micro_batch, resume_state
 
     while True:
-        resuming.newest_complete(state / "trainer")  # removes unfinished states, which the processes would do all at once
-        before = micro_batch.load(state)
+        resume_state.newest_checkpoint(state / "trainer")  # removes incomplete ones, which all workers would do at once
+        before = micro_batch.load_plan(state)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        ended = subprocess.run(hardware.launch(settings, [*sys.argv, "--worker"], port), pass_fds=[lock])
+        ended = subprocess.run(hardware.launch_command(settings, [*sys.argv, "--worker"], port), pass_fds=[lock])
         if ended.returncode == 0:
             return json.loads((state / "facts.json").read_text())
-        if micro_batch.load(state) == before:
-            raise AtlasError(
-                f"{name}: one of the {settings.gpus} processes failed (exit code {ended.returncode}); its message stands above"
-            )
+        if micro_batch.load_plan(state) == before:
+            raise AtlasError(f"{name}: one of {settings.gpus} processes failed (exit code {ended.returncode}); see its message above")
 
 
-def work(state: Path, facts: dict[str, object]) -> None:
-    """In one of several processes: the first leaves the facts for the job."""
+def write_worker_facts(state: Path, facts: dict[str, object]) -> None:
+    """In a worker: the first one leaves the facts for the job that started it."""
     import torch
 
     if torch.distributed.get_rank() == 0:
@@ -96,7 +93,7 @@ def work(state: Path, facts: dict[str, object]) -> None:
 
 
 def gpus(args: argparse.Namespace) -> int:
-    """GPUs that the job takes; the processes that it starts have its own."""
+    """GPUs that the job takes; its workers use the same ones."""
     return 0 if args.worker else Hyperparameters.model_validate_json(args.settings).gpus
 
 
@@ -111,5 +108,5 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--state", type=Path, required=True, help="folder for resuming; kept when the job dies")
     p.add_argument("--output", type=Path, required=True, help="folder of the run")
-    p.add_argument("--worker", action="store_true", help="this process is one of several of a job with more than one GPU")
+    p.add_argument("--worker", action="store_true", help="be one of the processes of a job with several GPUs")
     return p

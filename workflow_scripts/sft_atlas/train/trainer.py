@@ -1,7 +1,7 @@
 """Supervised fine-tuning of one base model on one training set with TRL's SFTTrainer, full or LoRA.
 
-The loss is on the response only, EOS included (:mod:`sft_atlas.train.dataset`). State for resuming lives in a folder of its own;
-finished epochs are moved out at the very end.
+The loss is on the response only, EOS included (:mod:`sft_atlas.train.dataset`). Everything is written to a state folder of the run, from
+which the job publishes the kept epochs at the end (:mod:`sft_atlas.train.resume_state`).
 """
 
 import math
@@ -11,28 +11,29 @@ from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.log import LOG
-from sft_atlas.models.base_model import BaseModel, device
-from sft_atlas.models.layout import layer_and_component
+from sft_atlas.models.base_model import ModelFolder, device
+from sft_atlas.models.layout import layer_and_component, layers_in_range
 from sft_atlas.study.schema import Hyperparameters
-from sft_atlas.train import hardware, memory, micro_batch, resuming
+from sft_atlas.train import hardware, memory, micro_batch
 from sft_atlas.train.dataset import Sample, Samples
-from sft_atlas.train.micro_batch import Fit
+from sft_atlas.train.micro_batch import BatchPlan
+from sft_atlas.train.resume_state import checkpoint_to_resume
 
 
-def steps_expected(samples: int, settings: Hyperparameters) -> int:
-    """Optimiser steps of the whole run: the last batch of an epoch may be smaller, none is left out."""
+def optimiser_steps(samples: int, settings: Hyperparameters) -> int:
+    """Optimiser steps of the whole run; the last batch of an epoch may be smaller and is not dropped."""
     return math.ceil(samples / settings.batch_size) * settings.epochs
 
 
-def arguments(settings: Hyperparameters, fit: Fit, folder: Path, where: str, autocast: bool):
-    """The recipe as TRL's SFTConfig; every default that would change the meaning of a recipe is set here."""
+def sft_config(settings: Hyperparameters, plan: BatchPlan, folder: Path, device_type: str, autocast: bool):
+    """The recipe as TRL's SFTConfig; every default that would change the meaning of a recipe is set here. ``folder``: for checkpoints."""
     from trl import SFTConfig
 
     return SFTConfig(
         **{
             "output_dir": str(folder),
-            "per_device_train_batch_size": fit.micro_batch_size,
-            "gradient_accumulation_steps": fit.gradient_accumulation_steps,
+            "per_device_train_batch_size": plan.micro_batch_size,
+            "gradient_accumulation_steps": plan.gradient_accumulation_steps,
             "num_train_epochs": settings.epochs,
             "learning_rate": settings.learning_rate,
             "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(settings.lr_scheduler_type, settings.lr_scheduler_type),
@@ -42,41 +43,41 @@ def arguments(settings: Hyperparameters, fit: Fit, folder: Path, where: str, aut
             "seed": settings.seed,
             "data_seed": settings.seed,
             "bf16": autocast,
-            "use_cpu": where == "cpu",
-            "activation_checkpointing": fit.activation_checkpointing,
+            "use_cpu": device_type == "cpu",
+            "activation_checkpointing": plan.activation_checkpointing,
             "use_liger_kernel": settings.liger,
             "torch_compile": settings.compile,
             "max_length": None,  # longer samples were dropped and counted; nothing may be cut here
-            "packing": False,  # TRL's packing fills sequences of max_length: another number of samples, and of steps
+            "packing": False,  # would fill sequences of max_length: another number of samples and of steps
             "padding_free": settings.padding_free,
             "dataloader_num_workers": 0,
-            "dataloader_pin_memory": where != "cpu",
+            "dataloader_pin_memory": device_type != "cpu",
             "save_strategy": "epoch",
             "logging_strategy": "steps",
             "logging_steps": 1,
             "disable_tqdm": True,
             "report_to": "none",
         }
-        | hardware.sharding(settings, fit.activation_checkpointing)
+        | hardware.sharding(settings, plan.activation_checkpointing)
     )
 
 
 # ---------------------------------------------------------------- what is trained
 
 
-def layers_in_range(settings: Hyperparameters, layers: int) -> list[int]:
-    """The layers that the recipe trains: those whose depth, layer / (layers - 1), lies in its range. AtlasError for none."""
-    low, high = settings.layers or (0.0, 1.0)
-    chosen = [layer for layer in range(layers) if low <= layer / max(layers - 1, 1) <= high]
+def trained_layers(settings: Hyperparameters, layers: int) -> list[int]:
+    """Indices of the layers that the recipe trains, of a model with ``layers`` layers. AtlasError where its range holds none."""
+    chosen = layers_in_range(settings.layers, layers)
     if not chosen:
+        low, high = settings.layers
         raise AtlasError(f"layers: [{low}, {high}] holds none of the model's {layers} layers; widen it")
     return chosen
 
 
 def freeze(model, settings: Hyperparameters) -> None:
-    """Leave what a full recipe does not train without gradients: layers outside its range, embeddings, all else with a range."""
+    """Turn off gradients of what a full recipe does not train: everything outside its range of layers, and frozen embeddings."""
     if settings.layers:
-        chosen = layers_in_range(settings, model.config.num_hidden_layers)
+        chosen = trained_layers(settings, model.config.num_hidden_layers)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(layer_and_component(name)[0] in chosen)
     if settings.freeze_embeddings:
@@ -84,7 +85,7 @@ def freeze(model, settings: Hyperparameters) -> None:
             module.requires_grad_(False)
 
 
-def adapter(model, settings: Hyperparameters):
+def lora_config(model, settings: Hyperparameters):
     """The recipe's LoRA configuration, None for full fine-tuning."""
     if settings.method == "full":
         return None
@@ -92,9 +93,10 @@ def adapter(model, settings: Hyperparameters):
     from peft import LoraConfig
 
     targets = settings.lora.targets
-    if settings.layers:  # peft takes a range of layers only with targets by name
-        chosen = layers_in_range(settings, model.config.num_hidden_layers)
-        inside = [n for n, m in model.named_modules() if isinstance(m, torch.nn.Linear) and layer_and_component(f"{n}.weight")[0] in chosen]
+    if settings.layers:  # peft restricts layers only where targets are named
+        chosen = trained_layers(settings, model.config.num_hidden_layers)
+        linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+        inside = [name for name in linear if layer_and_component(f"{name}.weight")[0] in chosen]
         targets = [name for name in inside if targets == "all-linear" or name.endswith(tuple(f".{target}" for target in targets))]
     return LoraConfig(
         r=settings.lora.rank,
@@ -109,21 +111,24 @@ def adapter(model, settings: Hyperparameters):
 # ---------------------------------------------------------------- training
 
 
-def build(base: BaseModel, samples: list[Sample], tokenizer, settings: Hyperparameters, fit: Fit, state: Path, name: str):
-    """The trainer of a run, and the :class:`sft_atlas.train.checkpointing.Keeper` that writes its epochs; seeds every generator first."""
+def build(base: ModelFolder, samples: list[Sample], tokenizer, settings: Hyperparameters, plan: BatchPlan, state: Path, name: str):
+    """The trainer of a run, and the :class:`~sft_atlas.train.checkpointing.CheckpointCallback` that writes its epochs.
+
+    Sets all seeds first. ``state``: folder for epochs and checkpoints. ``name``: of the run, for messages.
+    """
     import torch
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, PrinterCallback, set_seed
     from trl import SFTTrainer
 
-    from sft_atlas.train import padding_free
-    from sft_atlas.train.checkpointing import Keeper
+    from sft_atlas.train.checkpointing import CheckpointCallback
+    from sft_atlas.train.padding_free import check_isolation
 
-    where = device()
-    dtype, autocast = hardware.precision(settings, base, where)
-    hardware.check_kernels(settings, where)
-    kernel = hardware.attention(settings, base, where, autocast)
-    args = arguments(settings, fit, state / "trainer", where, autocast)  # before the model: it says how weights are placed
+    device_type = device()
+    dtype, autocast = hardware.precision(settings, base, device_type)
+    hardware.check_kernels(settings, device_type)
+    kernel = hardware.attention(settings, base, device_type, autocast)
+    args = sft_config(settings, plan, state / "trainer", device_type, autocast)  # before the model: it decides how weights are placed
     set_seed(settings.seed)
     model = AutoModelForCausalLM.from_pretrained(
         base.path,
@@ -131,109 +136,111 @@ def build(base: BaseModel, samples: list[Sample], tokenizer, settings: Hyperpara
         trust_remote_code=base.trust_remote_code,
         use_safetensors=True,
         **({"attn_implementation": kernel} if kernel else {}),
-        **({"device_map": {"": args.device}} if where == "cuda" and settings.gpus == 1 else {}),  # straight onto the device
+        **({"device_map": {"": args.device}} if device_type == "cuda" and settings.gpus == 1 else {}),  # straight onto the device
     )
     model.config.use_cache = False
     if settings.method == "full":
         freeze(model, settings)
-    keeper = Keeper(settings, state, getattr(torch, base.dtype), name, memory.state_bytes(base, settings))
+    checkpoints = CheckpointCallback(settings, state, getattr(torch, base.dtype), name, memory.resume_checkpoint_bytes(base, settings))
     trainer = SFTTrainer(
         model=model,
         args=args,
         train_dataset=Dataset.from_list([{"input_ids": sample.ids, "labels": sample.labels} for sample in samples]),
         processing_class=tokenizer,
-        peft_config=adapter(model, settings),
-        callbacks=[keeper],
+        peft_config=lora_config(model, settings),
+        callbacks=[checkpoints],
     )
-    keeper.trainer = trainer
+    checkpoints.trainer = trainer
     trainer.remove_callback(PrinterCallback)  # the log has its own lines
     if settings.padding_free:
-        padding_free.check(trainer.model, [sample.ids for sample in samples], autocast, name)
-    return trainer, keeper
+        check_isolation(trainer.model, [sample.ids for sample in samples], autocast, name)
+    return trainer, checkpoints
 
 
-def fine_tune(base: BaseModel, samples: Samples, tokenizer, settings: Hyperparameters, state: Path, name: str) -> dict[str, object]:
-    """Train, leaving the kept epochs in ``state/epoch-N``; resumes from the newest complete epoch in ``state/trainer``.
+def fine_tune(base: ModelFolder, samples: Samples, tokenizer, settings: Hyperparameters, state: Path, name: str) -> dict[str, object]:
+    """Train, leaving the kept epochs in ``state/epoch-N``; resumes from the newest complete checkpoint in ``state/trainer``.
 
-    Out of memory, it goes on with a smaller micro-batch and the same effective batch, as :mod:`sft_atlas.train.micro_batch` says.
-    Returns facts for train.json, with the trainer's log under ``log`` and hashes of written weights under ``hashes``.
+    Out of memory, it continues with a smaller micro-batch and the same effective batch (:mod:`sft_atlas.train.micro_batch`).
+    Returns facts for train.json, with the trainer's log under ``log`` and SHA-256 of written weights under ``hashes``.
+    Raises AtlasError where memory runs out with the smallest plan, or in a worker, whose job then starts all workers again.
     """
-    fit = micro_batch.load(state)[0] or memory.begin(base, settings, max(map(len, samples.kept)), device(), name)
+    plan = micro_batch.load_plan(state)[0] or memory.first_plan(base, settings, samples.longest, device(), name)
     while True:
         try:
-            return _attempt(base, samples, tokenizer, settings, fit, state, name)
+            return _attempt(base, samples, tokenizer, settings, plan, state, name)
         except RuntimeError as error:
-            if not micro_batch.out_of_memory(error):
+            if not micro_batch.is_out_of_memory(error):
                 raise
             message = str(error).splitlines()[0]
-        micro_batch.free()  # out here, where the traceback and with it the failed pass's tensors are gone
-        if hardware.launched():
-            micro_batch.fall_back(fit, message, settings, state, name)
-            raise AtlasError(f"{name}: {micro_batch.RESTART}")
-        fit = micro_batch.fall_back(fit, message, settings, state, name)
+        micro_batch.free_memory()  # outside `except`, where the traceback and with it the failed pass's tensors are gone
+        plan = micro_batch.reduce_micro_batch(plan, message, settings, state, name)
+        if hardware.is_worker():  # several processes cannot recover alone
+            raise AtlasError(f"{name}: the job starts again with less memory per process")
 
 
 def _attempt(
-    base: BaseModel, samples: Samples, tokenizer, settings: Hyperparameters, fit: Fit, state: Path, name: str
+    base: ModelFolder, samples: Samples, tokenizer, settings: Hyperparameters, plan: BatchPlan, state: Path, name: str
 ) -> dict[str, object]:
     import torch
 
-    where = device()
-    dtype, autocast = hardware.precision(settings, base, where)
-    if where == "cuda":
+    device_type = device()
+    dtype, autocast = hardware.precision(settings, base, device_type)
+    if device_type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    trainer, keeper = build(base, samples.kept, tokenizer, settings, fit, state, name)
-    expected = steps_expected(len(samples.kept), settings)
-    resumed = resuming.resumable(state, settings, expected)
+    trainer, checkpoints = build(base, samples.kept, tokenizer, settings, plan, state, name)
+    attention = trainer.model.config._attn_implementation
+    steps = optimiser_steps(len(samples.kept), settings)
+    checkpoint = checkpoint_to_resume(state, settings, steps)
     LOG.info(
         "%s: device %s, weights %s, autocast %s, attention %s, %s, %d steps, resumed from %s",
-        name, where, dtype, autocast, trainer.model.config._attn_implementation, fit, expected, resumed,
+        name, device_type, dtype, autocast, attention, plan, steps, checkpoint,
     )  # fmt: skip
     started = time.perf_counter()
     try:
-        result = trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
-        keeper.close()
+        checkpoints.close()
     seconds = time.perf_counter() - started
-    if trainer.state.global_step != expected:
-        raise AtlasError(f"{name}: {trainer.state.global_step} optimiser steps were made, the recipe means {expected}; please report this")
-    tokens = sum(len(sample.ids) for sample in samples.kept) * settings.epochs
-    share = 1 - (int(resumed.name.split("-")[1]) / expected if resumed else 0)
-    rate = tokens * share / seconds
-    LOG.info("%s: %d steps, %.0f tokens/s, mean loss %.4f", name, expected, rate, result.training_loss)
-    peak = torch.cuda.max_memory_allocated() if where == "cuda" else None
+    if trainer.state.global_step != steps:
+        raise AtlasError(f"{name}: the trainer made {trainer.state.global_step} optimiser steps instead of {steps}; please report this")
+    tokens = sum(map(len, samples.kept)) * settings.epochs
+    trained_share = 1 - (int(checkpoint.name.split("-")[1]) / steps if checkpoint else 0)
+    rate = tokens * trained_share / seconds
+    LOG.info("%s: %d steps, %.0f tokens/s, mean loss %.4f", name, steps, rate, result.training_loss)
+    peak = torch.cuda.max_memory_allocated() if device_type == "cuda" else None
     return {
-        "steps": expected,
+        "steps": steps,
         "samples": len(samples.kept),
         "dropped_overlong": len(samples.overlong),
         "tokens": tokens,
-        "supervised_tokens": sum(len(sample.ids) - sample.first for sample in samples.kept) * settings.epochs,
+        "supervised_tokens": sum(sample.supervised for sample in samples.kept) * settings.epochs,
         "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         "seconds": round(seconds, 3),
         "tokens_per_second": round(rate, 1),
-        "resumed": resumed is not None,
-        "device": where if where == "cpu" else torch.get_device_module(where).get_device_name(),
+        "resumed": checkpoint is not None,
+        "device": device_type if device_type == "cpu" else torch.get_device_module(device_type).get_device_name(),
         "dtype": dtype,
         "autocast": "bfloat16" if autocast else None,
-        "attention": trainer.model.config._attn_implementation,
-        **asdict(fit),
-        "out_of_memory": micro_batch.load(state)[1],
+        "attention": attention,
+        **asdict(plan),
+        "out_of_memory": micro_batch.load_plan(state)[1],
         "peak_device_memory_mib": round(peak / 2**20, 1) if peak else None,
-        "first_step": keeper.first_step,
-        "last_step": keeper.last_step,
-        "hashes": keeper.hashes,
+        "first_step": checkpoints.first_step,
+        "last_step": checkpoints.last_step,
+        "hashes": checkpoints.hashes,
         "log": trainer.state.log_history,
     }
 
 
 def history(log: list[dict[str, float]], model: str, dataset: str, recipe: str):
-    """The trainer's log as a polars frame: one row per optimiser step."""
+    """The trainer's log as a polars frame, one row per optimiser step: model, dataset, recipe, step, epoch, loss, learning_rate, grad_norm."""
     import polars as pl
 
-    steps = [entry for entry in log if "loss" in entry]
-    columns = {
-        key: [float(entry[key]) if key in entry else None for entry in steps] for key in ("epoch", "loss", "learning_rate", "grad_norm")
-    }
-    return pl.DataFrame(
-        {"step": [int(entry["step"]) for entry in steps], **columns}, schema={"step": pl.Int64, **dict.fromkeys(columns, pl.Float64)}
-    ).select(pl.lit(model).alias("model"), pl.lit(dataset).alias("dataset"), pl.lit(recipe).alias("recipe"), pl.all())
+    values = ("epoch", "loss", "learning_rate", "grad_norm")
+    steps = [
+        {"step": int(entry["step"]), **{name: float(entry[name]) if name in entry else None for name in values}}
+        for entry in log
+        if "loss" in entry
+    ]
+    frame = pl.DataFrame(steps, schema={"step": pl.Int64} | dict.fromkeys(values, pl.Float64))
+    return frame.select(pl.lit(model).alias("model"), pl.lit(dataset).alias("dataset"), pl.lit(recipe).alias("recipe"), pl.all())
