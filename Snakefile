@@ -7,7 +7,7 @@
     snakemake scores                               up to a stage: data, train, scores, tables, analyses, figures
     snakemake single                               one block of the study
     snakemake published                            the authors' published scores, whatever the study
-    snakemake advise --config model=... datasets=...   which training set for a new base model
+    snakemake advise --config advise='{model: ...}'   rank training sets for a new base model
     snakemake rescore                              every score again from the stored answers, without a model
 
 The study is arXiv 2506.14681. To run one job by hand, copy its command from `snakemake -p`.

@@ -12,7 +12,6 @@ from pathlib import Path
 sys.path.insert(0, os.path.join(workflow.basedir, "workflow_scripts"))
 
 from sft_atlas import published as published_names
-from sft_atlas.analyse import asking
 from sft_atlas.analyse.inputs import AdviseInputs
 from sft_atlas.cluster import recover, requests
 from sft_atlas.cluster.inputs import ClusterInputs
@@ -37,20 +36,14 @@ from sft_atlas.train.resume_state import announce_scratch
 
 
 def load_study():
-    """The study of this call, what `advise` is asked, and the study with what the question adds to it.
-
-    A configuration that cannot be used ends the call here, with what to do about it.
-    """
-    files = [os.path.relpath(path) for path in workflow.config_settings.configfiles]
+    """The study of this call. A configuration that cannot be used ends the call here, with what to do about it."""
+    files = [os.path.relpath(path) for path in workflow.config_settings.configfiles] or ["config/demo.yaml"]
     try:
-        written = [strict_yaml(Path(path)) for path in files or ["config/demo.yaml"]]
-        question = asking.take(config, written)
-        source = " + ".join([*(files or ["config/demo.yaml"]), *(["--config"] if workflow.config_settings.config else [])])
-        loaded = studies.from_config(config, source)
+        for path in files:
+            strict_yaml(Path(path))  # Snakemake accepts a key that is there twice
+        loaded = studies.from_config(config, " + ".join([*files, *(["--config"] if workflow.config_settings.config else [])]))
         loaded.check_paths()
-        asked, added = asking.resolve(question, config)
-        more = studies.from_config(asking.merged(config, added), source) if added else loaded
-        return loaded, asked, more
+        return loaded
     except ConfigError as error:
         raise WorkflowError(str(error)) from None
 
@@ -81,8 +74,7 @@ def wait_for_leftovers():
 # A dry run of thousands of jobs creates millions of objects that all stay: collecting garbage again and again takes long.
 gc.set_threshold(100_000, 50, 1000)
 
-# `wider` holds a base model and training sets that only an advice asks for: they can be measured, and are no part of the study.
-study, asked, wider = load_study()
+study = load_study()
 site, device = load_site()
 GPUS = gpus.found() if site is None else []
 
@@ -101,14 +93,14 @@ if GPUS and workflow.is_main_process:
         workflow.register_resource("gpu", len(GPUS))
 
 paths = Paths(f"results/{study.name}")
-data = DataInputs(wider, paths)
+data = DataInputs(study, paths)
 train = TrainInputs(study, paths)
 evaluate = EvaluateInputs(study, paths, gpus=bool(GPUS))
-measure = MeasureInputs(wider, paths, sources=study.sources, candidates=asked.datasets)
+measure = MeasureInputs(study, paths)
 tables = TableInputs(study, paths)
-advice = AdviseInputs(wider, paths, asked.model, asked.datasets, published_inputs.SCORES)
+advice = AdviseInputs(study, paths, published_inputs.SCORES)
 report_inputs = ReportInputs(paths)
-needs = requests.Needs(Forecast(wider, device, Path(paths.root)), gpus=site.device != "cpu") if site else None
+needs = requests.Needs(Forecast(study, device, Path(paths.root)), gpus=site.device != "cpu") if site else None
 cluster = ClusterInputs(workflow, site, needs, bool(GPUS), train.gpus)
 
 if site and workflow.is_main_process and (too_large := requests.too_large(needs)):
@@ -119,8 +111,8 @@ if site and workflow.is_main_process and (too_large := requests.too_large(needs)
 
 
 wildcard_constraints:
-    model=any_of(wider.file.models),
-    dataset=any_of([*wider.datasets, *asked.datasets, studies.BASE]),
+    model=any_of(study.all_models),
+    dataset=any_of([*study.datasets, *advice.datasets, studies.BASE]),
     recipe=any_of([*study.file.recipes, studies.BASE]),
     benchmark=any_of(study.file.benchmarks),
     suite=any_of(study.file.suites),

@@ -1,4 +1,4 @@
-"""The adviser: planted worlds are ranked, worlds without anything to learn are refused; what it learns from, its page, its question."""
+"""The adviser: planted worlds are ranked, worlds without anything to learn are refused; what it learns from, and its page."""
 
 import numpy as np
 import polars as pl
@@ -7,9 +7,9 @@ import pytest
 from helpers import synthetic
 from helpers.rates import is_at_most
 from sft_atlas.analyse import advise as script
-from sft_atlas.analyse import asking, evidence
+from sft_atlas.analyse import evidence
 from sft_atlas.analyse.advising import Training, advise, held_out_predictions, skill
-from sft_atlas.core.errors import AtlasError, ConfigError
+from sft_atlas.core.errors import AtlasError
 
 
 def world(rng, models=6, sets=8, slope=0.0, shared=0.0):
@@ -150,47 +150,3 @@ def test_published_scores_rank_known_sets():
     assert known[0] > 0.3 and known[1] == pytest.approx(0.15, abs=0.02)
     with pytest.raises(AtlasError, match="no published gain of mine"):
         evidence.from_published(scores, "m0", ["mine"])
-
-
-# ---------------------------------------------------------------- the question
-
-FILE = {"models": {"a": {}}, "datasets": {"x": {}, "y": {}, "all": {"merge": "*"}}}
-
-
-@pytest.mark.parametrize(("given", "names"), [("x,y", ["x", "y"]), (["y"], ["y"]), (None, ["x", "y"])])
-def test_a_question_is_taken_out_of_the_configuration(given, names):
-    config = {**FILE, "model": "a"} | ({"datasets": given} if given else {})
-    question = asking.take(config, [FILE])
-    assert config == FILE
-    assert asking.resolve(question, config) == (asking.Question("a", names), {})
-
-
-def test_folders_files_and_hub_ids_become_entries(tmp_path):
-    (tmp_path / "tuned").mkdir()
-    (tmp_path / "mine.jsonl.gz").write_text("")
-    config = {**FILE, "model": str(tmp_path / "tuned"), "datasets": f"x,{tmp_path / 'mine.jsonl.gz'}"}
-    question, added = asking.resolve(asking.take(config, [FILE]), config)
-    assert question == asking.Question("tuned", ["x", "mine"])
-    assert added["models"]["tuned"] == {"path": str(tmp_path / "tuned")} and added["datasets"]["mine"]["allow_fewer"]
-    assert set(asking.merged(config, added)["datasets"]) == {"x", "y", "all", "mine"} and set(FILE["datasets"]) == {"x", "y", "all"}
-    _, added = asking.resolve(asking.Question("org/model-7b@abc123", ["x"]), FILE)
-    assert added["models"] == {"model-7b": {"hub": "org/model-7b", "revision": "abc123"}}
-
-
-@pytest.mark.parametrize(
-    ("question", "told"),
-    [
-        (asking.Question("b", ["x"]), "'b' is no base model"),
-        (asking.Question("a", ["z"]), "'z' is no source dataset"),
-        (asking.Question("a", ["all"]), "'all' is no source dataset"),
-        (asking.Question("", ["x"]), "name the base model"),
-    ],
-)
-def test_what_is_not_there_is_named(question, told):
-    with pytest.raises(ConfigError, match=told):
-        asking.resolve(question, FILE)
-
-
-def test_no_question_changes_nothing():
-    config = {**FILE}
-    assert asking.resolve(asking.take(config, [FILE]), config) == (asking.Question(), {}) and config == FILE

@@ -570,3 +570,54 @@ def test_a_selection_that_names_what_does_not_exist_lists_what_does():
 def test_a_selection_that_matches_nothing_lists_what_there_is():
     text = complaint(small(blocks=BLOCKS, select={"models": ["bee"], "blocks": ["again"]}))
     assert "select: matches no run" in text and "2 models (ant, bee)" in text and "2 blocks (single, again)" in text
+
+
+# ---------------------------------------------------------------- advise
+
+
+@pytest.mark.parametrize(
+    ("datasets", "names"), [(["red", "blue"], ("red", "blue")), (["red", "red"], ("red",)), ([], ("red", "green", "blue"))]
+)
+def test_candidates_that_the_study_has_are_named_and_the_study_stays_as_it_is(datasets, names):
+    study = study_of(advise={"model": "ant", "datasets": datasets})
+    assert (study.candidates.model, study.candidates.datasets) == ("ant", names)
+    assert (study.all_models, study.all_datasets) == (study.file.models, study.file.datasets)
+    assert resolve(study) == resolve(study_of())
+
+
+def test_candidates_from_folders_files_and_the_hub_join_no_run_table_or_plan(tmp_path):
+    (tmp_path / "tuned").mkdir()
+    (tmp_path / "mine.jsonl.gz").write_text("")
+    plain, study = study_of(), study_of(advise={"model": str(tmp_path / "tuned"), "datasets": ["red", str(tmp_path / "mine.jsonl.gz")]})
+    assert (study.candidates.model, study.candidates.datasets) == ("tuned", ("red", "mine"))
+    assert study.all_models["tuned"].path == str(tmp_path / "tuned") and study.all_datasets["mine"].allow_fewer
+    assert study.members("mine") == () and study.smallest_rows("mine") == 8 and study.members("all") == plain.members("all")
+    for part in ("models", "datasets", "sources", "source_datasets", "runs", "checkpoints"):
+        assert getattr(study, part) == getattr(plain, part)
+    assert resolve(study) == resolve(plain) and study.file.model_dump_json() == plain.file.model_dump_json()
+    study = study_of(advise={"model": "org/model-7b@abc123", "datasets": ["red"]})
+    assert study.all_models["model-7b"].model_dump(exclude_defaults=True) == {"hub": "org/model-7b", "revision": "abc123"}
+
+
+@pytest.mark.parametrize(
+    ("advise", "words"),
+    [
+        ({"model": "wolf"}, "advise.model: 'wolf' is not a base model of the study (defined: ant, bee), a folder or HUB_ID@REVISION"),
+        ({"model": "aunt"}, "advise.model: 'aunt' is not a base model of the study; did you mean 'ant'?"),
+        ({"model": "ant", "datasets": ["redd"]}, "advise.datasets[0]: 'redd' is not a source dataset of the study; did you mean 'red'?"),
+        ({"model": "ant", "datasets": ["red", "all"]}, "advise.datasets[1]: 'all' is not a source dataset"),
+        ({"datasets": ["red"]}, "advise.model: this key is required and missing"),
+        ({"model": "x/ant@abc"}, "advise.model: x/ant@abc would be called 'ant', a name that is in use; rename"),
+    ],
+)
+def test_candidates_that_are_not_there_are_named(advise, words):
+    assert words in complaint(small(advise=advise))
+
+
+@pytest.mark.parametrize(
+    ("datasets", "call"),
+    [("red,blue", "{model: ant, datasets: [red, blue]}"), (["red"], "{model: ant, datasets: [red]}"), ({}, "{model: ant}")],
+)
+def test_the_former_call_of_advise_is_answered_with_the_new_one(datasets, call):
+    text = complaint(small(model="ant", datasets=datasets))
+    assert text == f"config/mine.yaml: model: ask for advice with the key `advise`: snakemake advise --config advise='{call}'"

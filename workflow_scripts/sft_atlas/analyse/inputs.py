@@ -11,9 +11,10 @@ from sft_atlas.study.study import Study
 class AdviseInputs:
     """Functions from wildcards to the files and options of `snakemake advise`. ``published``: the table of published scores."""
 
-    def __init__(self, study: Study, paths: Paths, model: str, datasets: list[str], published: str):
-        self.study, self.paths, self.model, self.datasets, self.published = study, paths, model, datasets, published
-        self.folder = model or "nobody-asked"
+    def __init__(self, study: Study, paths: Paths, published: str):
+        self.study, self.paths, self.published = study, paths, published
+        self.model, self.datasets = (study.candidates.model, study.candidates.datasets) if study.candidates else ("", ())
+        self.folder = self.model or "no-model"
         self.gains = paths.fill(paths.table, table="gains")
 
     def files(self, kind: str):
@@ -30,9 +31,11 @@ class AdviseInputs:
         return measured
 
     def options(self, wildcards, input) -> str:
-        """The question, and what to learn from: this study's tables where they are, else the published scores."""
+        """Base model and candidates, and what to learn from: this study's tables where they are, else the published scores."""
         if not self.model:
-            raise WorkflowError("name a base model: snakemake advise --config model=NAME datasets=NAME,NAME (datasets: by default all)")
+            raise WorkflowError(
+                "name a base model: snakemake advise --config advise='{model: NAME, datasets: [NAME, NAME]}' (datasets: by default all)"
+            )
         own = os.path.exists(self.gains)
         learnt = self.paths.tables if own else self.published
         if not os.path.exists(learnt):

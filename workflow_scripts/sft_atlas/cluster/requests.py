@@ -93,7 +93,7 @@ class Needs:
         return self.of(kind, wildcards).minutes / sum(parts)
 
     def _pretrain_demo_model(self, wildcards, model: str, parameters: float) -> Need:
-        entry = self.study.file.models[model].pretrain
+        entry = self.study.all_models[model].pretrain
         tokens = entry.steps * entry.batch_size * entry.sequence_length
         seconds = cost.training(parameters, (tokens,) * 3, "full", self.device)
         return Need(0, _mb(LIBRARIES["cpu"], 20 * parameters), _minutes(seconds[2]))
@@ -110,7 +110,7 @@ class Needs:
             # On a GPU's node: float32 weights while loading, by each process, or Adam's two moments while resuming.
             held = max(4 * gpus, 8) if gpus else 16
         else:
-            held = BYTES[self.study.file.models[model].dtype] * max(gpus, 1)
+            held = BYTES[self.study.all_models[model].dtype] * max(gpus, 1)
         return Need(gpus, self._memory(1.25 * held * parameters, max(gpus, 1)), _minutes(seconds))
 
     def _evaluate(self, wildcards, model: str, parameters: float) -> Need:
@@ -149,7 +149,7 @@ class Needs:
         """Memory to load a checkpoint for reading: in its own type, or in float32 where an adapter is merged into it."""
         recipe = wildcards["recipe"]
         adapter = recipe != BASE and self.study.file.recipes[recipe].method == "lora"
-        return self._memory(1.25 * (4 if adapter else BYTES[self.study.file.models[model].dtype]) * parameters)
+        return self._memory(1.25 * (4 if adapter else BYTES[self.study.all_models[model].dtype]) * parameters)
 
     def _load(self, benchmark: str) -> Load:
         entry = self.study.file.benchmarks[benchmark]

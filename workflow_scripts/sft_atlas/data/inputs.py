@@ -16,16 +16,16 @@ class DataInputs:
         self.study, self.paths = study, paths
         self.file = study.file
         self.encoder = self.file.measure.similarity.encoder
-        self.pretrained = [name for name, model in self.file.models.items() if model.pretrain]
-        self.fetched = [name for name in self.file.models if name not in self.pretrained]
+        self.entries = {"model": study.all_models, "dataset": study.all_datasets, "benchmark": self.file.benchmarks}
+        self.pretrained = [name for name, model in study.all_models.items() if model.pretrain]
+        self.fetched = [name for name in study.all_models if name not in self.pretrained]
         self.with_shots = [name for name, entry in self.file.benchmarks.items() if entry.shots]
 
     def entry(self, kind: str):
         """A function from wildcards to the JSON of a model's, dataset's or benchmark's entry, without its cosmetic keys."""
 
         def entry_json(wildcards) -> str:
-            part = getattr(self.file, f"{kind}s")[wildcards[kind]]
-            return part.model_dump_json(exclude=COSMETIC, exclude_defaults=True)
+            return self.entries[kind][wildcards[kind]].model_dump_json(exclude=COSMETIC, exclude_defaults=True)
 
         return entry_json
 
@@ -33,7 +33,7 @@ class DataInputs:
         """A function from wildcards to the local file or folder that an entry names; nothing where it names none."""
 
         def path(wildcards) -> str | list:
-            entry = getattr(self.file, f"{kind}s")[wildcards[kind]]
+            entry = self.entries[kind][wildcards[kind]]
             return self.study.path(entry.path) if entry.path else []
 
         return path
@@ -45,7 +45,7 @@ class DataInputs:
 
     def pretraining(self, wildcards) -> str:
         """How a tiny base model is pre-trained."""
-        return self.file.models[wildcards.model].pretrain.model_dump_json()
+        return self.study.all_models[wildcards.model].pretrain.model_dump_json()
 
     def samples(self, datasets) -> list[str]:
         """Every sample of these training sets."""

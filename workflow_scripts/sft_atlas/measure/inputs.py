@@ -8,11 +8,10 @@ from sft_atlas.study.study import Study
 
 
 class MeasureInputs:
-    """Functions from wildcards to files and settings of measurements. ``candidates``: training sets that only an advice asks about."""
+    """Functions from wildcards to files and settings of measurements."""
 
-    def __init__(self, study: Study, paths: Paths, sources: tuple[str, ...], candidates: list[str]):
+    def __init__(self, study: Study, paths: Paths):
         self.study, self.paths, self.measure = study, paths, study.file.measure
-        self.sources, self.candidates = sources, candidates
 
     def smallest_rows(self, wildcards) -> int:
         """Rows of the sample that everything but training is measured on: the smallest in use."""
@@ -55,7 +54,8 @@ class MeasureInputs:
         return " ".join([*sets, *tests, *encoder])
 
     def _compared(self, wildcards) -> list[str]:
-        return list(dict.fromkeys([*self.sources, *(self.candidates if wildcards.place != "tables" else ())]))
+        candidates = self.study.candidates.datasets if self.study.candidates and wildcards.place != "tables" else ()
+        return list(dict.fromkeys([*self.study.sources, *candidates]))
 
     def _sample(self, dataset: str) -> str:
         return self.paths.fill(self.paths.sample, dataset=dataset, rows=self.study.smallest_rows(dataset))

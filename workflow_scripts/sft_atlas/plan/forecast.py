@@ -51,7 +51,7 @@ class Forecast:
 
     def parameters(self, model: str) -> float | None:
         """Number of parameters of a base model, as stated, or of the tiny model to be made."""
-        entry = self.study.file.models[model]
+        entry = self.study.all_models[model]
         if entry.pretrain:
             return tiny_parameters(entry.pretrain.hidden_size, entry.pretrain.layers, entry.pretrain.vocabulary)
         return entry.parameters

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from sft_atlas.core.errors import ConfigError
 from sft_atlas.study import task_files
+from sft_atlas.study.candidates import Candidates, resolve
 from sft_atlas.study.grid import expand
 from sft_atlas.study.messages import explain, nearest, renamed, strict_yaml
 from sft_atlas.study.narrowing import narrow
@@ -30,6 +31,12 @@ class Study:
         self.name = file.study
         self.source = source
         self.problems: list[str] = []
+        self.candidates: Candidates | None = None  # of `advise`; they are in no run, table, plan or figure
+        self.all_models, self.all_datasets = file.models, file.datasets  # with those that only `advise` names
+        if file.advise:
+            self.candidates, self.problems = resolve(file.advise, file)
+            self.all_models = file.models | self.candidates.new_models
+            self.all_datasets = file.datasets | self.candidates.new_datasets
         self._check_names()
         self._raise()
         self.runs: dict[tuple[str, str, str], Run] = self._resolve()
@@ -81,8 +88,8 @@ class Study:
 
     def members(self, dataset: str) -> tuple[str, ...]:
         """Source datasets of a merged set or of a leave-one-out set; empty for a source dataset."""
-        if dataset in self.file.datasets:
-            merge = self.file.datasets[dataset].merge
+        if dataset in self.all_datasets:
+            merge = self.all_datasets[dataset].merge
             return () if merge is None else self.source_datasets if merge == "*" else tuple(merge)
         merged, left_out = self._leave_one_out[dataset]
         return tuple(name for name in self.members(merged) if name != left_out)
@@ -280,6 +287,11 @@ def load(path: Path) -> Study:
 
 def from_config(config: Mapping[str, object], source: str) -> Study:
     """Validate a configuration dictionary; raises :class:`ConfigError` with every problem found."""
+    if isinstance(config.get("model"), str):  # `--config model=... datasets=...` in former versions
+        given = config.get("datasets")
+        names = given.replace(",", ", ") if isinstance(given, str) else ", ".join(given if isinstance(given, list) else ())
+        call = f"{{model: {config['model']}" + (f", datasets: [{names}]" if names else "") + "}"
+        raise ConfigError(source, [f"model: ask for advice with the key `advise`: snakemake advise --config advise='{call}'"])
     try:
         file = StudyFile.model_validate(expand(config, source))
     except ValidationError as error:

@@ -19,10 +19,11 @@ from sft_atlas.study.schema.sources import (
     Source,
     Suite,
 )
-from sft_atlas.study.schema.study import Block, Override, Release, Select, StudyFile
+from sft_atlas.study.schema.study import Advise, Block, Override, Release, Select, StudyFile
 from sft_atlas.study.schema.training import Hyperparameters, Lora, Recipe
 
 __all__ = [
+    "Advise",
     "Analyse",
     "Benchmark",
     "BenchmarkColumns",

@@ -47,6 +47,16 @@ class Select(Part):
     blocks: list[Name] | None = Field(None, min_length=1, description="Only runs of these blocks.")
 
 
+class Advise(Part):
+    """Training sets to rank for a base model: `snakemake advise --config advise='{model: my/model, datasets: [lima, my/set.jsonl]}'`."""
+
+    model: str = Field(description="Base model: a key of `models`, a local folder, or `HUB_ID@REVISION`.")
+    datasets: list[str] = Field(
+        [],
+        description="Training sets: keys of `datasets`, or .jsonl, .jsonl.gz or .parquet files with columns instruction and response; default: all that are not merges.",
+    )
+
+
 class Release(Part):
     """Upload of kept checkpoints to the model hub by `snakemake release`; says what it would do unless `upload` is true."""
 
@@ -62,7 +72,7 @@ class Release(Part):
 
 
 class StudyFile(Part):
-    """A whole study."""
+    """A whole study. Excluded keys are not part of the resolved study: a change of theirs rebuilds none of its results."""
 
     renamed: ClassVar = {"only": "select"}
 
@@ -74,7 +84,7 @@ class StudyFile(Part):
     )
     published_csv: str | None = Field(
         None,
-        exclude=True,  # no part of the resolved study: naming another file makes nothing of the study again
+        exclude=True,
         description="Local CSV of scores for `snakemake published`; default: the authors' file, downloaded and hash-checked.",
     )
     keep_weights: Literal["none", "final", "all"] = Field(
@@ -95,4 +105,5 @@ class StudyFile(Part):
     analyse: Analyse = Field(Analyse(), description="Settings of the analyses.")
     plan: Plan = Field(Plan(), description="Assumptions of `snakemake plan`.")
     select: Select | None = Field(None, description="Narrow the study; usually given on the command line.")
+    advise: Advise | None = Field(None, exclude=True, description="What `snakemake advise` ranks; usually given on the command line.")
     release: Release = Field(Release(), description="Upload to the model hub.")
