@@ -62,7 +62,8 @@ def main(args: argparse.Namespace) -> None:
             files.append(BenchmarkFiles(name, ROOT / entry.task, path))
 
         def sft_atlas():
-            lm_eval_runner.evaluate(model, tokenizer, files, template, 16, 2048, 0, max_new_tokens=16)
+            adapter = lm_eval_runner.transformers_adapter(model, tokenizer, 16, 2048)
+            lm_eval_runner.score(adapter, tokenizer, files, template, 0, max_new_tokens=16)
 
         def lm_eval():
             tasks = [task_config(file, template, None, 16) for file in files]

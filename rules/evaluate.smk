@@ -1,11 +1,11 @@
-# Scores: one job per checkpoint and suite, one model load each. Judged suites generate answers first and are judged afterwards.
+# Scores: one job, and one model load, per checkpoint and suite. For judged suites one rule generates answers and another has them judged.
 #
 # requires  a checkpoint's weights (or a base model), lm-eval task files, benchmark items and examples; for judged suites an endpoint,
 #           or a base model as judge
 # gives     suites/{suite}.json; runs/.../epoch-{epoch}/: scores/{suite}.parquet, samples/{suite}.parquet, answers/{suite}.parquet,
 #           judgements/{suite}.parquet, rescored/{suite}.parquet; tables/contamination.parquet, contaminated_items.parquet,
 #           clean_scores.parquet
-# state/    of a judged suite keeps every judgement, so that none is paid for twice
+# state/    keeps every judgement of a judged suite, so that none is paid for twice
 
 
 localrules:
@@ -14,14 +14,14 @@ localrules:
 
 
 rule scores:
-    """Every base model and checkpoint scored on every suite; and what else is made of weights that do not stay."""
+    """Scores of every base model and checkpoint on every suite; and everything else that is made of weights that are deleted."""
     input:
         evaluate.files(paths.scores),
         deleted=train.files_before_deletion(study.checkpoints),
 
 
 rule prepare_suite:
-    """What a suite is made of, with the hash of every file: one input of its jobs in place of two or three for each benchmark."""
+    """List the files of a suite with their hashes: one input of its jobs in place of two or three per benchmark."""
     input:
         tasks=evaluate.tasks,
         includes=evaluate.includes,
@@ -41,7 +41,7 @@ rule prepare_suite:
 
 
 rule evaluate:
-    """Score one checkpoint on one suite."""
+    """Score one checkpoint on one suite with transformers."""
     input:
         base=paths.model,
         weights=evaluate.weights,
@@ -52,7 +52,7 @@ rule evaluate:
     log:
         paths.log("evaluate", "{model}", "{dataset}", "{recipe}", "epoch-{epoch}", "{suite}"),
     wildcard_constraints:
-        suite=any_of(evaluate.backend("hf")),
+        suite=any_of(evaluate.suites_on("hf")),
     priority: 20
     conda:
         "../envs/evaluate.yaml"
@@ -60,44 +60,28 @@ rule evaluate:
     resources:
         **cluster.resources("evaluate"),
     params:
+        backend=evaluate.backend,
         settings=evaluate.settings,
     shell:
-        "python workflow_scripts/run.py evaluate --base {input.base} --weights {input.weights}"
+        "python workflow_scripts/run.py evaluate --backend {params.backend} --base {input.base} --weights {input.weights}"
         " --model {wildcards.model} --dataset {wildcards.dataset} --recipe {wildcards.recipe} --epoch {wildcards.epoch}"
         " --suite {input.suite} {params.settings} --threads {threads}"
         " --output-scores {output.scores} --output-samples {output.samples} --log {log}"
 
 
-rule evaluate_vllm:
-    """Score one checkpoint on one suite with vLLM."""
-    input:
-        base=paths.model,
-        weights=evaluate.weights,
-        suite=paths.suite,
-    output:
-        scores=paths.scores,
-        samples=paths.samples,
+use rule evaluate as evaluate_vllm with:
     log:
         paths.log("evaluate_vllm", "{model}", "{dataset}", "{recipe}", "epoch-{epoch}", "{suite}"),
     wildcard_constraints:
-        suite=any_of(evaluate.backend("vllm")),
-    priority: 20
+        suite=any_of(evaluate.suites_on("vllm")),
     conda:
         "../envs/vllm.yaml"
-    threads: study.file.threads
     resources:
         **cluster.resources("evaluate_vllm"),
-    params:
-        settings=evaluate.settings,
-    shell:
-        "python workflow_scripts/run.py evaluate_vllm --base {input.base} --weights {input.weights}"
-        " --model {wildcards.model} --dataset {wildcards.dataset} --recipe {wildcards.recipe} --epoch {wildcards.epoch}"
-        " --suite {input.suite} {params.settings} --threads {threads}"
-        " --output-scores {output.scores} --output-samples {output.samples} --log {log}"
 
 
 rule rescore:
-    """Every score made again from the stored answers, without a model."""
+    """Every score computed again from the stored answers, without a model."""
     input:
         evaluate.files(paths.rescored, evaluate.scored),
 
@@ -127,7 +111,7 @@ rule rescore_samples:
         " --scores {input.scores} --samples {input.samples} --output {output} --log {log}"
 
 
-# ---------------------------------------------------------------- judged suites: generated where the model runs, judged where the network is
+# ---------------------------------------------------------------- judged suites: answers where the model runs, judgements where the network is
 
 
 rule generate:
@@ -158,7 +142,7 @@ rule generate:
 
 
 rule judge:
-    """Ask the judge about every answer of one checkpoint, and score them."""
+    """Have a judge rate every answer of one checkpoint, and score it."""
     input:
         answers=paths.answers,
         suite=paths.suite,
@@ -194,13 +178,13 @@ rule judge:
 
 
 rule contamination:
-    """How far benchmarks occur in training sets, and the scores without those items."""
+    """Overlap of benchmarks with training sets, and the scores without the overlapping items."""
     input:
         tables.named("contamination", "clean_scores"),
 
 
 rule measure_contamination:
-    """Training sets x benchmarks: items that share a run of 13 words with a training row."""
+    """Count the benchmark items that share a run of 13 words with a row of each training set."""
     input:
         training=data.samples(study.sources),
         benchmarks=data.items(),
@@ -220,7 +204,7 @@ rule measure_contamination:
 
 
 rule score_clean_items:
-    """Every checkpoint's score on the items that none of its training sets holds."""
+    """Score every checkpoint on the items that occur in none of its training sets."""
     input:
         evaluate.files(paths.samples),
         study=paths.study,

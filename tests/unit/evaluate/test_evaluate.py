@@ -43,6 +43,11 @@ def files(folder, name, task, items):
     return tasks.BenchmarkFiles(name, TASKS / task, path)
 
 
+def score(model, tokenizer, benchmarks, batch_size, max_length):
+    adapter = lm_eval_runner.transformers_adapter(model, tokenizer, batch_size, max_length)
+    return lm_eval_runner.score(adapter, tokenizer, benchmarks, TEMPLATE, 0)
+
+
 # ---------------------------------------------------------------- by hand
 
 
@@ -117,7 +122,7 @@ def benchmarks(by_hand, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scored(model, tokenizer, benchmarks):
-    return {size: lm_eval_runner.evaluate(model, tokenizer, benchmarks, TEMPLATE, size, 256, 0) for size in (1, 4)}
+    return {size: score(model, tokenizer, benchmarks, size, 256) for size in (1, 4)}
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
@@ -169,7 +174,7 @@ def item(score, cluster=None, **more):
 
 
 def test_one_item_has_no_standard_error():
-    found = summaries.summarise([item(1.0)], "acc", "hf", 0)
+    found = summaries.score_row([item(1.0)], "acc", "hf", 0)
     assert (found["score"], found["n"]) == (1.0, 1)
     assert math.isnan(found["stderr"])
 
@@ -178,17 +183,17 @@ def test_items_that_share_a_passage_are_one_cluster():
     """Twice the same items in clusters of two: no more information than once, by hand sqrt(G / (G - 1)) * sqrt(sum of squares) / n."""
     values = [1.0, 0.0, 1.0, 1.0, 0.0, 1.0]
     doubled = [item(value, cluster=str(i)) for i, value in enumerate(values) for _ in range(2)]
-    found = summaries.summarise(doubled, "acc", "hf", 0)
-    assert found["stderr"] == pytest.approx(summaries.summarise([item(value) for value in values], "acc", "hf", 0)["stderr"])
+    found = summaries.score_row(doubled, "acc", "hf", 0)
+    assert found["stderr"] == pytest.approx(summaries.score_row([item(value) for value in values], "acc", "hf", 0)["stderr"])
     assert (found["n"], found["n_clusters"]) == (12, 6)
     assert found["stderr"] == pytest.approx(statistics.stdev(values) / math.sqrt(6))
 
 
 def test_what_is_not_known_is_null_and_missing_is_not_zero():
     rows = [item(1.0), item(None, parsed=None, truncated=None), item(0.0, parsed=0.0)]
-    found = summaries.summarise(rows, "acc", "hf", 0)
+    found = summaries.score_row(rows, "acc", "hf", 0)
     assert (found["score"], found["n"], found["n_missing"], found["n_parsed"], found["n_truncated"]) == (0.5, 2, 1, 1, 0)
-    assert summaries.summarise([item(None, truncated=None)], "acc", "hf", 0)["score"] is None
+    assert summaries.score_row([item(None, truncated=None)], "acc", "hf", 0)["score"] is None
 
 
 def test_the_script_writes_scores_and_samples_with_their_keys(tiny_base, benchmarks, tmp_path):
@@ -273,16 +278,16 @@ def gsm8k_items():
     ]
 
 
-@pytest.mark.parametrize(("truth", "score"), [(True, 1.0), (False, 0.0)], ids=["right", "wrong"])
-def test_an_oracle_gets_every_point_and_its_opposite_none(tmp_path, tokenizer, truth, score):
+@pytest.mark.parametrize(("truth", "expected"), [(True, 1.0), (False, 0.0)], ids=["right", "wrong"])
+def test_an_oracle_gets_every_point_and_its_opposite_none(tmp_path, tokenizer, truth, expected):
     kinds = {"generate": generate_items(), "choice": choice_items(), "gsm8k": gsm8k_items()}
     listed = [files(tmp_path, kind, f"{kind}.yaml", [item for item, _, _ in entries]) for kind, entries in kinds.items()]
     told = {"gsm8k": '\nThink step by step and write the final number after "####".'}
     entries = [(item["instruction"] + told.get(kind, ""), right, wrong) for kind, listed in kinds.items() for item, right, wrong in listed]
     oracle = Oracle({prompt_of(instruction): right if truth else wrong for instruction, right, wrong in entries})
     scores, samples = lm_eval_runner.score(oracle, tokenizer, listed, TEMPLATE, 0)
-    assert samples.filter(pl.col("score") != score).select("benchmark", "target", "output", "extracted").to_dicts() == []
-    assert scores.select("benchmark", "score", "stderr", "n").rows() == [(kind, score, 0.0, len(kinds[kind])) for kind in kinds]
+    assert samples.filter(pl.col("score") != expected).select("benchmark", "target", "output", "extracted").to_dicts() == []
+    assert scores.select("benchmark", "score", "stderr", "n").rows() == [(kind, expected, 0.0, len(kinds[kind])) for kind in kinds]
 
 
 # ---------------------------------------------------------------- what is refused
@@ -349,7 +354,7 @@ def test_a_prompt_that_leaves_no_room_for_the_answer_is_an_error(tmp_path, token
 def test_the_models_own_length_limits_a_prompt(model, tokenizer, tmp_path):
     listed = [files(tmp_path, "quiz", "choice.yaml", [{"instruction": "one two " * 150, "choices": ["x", "y"], "label": 0}])]
     with pytest.raises(AtlasError, match="quiz: 1 prompts with their answers are longer than 256 tokens"):
-        lm_eval_runner.evaluate(model, tokenizer, listed, TEMPLATE, 1, 100_000, 0)
+        score(model, tokenizer, listed, 1, 100_000)
 
 
 # ---------------------------------------------------------------- checkpoints

@@ -12,8 +12,8 @@ import pytest
 from helpers.judge_server import serving
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.provenance import ROOT
-from sft_atlas.evaluate import generate, judge_client, judging
-from sft_atlas.evaluate import judge as judge_script
+from sft_atlas.evaluate import generate, judge_client
+from sft_atlas.evaluate import judge as judging
 from sft_atlas.evaluate.judge_client import Memory, Reply
 from sft_atlas.evaluate.tasks import BenchmarkFiles, Suite
 from sft_atlas.models.base_model import ModelFolder, load_model, load_tokenizer
@@ -284,9 +284,9 @@ def row(item, score):
 
 def test_missing_items_are_counted_and_left_out_of_the_mean():
     rows = [row(0, 0.5), row(1, None), row(2, 0.9)]
-    entry = judging.score_row("mt_bench", "rating", rows, [None] * 3, [(1, 1)] * 3, "j", "hf", 0)
+    entry = judging.judged_score_row("mt_bench", "rating", rows, [None] * 3, [(1, 1)] * 3, "j", "hf", 0)
     assert (entry["score"], entry["n"], entry["n_missing"], entry["scale"]) == (pytest.approx(0.7), 2, 1, 10.0)
-    none = judging.score_row("alpaca_eval", "win_rate", [row(0, None)], [None], [(1, 1)], "j", "hf", 0)
+    none = judging.judged_score_row("alpaca_eval", "win_rate", [row(0, None)], [None], [(1, 1)], "j", "hf", 0)
     assert (none["score"], none["n"], none["score_length_controlled"]) == (None, 0, None)
 
 
@@ -297,7 +297,7 @@ def test_the_interval_holds_the_judges_noise():
         asked = [question(i, part, r) for i in range(300) for part in (1, 2) for r in range(repeats)]
         found = judging.scored_items("mt_bench", asked, list(5 + rng.normal(0, 1, len(asked)).clip(-4, 5)))
         rows = [row(i, found[i][0]) for i in range(300)]
-        entry = judging.score_row("mt_bench", "rating", rows, [found[i][1] for i in range(300)], [(1, 1)] * 300, "j", "hf", 0)
+        entry = judging.judged_score_row("mt_bench", "rating", rows, [found[i][1] for i in range(300)], [(1, 1)] * 300, "j", "hf", 0)
         expected = 0.1 / math.sqrt(2 * repeats * 300)
         assert entry["stderr"] == pytest.approx(expected, rel=0.15)
         assert entry["judge_stderr"] == pytest.approx(expected, rel=0.15)
@@ -372,7 +372,7 @@ def judged(folder, place, judge, tmp_path, *more):
         *more,
     ]
     call += [word for name, path in out.items() for word in (f"--output-{name}", str(path))]
-    judge_script.main(judge_script.parser().parse_args([*place, *call]))
+    judging.main(judging.parser().parse_args([*place, *call]))
     return {name: pl.read_parquet(path) for name, path in out.items()}
 
 

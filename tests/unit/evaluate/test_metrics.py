@@ -12,7 +12,7 @@ from sft_atlas.data import records
 from sft_atlas.data.items import benchmark_items, draw_shots
 from sft_atlas.evaluate import lm_eval_runner
 from sft_atlas.evaluate.metrics import choice, code, last_boxed, mathematics, open_answers, plain
-from sft_atlas.evaluate.rescoring import Stored, rescore
+from sft_atlas.evaluate.rescore_samples import rescore, stored_answers
 from sft_atlas.evaluate.tasks import PROMPT, BenchmarkFiles, task_config
 from sft_atlas.models.base_model import ModelFolder, load_tokenizer
 from sft_atlas.study import study
@@ -171,19 +171,16 @@ def test_code_that_is_not_the_answers_own_is_not_run(tmp_path):
 # ---------------------------------------------------------------- through lm-eval
 
 
-class Answering(Stored):
-    """Answers each item from a table, whatever the prompt; options by the right one."""
+def answering(answers):
+    """An lm-eval model that answers each item from a table, whatever the prompt; of options it finds that answer likely."""
 
-    max_gen_toks, max_length = 64, 10**6
+    def loglikelihood(requests, disable_tqdm=False):
+        return [(-1.0 if request.args[1].strip() == answers[request.task_name, request.doc_id] else -2.0, False) for request in requests]
 
-    def __init__(self, answers, options):
-        self.outputs, self.options = answers, options
-        self._rank, self._world_size, self.cache_hook, self.task_dict = 0, 1, None, {}
-
-    def loglikelihood(self, requests, disable_tqdm=False):
-        return [
-            (-1.0 if request.args[1].strip() == self.options[request.task_name, request.doc_id] else -2.0, False) for request in requests
-        ]
+    schema = {"benchmark": pl.String, "item": pl.Int64, "output": pl.String}
+    model = stored_answers(pl.DataFrame([(*key, output) for key, output in answers.items()], schema, orient="row"))
+    model.loglikelihood = loglikelihood
+    return model
 
 
 def right(name, item):
@@ -225,7 +222,7 @@ def everything(file, items, tmp_path_factory):
 def test_through_lm_eval_a_right_oracle_gets_every_point_and_a_wrong_one_none(everything, tiny_base, truth, score):
     answers = {(name, i): truth(name, row) for name, (_, rows) in everything.items() for i, row in enumerate(rows)}
     configs = [task_config(file, TEMPLATE) for file, _ in everything.values()]
-    scores, samples = lm_eval_runner.run(Answering(answers, answers), configs, 0, True, "hf")
+    scores, samples = lm_eval_runner.run(answering(answers), configs, 0, True, "hf")
     assert samples.filter(pl.col("score") != score).select("benchmark", "item", "output", "extracted", "target").to_dicts() == []
     assert scores["n"].to_list() == [len(rows) for _, rows in everything.values()]
     if truth is right:  # gold answers have the form that is asked for, but TruthfulQA's short ones and lm-eval's BLEU, and bare numbers
@@ -239,7 +236,7 @@ def test_through_lm_eval_a_right_oracle_gets_every_point_and_a_wrong_one_none(ev
 def test_code_runs_only_where_the_study_allows_it(everything):
     configs = [task_config(everything["mbpp"][0], TEMPLATE)]
     with pytest.raises(lm_eval_runner.AtlasError, match="mbpp runs code that the model wrote; set `allow_code_execution: true`"):
-        lm_eval_runner.run(Answering({}, {}), configs, 0, False, "hf")
+        lm_eval_runner.run(answering({}), configs, 0, False, "hf")
 
 
 @REAL
@@ -260,6 +257,11 @@ def test_mmlu_items_on_one_passage_share_a_cluster(items, tmp_path):
     assert 30 < len(set(clusters)) < 100 < len(rows)
 
 
+def _score(model, tokenizer, benchmarks, batch_size):
+    adapter = lm_eval_runner.transformers_adapter(model, tokenizer, batch_size, 4096)
+    return lm_eval_runner.score(adapter, tokenizer, benchmarks, TEMPLATE, 0, max_new_tokens=8)
+
+
 @REAL
 def test_batches_of_one_and_of_many_give_the_same_real_answers(everything, tiny_base):
     """Generated and likelihood scores of a real task do not depend on the batch size."""
@@ -272,7 +274,7 @@ def test_batches_of_one_and_of_many_give_the_same_real_answers(everything, tiny_
     model.config.max_position_embeddings = 4096
     torch.set_num_threads(1)
     chosen = [everything[name][0] for name in ("mmlu", "mmlu-likelihood", "nq-open")]
-    found = [lm_eval_runner.evaluate(model, tokenizer, chosen, TEMPLATE, size, 4096, 0, max_new_tokens=8) for size in (1, 6, "auto")]
+    found = [_score(model, tokenizer, chosen, size) for size in (1, 6, "auto")]
     assert found[0][0].equals(found[1][0]) and found[0][0].equals(found[2][0])
     generated = [frame.filter(pl.col("benchmark") != "mmlu-likelihood") for _, frame in found]
     assert generated[0].equals(generated[1]) and generated[0].equals(generated[2])

@@ -9,8 +9,7 @@ from sft_atlas.core.errors import AtlasError, ConfigError
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.data import items as benchmarks
 from sft_atlas.data.records import sliced
-from sft_atlas.evaluate import contamination
-from sft_atlas.evaluate.tasks import DELIMITER, PROMPT, SHOTS, BenchmarkFiles, Fits, Suite, task_config
+from sft_atlas.evaluate.tasks import DELIMITER, PROMPT, SHOTS, BenchmarkFiles, LengthLimit, Suite, task_config
 from sft_atlas.models.base_model import ModelFolder, load_tokenizer
 from sft_atlas.study import study, task_files
 from sft_atlas.study.messages import strict_yaml
@@ -111,15 +110,15 @@ def test_examples_that_do_not_fit_are_dropped_and_counted_and_the_question_stays
     whole = prompts(task_config(files, TEMPLATE))[0]
     tokens = [len(tokenizer(text)["input_ids"]) for text in whole]
     room = strict_yaml_room()
-    texts, counts = prompts(task_config(files, TEMPLATE, Fits(tokenizer, max(tokens) + room - 1, 256)))
+    texts, counts = prompts(task_config(files, TEMPLATE, LengthLimit(tokenizer, max(tokens) + room - 1, 256)))
     assert counts == [3, 2] and texts[0] == whole[0]
     assert texts[1].startswith(asked("question 1")) and texts[1].endswith(asked(("long " * 40).rstrip("? ")))
     bare = len(tokenizer(asked(("long " * 40).rstrip("? ")))["input_ids"])
-    assert prompts(task_config(files, TEMPLATE, Fits(tokenizer, bare + room, 256)))[1][1] == 0
+    assert prompts(task_config(files, TEMPLATE, LengthLimit(tokenizer, bare + room, 256)))[1][1] == 0
     with pytest.raises(
         AtlasError, match=rf"quiz: 1 prompts with their answers are longer than {bare + room - 1} tokens, the first is item 1"
     ):
-        task_config(files, TEMPLATE, Fits(tokenizer, bare + room - 1, 256))
+        task_config(files, TEMPLATE, LengthLimit(tokenizer, bare + room - 1, 256))
 
 
 def strict_yaml_room():
@@ -192,50 +191,6 @@ def test_a_key_in_the_study_file_is_refused():
     config["suites"]["judged"]["judge"] = {"model": "m", "url": "https://x/v1", "key": "sk-123"}
     with pytest.raises(ConfigError, match=r"suites\.judged\.judge\.key: unknown key"):
         study.from_config(config, "x")
-
-
-# ---------------------------------------------------------------- contamination
-
-
-LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
-
-
-def test_shared_runs_of_words_are_found_whatever_the_case_and_the_space():
-    texts = {
-        ("set", 10): ["nothing here", f"Before, {LONG.upper().replace(' ', '  ')} after"],
-        ("other", 10): [" ".join(LONG.split()[:12])],
-    }
-    matrix, flags = contamination.measure(
-        texts, {"quiz": [f"who said {LONG} and why", "What is the capital of France?", "3 + 4 ="], "short": ["nothing here"]}
-    )
-    assert flags.rows() == [("set", 10, "quiz", 0)]
-    assert matrix.filter(dataset="set", benchmark="quiz").select("items", "overlapping", "share").row(0) == (3, 1, pytest.approx(1 / 3))
-    assert matrix.height == 4 and matrix["overlapping"].sum() == 1
-
-
-def test_a_short_question_must_occur_as_a_whole_and_marks_count():
-    found = contamination.Items({"q": ["Calculate 3 + 4 =", "What is the capital of France?", "日本の首都はどこですか"]})
-    assert found.found_in(["please calculate 3 + 4 = now"]) == {("q", 0)}
-    assert found.found_in(["calculate 3 - 4 ="]) == set()
-    assert found.found_in(["tell me: what is the capital of france?"]) == {("q", 1)}
-    assert found.found_in(["では、日本の首都はどこですか。"]) == {("q", 2)}
-
-
-def test_scores_without_the_overlapping_items():
-    def sample(dataset, item, score):
-        key = {"model": "m", "dataset": dataset, "recipe": "base" if dataset == "base" else "full", "epoch": 0 if dataset == "base" else 1}
-        return key | {"suite": "s", "benchmark": "q", "item": item, "score": score, "cluster": None}
-
-    base = [sample("base", i, value) for i, value in enumerate([0.0, 0.0, 1.0, 0.0])]
-    tuned = [sample(name, i, value) for name in ("a", "all") for i, value in enumerate([1.0, 1.0, 1.0, 0.0])]
-    samples = pl.DataFrame([*base, *tuned], schema_overrides={"cluster": pl.String})
-    flags = pl.DataFrame([("a", 5, "q", 0), ("b", 5, "q", 1), ("a", 9, "q", 2)], schema=contamination.FLAGS, orient="row")
-    found = contamination.clean_scores(samples, flags, {"all": ("a", "b")}, {("m", "a", "full"): 5, ("m", "all", "full"): 5})
-    columns = ("dataset", "score", "n", "score_clean", "n_clean", "base_score_clean")
-    assert found.select(columns).rows() == [
-        ("base", 0.25, 4, 0.25, 4, 0.25), ("a", 0.75, 4, pytest.approx(2 / 3), 3, pytest.approx(1 / 3)), ("all", 0.75, 4, 0.5, 2, 0.5),
-    ]  # fmt: skip
-    assert found.filter(dataset="all")["stderr_clean"].item() == pytest.approx(0.5)
 
 
 # ---------------------------------------------------------------- suites

@@ -1,33 +1,84 @@
-"""Generate one checkpoint's answers to the questions of a judged suite."""
+"""Generate one checkpoint's answers to the questions of a judged suite, with a second turn where an item has one."""
 
+import argparse
 from pathlib import Path
 
 from sft_atlas.core.files import write_json, write_table
-from sft_atlas.core.provenance import record_provenance, resource_usage
-from sft_atlas.evaluate.scoring_job import inputs, keys, load, model_parser, settings, suite
+from sft_atlas.evaluate.scoring_job import checkpoint_parser, load_checkpoint, provenance, with_keys
+from sft_atlas.evaluate.tasks import CLUSTER, DELIMITER, PROMPT, SHOTS, BenchmarkFiles, LengthLimit, Suite, task_config
+from sft_atlas.models.prompt_template import render
+from sft_atlas.study.items import read_items
 
 
-def main(args) -> None:
+def main(args: argparse.Namespace) -> None:
+    """Write one row per item and turn, and a JSON with provenance beside them."""
+    from sft_atlas.evaluate.lm_eval_runner import transformers_adapter
+
+    model, tokenizer, template, facts = load_checkpoint(args)
+    adapter = transformers_adapter(model, tokenizer, args.batch_size, args.max_length)
+    frame = answers(adapter, tokenizer, Suite.read(args.suite).benchmarks, template, args.seed, args.max_new_tokens)
+    write_json(args.output.with_suffix(".json"), provenance(args, **facts, backend="hf"))
+    write_table(args.output, with_keys(args, frame))
+
+
+def answers(adapter, tokenizer, benchmarks: list[BenchmarkFiles], template: dict[str, str], seed: int, max_new_tokens: int | None):
+    """Answers by an lm-eval model, one row per item and turn: benchmark, item, turn, prompt, output, truncated.
+
+    The second turn follows the first in one prompt. ``output`` is null where the conversation leaves no room for a second answer.
+    """
     import polars as pl
 
-    from sft_atlas.evaluate.answering import answers
-    from sft_atlas.evaluate.lm_eval_runner import adapter_for
+    limit = LengthLimit(tokenizer, adapter.max_length, adapter.max_gen_toks)
+    configs = {file.name: task_config(file, template, limit, max_new_tokens) for file in benchmarks}
+    first_turns = _generate(adapter, list(configs.values()), seed, 1)
+    parts = [first_turns]
+    for file in benchmarks:
+        items = read_items(file.items)
+        if "turns" not in items[0]:
+            continue
+        config, first = configs[file.name], first_turns.filter(benchmark=file.name).sort("item")
+        prompts = [
+            DELIMITER.join([prompt + template["response"].replace("{response}", output.strip()), render(template, item["turns"][1])[0]])
+            for item, prompt, output in zip(items, first["prompt"], first["output"], strict=True)
+        ]
+        room = config["generation_kwargs"]["max_gen_toks"]
+        fitting = [i for i, length in enumerate(limit.lengths(prompts)) if length + room <= limit.max_length]
+        if fitting:
+            second = _generate(adapter, [_with_prompts(config, [prompts[i] for i in fitting])], seed, 2)
+            parts.append(second.with_columns(item=pl.Series(fitting)[second["item"]].cast(pl.Int64)))
+        too_long = [(file.name, i, 2, prompts[i], None, None) for i in range(len(items)) if i not in set(fitting)]
+        parts.append(pl.DataFrame(too_long, schema=first_turns.schema, orient="row"))
+    return pl.concat(parts).sort("benchmark", "item", "turn")
 
-    model, tokenizer, text, facts = load(args)
-    adapter = adapter_for(model, tokenizer, args.batch_size, args.max_length)
-    frame = answers(adapter, tokenizer, suite(args).benchmarks, text, args.seed, args.max_new_tokens)
-    write_json(
-        args.output.with_suffix(".json"), record_provenance(settings(args), inputs(args), **facts, backend="hf", usage=resource_usage())
-    )
-    write_table(args.output, frame.select(*keys(args), pl.all()))
+
+def _generate(adapter, configs: list[dict], seed: int, turn: int):
+    import polars as pl
+
+    from sft_atlas.evaluate.lm_eval_runner import run
+
+    unjudged = [{**config, "process_results": _zero(config["metric_list"][0]["metric"])} for config in configs]
+    _, samples = run(adapter, unjudged, seed, allow_code=False, backend="hf")
+    return samples.select("benchmark", "item", pl.lit(turn, pl.Int64).alias("turn"), "prompt", "output", "truncated")
 
 
-def parser():
-    p = model_parser(__doc__)
+def _zero(metric: str):
+    """A scoring function in place of the judgement, because lm-eval needs one; its scores are not used."""
+    return lambda doc, results: {metric: 0.0}
+
+
+def _with_prompts(config: dict, prompts: list[str]) -> dict:
+    from datasets import Dataset
+
+    rows = [{PROMPT: prompt, SHOTS: 0, CLUSTER: None, "answer": ""} for prompt in prompts]
+    return {**config, "custom_dataset": lambda **_: {"test": Dataset.from_list(rows)}}
+
+
+def parser() -> argparse.ArgumentParser:
+    p = checkpoint_parser()
     p.add_argument("--output", type=Path, required=True, help="Parquet, one row per item and turn")
     return p
 
 
-def gpus(args) -> int:
+def gpus(args: argparse.Namespace) -> int:
     """GPUs that the job takes in a local run."""
     return 1

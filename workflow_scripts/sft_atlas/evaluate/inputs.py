@@ -1,4 +1,4 @@
-"""Input and parameter functions of ``rules/evaluate.smk``: what suites measure, and how their jobs are called."""
+"""Input and parameter functions of ``rules/evaluate.smk``: the files of suites, and the options of the jobs that score them."""
 
 import shlex
 
@@ -19,9 +19,13 @@ class EvaluateInputs:
         self.scored = [name for name, suite in self.file.suites.items() if not suite.judge]
         self.judged = [name for name, suite in self.file.suites.items() if suite.judge]
 
-    def backend(self, name: str) -> list[str]:
+    def suites_on(self, backend: str) -> list[str]:
         """The suites that are scored with a backend."""
-        return [suite for suite in self.scored if self.file.suites[suite].backend == name]
+        return [suite for suite in self.scored if self.file.suites[suite].backend == backend]
+
+    def backend(self, wildcards) -> str:
+        """The backend of a suite."""
+        return self.file.suites[wildcards.suite].backend
 
     def files(self, pattern: str, suites=None) -> list[str]:
         """One file of every checkpoint and suite."""
@@ -61,7 +65,7 @@ class EvaluateInputs:
         return " ".join(options)
 
     def settings(self, wildcards) -> str:
-        """How a suite is run, as options; one that runs code says so."""
+        """The settings of a suite as options."""
         suite = self.file.suites[wildcards.suite]
         limit = f" --max-new-tokens {suite.max_new_tokens}" if suite.max_new_tokens else ""
         numbers = f"--batch-size {suite.batch_size} --max-length {suite.max_length}{limit} --seed {self.file.seed}"
@@ -73,7 +77,7 @@ class EvaluateInputs:
         return " --allow-code-execution" if unsafe else ""
 
     def judge(self, wildcards) -> str:
-        """Who judges a suite, and how."""
+        """The judge of a suite, as JSON."""
         return self.file.suites[wildcards.suite].judge.model_dump_json()
 
     def judge_model(self, wildcards) -> str | list:
@@ -82,7 +86,7 @@ class EvaluateInputs:
         return [] if judge.url else self.paths.fill(self.paths.model, model=judge.model)
 
     def judge_requests(self, wildcards) -> int:
-        """Share of the judge that a job takes: with an endpoint one job at a time keeps its rate limit."""
+        """Share of the resource `judge` that a job takes: an endpoint serves one job at a time, which keeps its rate limit."""
         return 1 if self.file.suites[wildcards.suite].judge.url else 0
 
     def judge_gpus(self, wildcards) -> int:

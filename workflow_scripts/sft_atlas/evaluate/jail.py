@@ -55,13 +55,13 @@ def main() -> None:
 
 
 def limit(order: dict) -> list[str]:
-    """Set the resource limits (bytes, seconds); names those that the system refuses."""
-    wanted = {
+    """Set the resource limits (bytes, seconds); return the names of those that the system refuses."""
+    limits = {
         "RLIMIT_CPU": order["cpu_seconds"], "RLIMIT_AS": order["memory"], "RLIMIT_FSIZE": order["file_size"],
         "RLIMIT_NPROC": order["processes"], "RLIMIT_NOFILE": 64, "RLIMIT_CORE": 0,
     }  # fmt: skip
     refused = []
-    for name, value in wanted.items():
+    for name, value in limits.items():
         try:
             resource.setrlimit(getattr(resource, name), (value, value))
         except (AttributeError, ValueError, OSError):

@@ -1,4 +1,4 @@
-"""Ask a judge: an OpenAI-compatible endpoint over HTTP, or a local model. Every answer is kept at once, so that none is asked for twice."""
+"""Query a judge: an OpenAI-compatible endpoint over HTTP, or a local model. Every reply is stored at once, so no request is paid for twice."""
 
 import http.client
 import json
@@ -17,15 +17,15 @@ from sft_atlas.core.log import LOG, progress
 from sft_atlas.core.retry import retry
 from sft_atlas.study.schema import Judge
 
-AGAIN = {408, 409, 425, 429, 500, 502, 503, 504, 529}  # statuses that may pass
-SETTLED = {401: "the key is not accepted", 403: "the key may not use this model", 404: "there is no such model or address"}
+RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, 529}  # HTTP statuses of failures that may pass
+FATAL = {401: "the key is not accepted", 403: "the key may not use this model", 404: "there is no such model or address"}
 MAX_WAIT = 60.0  # seconds between two tries
 UNANSWERED = 0.05  # share of requests that may stay without an answer before the job fails
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a judge said: its text, the log-probabilities of what its first token could have been (empty unless asked for), or why it refused."""
+    """A judge's reply: ``text``, or None and why it was ``refused``; ``first``: log-probabilities of candidates for the first token, if requested."""
 
     text: str | None
     first: dict[str, float]
@@ -77,13 +77,13 @@ class Endpoint:
         try:
             return _reply(self._send(body))
         except urllib.error.HTTPError as error:
-            said = self._hidden(error.read(500).decode("utf-8", "replace"))
-            if error.code in SETTLED:
+            message = self._hidden(error.read(500).decode("utf-8", "replace"))
+            if error.code in FATAL:
                 raise AtlasError(
-                    f"{self.judge.url} answers {error.code} ({SETTLED[error.code]}) for the model {self.judge.model!r}: {said}"
+                    f"{self.judge.url} answers {error.code} ({FATAL[error.code]}) for the model {self.judge.model!r}: {message}"
                 ) from None
-            if error.code not in AGAIN:
-                return Reply(None, {}, f"status {error.code}: {said[:200]}")
+            if error.code not in RETRIED:
+                return Reply(None, {}, f"status {error.code}: {message[:200]}")
             raise Unanswered(f"status {error.code}", _seconds(error.headers.get("Retry-After"))) from None
         except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
             # No connection, a time-out, or an answer that is not one of this protocol.
@@ -151,12 +151,12 @@ class Local:
             )  # fmt: skip
         text = self.tokenizer.decode(out.sequences[0, ids.shape[1] :], skip_special_tokens=True)
         chances = out.scores[0][0].float().log_softmax(-1)
-        wanted = {word: self.tokenizer.encode(word, add_special_tokens=False)[0] for word in ("m", "M")} if logprobs else {}
-        return Reply(text, {word: chances[token].item() for word, token in wanted.items()})
+        tokens = {word: self.tokenizer.encode(word, add_special_tokens=False)[0] for word in ("m", "M")} if logprobs else {}
+        return Reply(text, {word: chances[token].item() for word, token in tokens.items()})
 
 
 class Memory:
-    """Judgements by key, in a file that grows by one line for each and is read again after an interruption."""
+    """Judgements by key, in a file that grows by one line per judgement and is read again after an interruption."""
 
     def __init__(self, path: Path):
         self.path, self._lock, self.known = path, threading.Lock(), {}
@@ -180,10 +180,10 @@ class Memory:
 def ask_all(
     questions: dict[str, tuple], ask: Callable[..., Reply], memory: Memory, concurrency: int
 ) -> tuple[dict[str, Reply], dict[str, int]]:
-    """Every question (key -> arguments of ``ask``) that memory does not know is asked; returns the replies and what happened.
+    """Ask every question (key -> arguments of ``ask``) that is not in ``memory``; return the replies by key and counts for the provenance.
 
     A refused or unanswered question has a reply without text. Raises AtlasError where more than UNANSWERED of all questions got no answer:
-    what was answered is kept, and the next run asks for the rest alone.
+    the answered ones are stored, and the next run asks only the others.
     """
     waiting = [key for key in questions if key not in memory.known]
     replies = {key: memory.known[key] for key in questions if key in memory.known}

@@ -6,25 +6,19 @@ from collections.abc import Mapping
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.log import LOG
-from sft_atlas.evaluate.scores import samples_frame, scores_frame, summarise
-from sft_atlas.evaluate.tasks import CLUSTER, SHOTS, BenchmarkFiles, Fits, task_config
+from sft_atlas.evaluate.scores import samples_frame, score_row, scores_frame
+from sft_atlas.evaluate.tasks import CLUSTER, SHOTS, BenchmarkFiles, LengthLimit, task_config
 
-BACKEND = "hf"  # part of every result's key: scores of different backends are never mixed
 CPU_BATCH = 8  # `batch_size: auto` where there is no accelerator whose memory could be tried
 
 
-def adapter_for(model, tokenizer, batch_size: int | str, max_length: int):
-    """lm-eval's face of a transformers model; ``batch_size`` may be ``auto``."""
+def transformers_adapter(model, tokenizer, batch_size: int | str, max_length: int):
+    """A transformers model as an lm-eval model; ``batch_size`` may be ``auto``."""
     from lm_eval.models.huggingface import HFLM
 
     longest = getattr(model.config, "max_position_embeddings", max_length)
     size = CPU_BATCH if batch_size == "auto" and model.device.type == "cpu" else batch_size
     return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=size, max_length=min(max_length, longest))
-
-
-def evaluate(model, tokenizer, benchmarks: list[BenchmarkFiles], template: dict[str, str], batch_size, max_length: int, seed: int, **more):
-    """Score a transformers model on all benchmarks, as :func:`score` does."""
-    return score(adapter_for(model, tokenizer, batch_size, max_length), tokenizer, benchmarks, template, seed, **more)
 
 
 def score(
@@ -35,22 +29,23 @@ def score(
     seed: int,
     max_new_tokens: int | None = None,
     allow_code: bool = False,
-    backend: str = BACKEND,
+    backend: str = "hf",
 ):
     """Score an lm-eval model on all benchmarks; returns (scores, samples) as polars frames without the checkpoint's keys.
 
-    scores: one row per benchmark, see :func:`sft_atlas.evaluate.scores.summarise`. samples: one row per item, where ``item`` is the row of the
+    scores: one row per benchmark, see :func:`sft_atlas.evaluate.scores.score_row`. samples: one row per item, where ``item`` is the row of the
     benchmark's file, ``output`` the raw answer (or the log-likelihood of each option, as JSON) and ``extracted`` what was compared.
+    ``backend`` is part of every score's key: scores of different backends are never mixed.
     Raises AtlasError where a question leaves no room for its answer (lm-eval would cut it from the left) and where a task runs
     code although ``allow_code`` is not set.
     """
-    fits = Fits(tokenizer, adapter.max_length, adapter.max_gen_toks)
-    configs = [task_config(benchmark, template, fits, max_new_tokens) for benchmark in benchmarks]
+    limit = LengthLimit(tokenizer, adapter.max_length, adapter.max_gen_toks)
+    configs = [task_config(benchmark, template, limit, max_new_tokens) for benchmark in benchmarks]
     return run(adapter, configs, seed, allow_code, backend)
 
 
 def run(adapter, configs: list[dict], seed: int, allow_code: bool, backend: str):
-    """Let lm-eval do the tasks of :func:`sft_atlas.evaluate.tasks.task_config`; returns as :func:`score` does."""
+    """Let lm-eval run the tasks of :func:`sft_atlas.evaluate.tasks.task_config`; returns as :func:`score` does."""
     from lm_eval.evaluator import evaluate as run_tasks
     from lm_eval.tasks import TaskManager
     from transformers import set_seed
@@ -61,18 +56,18 @@ def run(adapter, configs: list[dict], seed: int, allow_code: bool, backend: str)
         raise AtlasError(
             f"{unsafe[0]} runs code that the model wrote; set `allow_code_execution: true` in the study file to have it run in the sandbox"
         )
-    # What lm-eval's simple_evaluate does, without its report on the machine, for which it runs pip: seconds for each checkpoint.
+    # As lm-eval's simple_evaluate does, without its report on the machine, which runs pip and takes seconds per checkpoint.
     set_seed(seed)
     loaded = TaskManager(include_defaults=False).load(configs)
     for task in loaded["tasks"].values():
         task.set_fewshot_seed(seed=seed)
-    watch = CutOff(adapter)
+    truncation = TruncationWatch(adapter)
     result = run_tasks(lm=adapter, task_dict=loaded, log_samples=True, bootstrap_iters=0, confirm_run_unsafe_code=allow_code)
     scores, samples = [], []
     for config in configs:
         name, metric = config["task"], config["metric_list"][0]["metric"]
-        rows = [_sample(name, metric, entry, watch) for entry in _first_filter(result["samples"][name])]
-        scores.append(summarise(rows, metric, backend, max(row["shots"] for row in rows)))
+        rows = [_sample(name, metric, entry, truncation) for entry in _first_filter(result["samples"][name])]
+        scores.append(score_row(rows, metric, backend, max(row["shots"] for row in rows)))
         samples += rows
         LOG.info(
             "%s: %s", name, ", ".join(f"{key} {value}" for key, value in scores[-1].items() if key != "benchmark" and value is not None)
@@ -80,14 +75,15 @@ def run(adapter, configs: list[dict], seed: int, allow_code: bool, backend: str)
     return scores_frame(scores), samples_frame(samples)
 
 
-class CutOff:
-    """Notes which generations of a HFLM ended for want of tokens: neither EOS nor a stop text was in what the model wrote.
+class TruncationWatch:
+    """Records which generations of an HFLM were truncated: neither EOS nor a stop text was in what the model wrote.
 
-    lm-eval decodes each answer and then reports it to its cache hook; both are watched. Other backends do not decode here: unknown.
+    lm-eval decodes each answer and then reports it to its cache hook; both are watched. Other backends do not decode here, so for them
+    truncation is unknown.
     """
 
     def __init__(self, adapter):
-        self.found: dict[str, bool] = {}
+        self.truncated: dict[str, bool] = {}
         decode = getattr(adapter, "tok_decode", None)
         if decode is None or not hasattr(adapter, "eot_token_id"):
             return
@@ -102,12 +98,12 @@ class CutOff:
     def add_partial(self, kind: str, request, answer) -> None:
         """lm-eval's hook after each answer."""
         if kind == "generate_until" and isinstance(self.tokens, list):
-            self.found[self._key(*request)] = answer == self.text and self.end not in self.tokens
+            self.truncated[self._key(*request)] = answer == self.text and self.end not in self.tokens
 
     def of(self, entry: dict) -> bool | None:
-        """Whether an item's answer was cut off; None where that is not known."""
+        """Whether an item's answer was truncated; None where that is unknown."""
         prompt, settings = entry["arguments"][0]
-        return self.found.get(self._key(prompt, settings)) if isinstance(settings, Mapping) else None
+        return self.truncated.get(self._key(prompt, settings)) if isinstance(settings, Mapping) else None
 
     @staticmethod
     def _key(prompt: str, settings) -> str:
@@ -119,8 +115,8 @@ def _first_filter(entries: list[dict]) -> list[dict]:
     return sorted((entry for entry in entries if entry["filter"] == first), key=lambda entry: entry["doc_id"])
 
 
-def _sample(name: str, metric: str, entry: dict, watch: CutOff) -> dict[str, object]:
-    """One item, of either kind of task; a choice task's output is the option of highest likelihood."""
+def _sample(name: str, metric: str, entry: dict, truncation: TruncationWatch) -> dict[str, object]:
+    """The sample of one item; the answer to a choice task is the option of highest likelihood."""
     prompts, options = zip(*entry["arguments"], strict=True)
     responses = entry["resps"]
     if isinstance(responses[0][0], str):
@@ -136,5 +132,5 @@ def _sample(name: str, metric: str, entry: dict, watch: CutOff) -> dict[str, obj
     return {
         "benchmark": name, "item": entry["doc_id"], "prompt": prompts[0], "target": str(entry["target"]),
         "output": output, "extracted": str(extracted), "score": float(entry[metric]), "strict": float(entry.get("strict", entry[metric])),
-        "parsed": parsed, "formed": formed, "truncated": watch.of(entry), "shots": entry["doc"][SHOTS], "cluster": entry["doc"][CLUSTER],
+        "parsed": parsed, "formed": formed, "truncated": truncation.of(entry), "shots": entry["doc"][SHOTS], "cluster": entry["doc"][CLUSTER],
     }  # fmt: skip

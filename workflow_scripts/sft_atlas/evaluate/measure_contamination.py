@@ -1,40 +1,100 @@
 """Find the benchmark items that occur in training sets, by shared n-grams."""
 
 import argparse
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sft_atlas.core.files import write_json, write_table
 from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import record_provenance
+from sft_atlas.study.items import read_items
+
+NGRAM = 13  # words, as in GPT-3 (Brown et al. 2020, appendix C); a shorter item must occur as a whole
+SHORTEST = 5  # words of an item below which an occurrence means nothing
+WORDS = re.compile(r"[぀-ヿ㐀-鿿]|[^\W_]+|[^\w\s]")  # Chinese and Japanese by character; marks count: 3 + 4 is not 3 - 4
 
 
 def main(args: argparse.Namespace) -> None:
+    """Write the table of training sets x benchmarks, and the list of items."""
     import polars as pl
-
-    from sft_atlas.evaluate import contamination
-    from sft_atlas.study.items import read_items
 
     training = {
         (path.parent.parent.name, int(path.parent.name)): (
-            f"{a}\n{b}" for a, b in pl.read_parquet(path, columns=["instruction", "response"]).iter_rows()
+            f"{instruction}\n{response}" for instruction, response in pl.read_parquet(path, columns=["instruction", "response"]).iter_rows()
         )
         for path in args.training
     }
     benchmarks = {path.parent.name: [item["instruction"] for item in read_items(path)] for path in args.benchmarks}
-    matrix, flags = contamination.measure(training, benchmarks)
+    matrix, flags = measure(training, benchmarks)
     inputs = {f"{path.parent.parent.name}/{path.parent.name}": path for path in [*args.training, *args.benchmarks]}
     facts = {"pairs": len(matrix), "pairs_with_overlap": matrix.filter(pl.col("overlapping") > 0).height, "items": len(flags)}
-    write_json(
-        args.output.with_suffix(".json"),
-        record_provenance({"ngram": contamination.NGRAM, "shortest": contamination.SHORTEST}, inputs, **facts),
-    )
+    write_json(args.output.with_suffix(".json"), record_provenance({"ngram": NGRAM, "shortest": SHORTEST}, inputs, **facts))
     write_table(args.output_items, flags)
     write_table(args.output, matrix)
     LOG.info("%s", facts)
 
 
+def measure(training: dict[tuple[str, int], Iterable[str]], benchmarks: dict[str, list[str]]):
+    """``(matrix, flags)`` for training sets ((dataset, rows) -> texts) x benchmarks (name -> questions), as polars frames.
+
+    An item overlaps a training set where a run of NGRAM of its words, or the whole of a shorter question, stands in one training row.
+    matrix: dataset, rows, benchmark, items, overlapping (items), share (of the items), ngram. flags, one row per training set and
+    overlapping item: dataset, rows, benchmark, item.
+    """
+    import polars as pl
+
+    index = ItemIndex(benchmarks)
+    matrix, flags = [], []
+    for (dataset, rows), texts in training.items():
+        overlapping = index.items_in(texts)
+        flags += [(dataset, rows, *pair) for pair in sorted(overlapping)]
+        for name, size in index.sizes.items():
+            count = sum(benchmark == name for benchmark, _ in overlapping)
+            matrix.append((dataset, rows, name, size, count, count / size if size else None, NGRAM))
+    pair = {"dataset": pl.String, "rows": pl.Int64, "benchmark": pl.String}
+    counts = {"items": pl.Int64, "overlapping": pl.Int64, "share": pl.Float64, "ngram": pl.Int64}
+    return pl.DataFrame(matrix, pair | counts, orient="row"), pl.DataFrame(flags, pair | {"item": pl.Int64}, orient="row")
+
+
+class ItemIndex:
+    """The items of all benchmarks, indexed by their n-grams, so that every training set is read once."""
+
+    def __init__(self, benchmarks: dict[str, list[str]]):
+        self.sizes = {name: len(texts) for name, texts in benchmarks.items()}
+        self.index: dict[int, dict[int, set[tuple[str, int]]]] = {}  # n-gram size -> hash -> items
+        for name, texts in benchmarks.items():
+            for number, text in enumerate(texts):
+                tokens = words(text)
+                size = min(len(tokens), NGRAM)
+                if size >= SHORTEST:
+                    for gram in grams(tokens, size):
+                        self.index.setdefault(size, {}).setdefault(gram, set()).add((name, number))
+
+    def items_in(self, texts: Iterable[str]) -> set[tuple[str, int]]:
+        """Items (benchmark, number) of which an n-gram occurs in one of the texts."""
+        items: set[tuple[str, int]] = set()
+        for text in texts:
+            tokens = words(text)
+            for size, hashes in self.index.items():
+                for gram in grams(tokens, size):
+                    if gram in hashes:
+                        items |= hashes[gram]
+        return items
+
+
+def words(text: str) -> tuple[str, ...]:
+    """A text's words and marks, without case."""
+    return tuple(WORDS.findall(text.lower()))
+
+
+def grams(tokens: tuple[str, ...], size: int) -> Iterator[int]:
+    """Hashes of the runs of ``size`` tokens (64 bits, the same within one process)."""
+    return (hash(tokens[start : start + size]) for start in range(len(tokens) - size + 1))
+
+
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__)
+    p = argparse.ArgumentParser()
     p.add_argument("--training", type=Path, nargs="+", required=True, help="train.parquet files, {dataset}/{rows}/train.parquet")
     p.add_argument("--benchmarks", type=Path, nargs="+", required=True, help="test.jsonl files, {benchmark}/test.jsonl")
     p.add_argument("--output", type=Path, required=True, help="Parquet, training set x benchmark")

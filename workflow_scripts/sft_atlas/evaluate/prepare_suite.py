@@ -1,4 +1,4 @@
-"""Write down what a suite is made of, with the hash of every file, for the jobs that score it."""
+"""List the files that a suite is made of, with the hash of each, for the jobs that score it."""
 
 import argparse
 from pathlib import Path
@@ -13,23 +13,10 @@ def main(args: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("--name", required=True, help="the suite's")
-    p.add_argument(
-        "--benchmark",
-        nargs=3,
-        action="append",
-        required=True,
-        metavar=("NAME", "TASK", "ITEMS"),
-        help="lm-eval task file and items of a benchmark",
-    )
-    p.add_argument(
-        "--shots",
-        nargs=3,
-        action="append",
-        default=[],
-        metavar=("NAME", "FILE", "BY"),
-        help="examples of a benchmark; BY: a field, or - for none",
-    )
+    p = argparse.ArgumentParser()
+    p.add_argument("--name", required=True, help="name of the suite")
+    p.add_argument("--benchmark", nargs=3, action="append", required=True, metavar=("NAME", "TASK", "ITEMS"), help="a benchmark's files")
+    help = "examples of a benchmark; BY: the field that they share with the item, or - for none"
+    p.add_argument("--shots", nargs=3, action="append", default=[], metavar=("NAME", "FILE", "BY"), help=help)
     p.add_argument("--output", type=Path, required=True, help="JSON")
     return p

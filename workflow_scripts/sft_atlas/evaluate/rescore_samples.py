@@ -1,42 +1,98 @@
 """Score the stored answers of one checkpoint and suite again, without a model; replaces scores and samples."""
 
+import argparse
 import json
 from pathlib import Path
 
+from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import write_table
 from sft_atlas.core.log import LOG
-from sft_atlas.evaluate.scoring_job import keys, suite, suite_parser, write
+from sft_atlas.evaluate.scoring_job import suite_parser, with_keys, write_results
+from sft_atlas.evaluate.tasks import BenchmarkFiles, Suite, task_config
+from sft_atlas.models.arguments import CHECKPOINT
+from sft_atlas.study.items import read_items
+
+FROM_GENERATION = ("prompt", "truncated", "shots")  # columns of samples that scoring does not change
+COUNTS_FROM_GENERATION = ("n_truncated", "shots", "n_fewer_shots")  # likewise of scores
 
 
-def main(args) -> None:
+def main(args: argparse.Namespace) -> None:
+    """Replace scores and samples, and write a table of the scores before and after."""
     import polars as pl
 
-    from sft_atlas.evaluate.rescoring import rescore
-
-    place = ("model", "dataset", "recipe", "epoch", "suite")
-    old_samples, old_scores = (pl.read_parquet(path).drop(place) for path in (args.samples, args.scores))
+    suite, keys = Suite.read(args.suite), (*CHECKPOINT, "suite")
+    old_samples, old_scores = (pl.read_parquet(path).drop(keys) for path in (args.samples, args.scores))
     record = json.loads(args.scores.with_suffix(".json").read_text(encoding="utf-8"))
-    scores, samples, changes = rescore(old_samples, old_scores, suite(args).benchmarks, args.seed, args.allow_code_execution)
+    scores, samples, changes = rescore(old_samples, old_scores, suite.benchmarks, args.seed, args.allow_code_execution)
     args.output_scores, args.output_samples = args.scores, args.samples
     generated = record.get("generated") or {
         name: record.get(name) for name in ("settings", "inputs", "versions", "code", "weights", "device")
     }
-    write(args, scores, samples, generated=generated, backend=record["backend"], template_sha256=record.get("template_sha256"))
+    write_results(args, scores, samples, generated=generated, backend=record["backend"], template_sha256=record.get("template_sha256"))
     for row in changes.filter(pl.col("items_changed") > 0).iter_rows(named=True):
-        LOG.warning(
-            "%s/%s: %s %.4f -> %.4f, %d items changed",
-            args.model,
-            suite(args).name,
-            row["benchmark"],
-            row["score_before"],
-            row["score"],
-            row["items_changed"],
-        )
-    write_table(args.output, changes.select(*keys(args), pl.all()))
+        place = f"{args.model}/{suite.name}: {row['benchmark']}"
+        LOG.warning("%s %.4f -> %.4f, %d items changed", place, row["score_before"], row["score"], row["items_changed"])
+    write_table(args.output, with_keys(args, changes))
 
 
-def parser():
-    p = suite_parser(__doc__)
+def rescore(samples, scores, benchmarks: list[BenchmarkFiles], seed: int, allow_code: bool):
+    """(scores, samples, changes) from the stored answers; ``changes`` has one row per benchmark: score before and now, items changed.
+
+    Raises AtlasError where the items on disk are not those of the samples.
+    """
+    import polars as pl
+
+    from sft_atlas.evaluate.lm_eval_runner import run
+
+    for benchmark in benchmarks:
+        count, stored = len(read_items(benchmark.items)), samples.filter(benchmark=benchmark.name).height
+        if count != stored:
+            raise AtlasError(
+                f"{benchmark.items} has {count} items, the samples of {benchmark.name} {stored}: the items changed; score the checkpoint again"
+            )
+    # The prompts are those of the samples: the template was checked when the model answered.
+    configs = [task_config(BenchmarkFiles(file.name, file.task, file.items), None) for file in benchmarks]
+    new_scores, new_samples = run(stored_answers(samples), configs, seed, allow_code, scores["backend"][0])
+    keys = ["benchmark", "item"]
+    new_samples = _with_columns_of(new_samples, samples, keys, FROM_GENERATION)
+    new_scores = _with_columns_of(new_scores, scores, ["benchmark"], COUNTS_FROM_GENERATION)
+    both = samples.select(*keys, before="score").join(new_samples.select(*keys, "score"), on=keys)
+    changed = both.group_by("benchmark").agg((pl.col("before") != pl.col("score")).sum().alias("items_changed"))
+    changes = scores.select("benchmark", "metric", "n", "backend", score_before="score")
+    for table in (new_scores.select("benchmark", "score"), changed):
+        changes = changes.join(table, on="benchmark", maintain_order="left")
+    return new_scores, new_samples, changes
+
+
+def _with_columns_of(new, old, keys: list[str], columns: tuple[str, ...]):
+    """``new`` with the values of ``old`` in some columns."""
+    return new.drop(columns).join(old.select(*keys, *columns), on=keys, how="left", maintain_order="left").select(new.columns)
+
+
+def stored_answers(samples):
+    """An lm-eval model that gives the answers of a samples table, so that lm-eval scores them as it scored the model's."""
+    from lm_eval.api.model import LM
+
+    class StoredAnswers(LM):
+        def __init__(self):
+            super().__init__()
+            self.outputs = {(name, item): output for name, item, output in samples.select("benchmark", "item", "output").iter_rows()}
+
+        def generate_until(self, requests, disable_tqdm: bool = False) -> list[str]:
+            return [self.outputs[request.task_name, request.doc_id] for request in requests]
+
+        def loglikelihood(self, requests, disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+            stored = {key: json.loads(self.outputs[key]) for key in {(request.task_name, request.doc_id) for request in requests}}
+            return [(stored[request.task_name, request.doc_id][request.args[1]], False) for request in requests]
+
+        def loglikelihood_rolling(self, requests, disable_tqdm: bool = False):
+            raise AtlasError("this kind of task is not stored item by item; score the checkpoint again")
+
+    return StoredAnswers()
+
+
+def parser() -> argparse.ArgumentParser:
+    p = suite_parser()
     p.add_argument("--scores", type=Path, required=True, help="Parquet, replaced")
     p.add_argument("--samples", type=Path, required=True, help="Parquet, replaced")
     p.add_argument("--output", type=Path, required=True, help="Parquet: each score before and now")

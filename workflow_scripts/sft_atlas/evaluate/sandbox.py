@@ -112,11 +112,11 @@ def _end(process: subprocess.Popen) -> None:
 
 def _judge(lines: list[bytes], in_time: bool, key: str) -> Outcome:
     """Read the answer: what could not be enforced, then the key or an error. A program may have written to the same channel."""
-    missing, said = (_parsed(line) for line in [*lines, b"", b""][:2])
+    missing, ending = (_parsed(line) for line in [*lines, b"", b""][:2])
     lacking = tuple(map(str, missing)) if isinstance(missing, list) else ()
     if lines[1:2] == [json.dumps({"key": key}).encode()]:
         return Outcome(True, "passed", lacking)
-    reason = str(said.get("error", "ended early"))[:80] if isinstance(said, dict) else "ended early"
+    reason = str(ending.get("error", "ended early"))[:80] if isinstance(ending, dict) else "ended early"
     return Outcome(False, reason if in_time else "timeout", lacking)
 
 
@@ -128,5 +128,5 @@ def _parsed(line: bytes) -> object:
 
 
 def missing() -> tuple[str, ...]:
-    """The protections that this system does not allow, found out by running an empty program."""
+    """The protections that this system does not allow, as an empty program reports them."""
     return run("").missing

@@ -7,29 +7,31 @@ from pathlib import Path
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import write_json, write_table
 from sft_atlas.core.provenance import record_provenance
+from sft_atlas.evaluate.scores import mean, standard_error
 from sft_atlas.study import paths
+from sft_atlas.study.runs import BASE
 
 
 def main(args: argparse.Namespace) -> None:
+    """Write one row per checkpoint and benchmark, and a JSON with provenance beside them."""
     import polars as pl
 
-    from sft_atlas.evaluate import contamination
     from sft_atlas.study.result_files import REAL, SCORE, TEXT, WHOLE, read
 
     study = json.loads(args.study.read_text(encoding="utf-8"))
     flags = pl.read_parquet(args.flags)
     members = {name: tuple(entry["members"]) for name, entry in study["datasets"].items()}
     rows = {(run["model"], run["dataset"], run["recipe"]): run["rows"] for run in study["runs"]}
-    found = paths.sources(study, "gains", args.study.parent)
+    sources = paths.sources(study, "gains", args.study.parent)
+    missing = [str(source.path) for source in sources if not source.path.exists()]
+    if missing and not args.allow_missing:
+        raise AtlasError(f"{len(missing)} files of samples are missing, the first is {missing[0]}")
     columns = {**SCORE, "item": WHOLE, "score": REAL, "cluster": TEXT}
     parts = []
     for model in study["models"]:  # one base model at a time: memory holds its samples, not the study's
-        own = [source for source in found if source.keys["model"] == model and source.path.exists()]
-        if own:
-            parts.append(contamination.clean_scores(read(own, columns).drop("_file"), flags, members, rows))
-    missing = [str(source.path) for source in found if not source.path.exists()]
-    if missing and not args.allow_missing:
-        raise AtlasError(f"{len(missing)} files of samples are missing, the first is {missing[0]}")
+        present = [source for source in sources if source.keys["model"] == model and source.path.exists()]
+        if present:
+            parts.append(clean_scores(read(present, columns).drop("_file"), flags, members, rows))
     frame = pl.concat(parts)
     write_json(
         args.output.with_suffix(".json"),
@@ -38,8 +40,46 @@ def main(args: argparse.Namespace) -> None:
     write_table(args.output, frame)
 
 
+def clean_scores(samples, flags, members: dict[str, tuple[str, ...]], rows: dict[tuple[str, str, str], int]):
+    """Every checkpoint's score on all items and on those that overlap no set it was trained on, with its base model's on the same items.
+
+    ``samples``: polars frame of model, dataset, recipe, epoch, suite, benchmark, item, score, cluster; ``flags``: that of rule
+    measure_contamination. ``members``: source datasets of each training set; ``rows``: sample size of each run (model, dataset, recipe).
+    Returns the samples' keys with score, n, score_clean, stderr_clean (clustered as that of a score), n_clean, base_score_clean.
+    """
+    import polars as pl
+
+    flagged = {
+        (dataset, size): set(zip(part["benchmark"], part["item"], strict=True))
+        for (dataset, size), part in flags.group_by("dataset", "rows")
+    }
+    keys = ["model", "dataset", "recipe", "epoch", "suite", "benchmark"]
+    base = {
+        key: dict(zip(part["item"], part["score"], strict=True))
+        for key, part in samples.filter(dataset=BASE).group_by("model", "suite", "benchmark")
+    }
+    result = []
+    for key, part in samples.group_by(keys, maintain_order=True):
+        model, dataset, recipe, _, suite, benchmark = key
+        trained = () if dataset == BASE else (members.get(dataset) or (dataset,))
+        seen = set().union(*(flagged.get((name, rows[model, dataset, recipe]), set()) for name in trained))
+        scored = [row for row in part.iter_rows(named=True) if row["score"] is not None]
+        clean = [row for row in scored if (benchmark, row["item"]) not in seen]
+        stderr = standard_error([row["score"] for row in clean], [row["cluster"] for row in clean])[0] if clean else None
+        reference = base.get((model, suite, benchmark), {})
+        result.append({
+            **dict(zip(keys, key, strict=True)),
+            "score": mean(row["score"] for row in scored), "n": len(scored),
+            "score_clean": mean(row["score"] for row in clean), "stderr_clean": stderr, "n_clean": len(clean),
+            "base_score_clean": mean(reference.get(row["item"]) for row in clean),
+        })  # fmt: skip
+    numbers = dict.fromkeys(("score", "n", "score_clean", "stderr_clean", "n_clean", "base_score_clean"), pl.Float64)
+    numbers |= {"n": pl.Int64, "n_clean": pl.Int64}
+    return pl.DataFrame(result, schema={name: samples.schema[name] for name in keys} | numbers)
+
+
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__)
+    p = argparse.ArgumentParser()
     p.add_argument("--study", type=Path, required=True, help="resolved study, study.json; results lie beside it")
     p.add_argument("--flags", type=Path, required=True, help="Parquet of rule measure_contamination")
     p.add_argument("--output", type=Path, required=True, help="Parquet")

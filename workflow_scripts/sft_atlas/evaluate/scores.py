@@ -1,4 +1,4 @@
-"""From scored items to a benchmark's score: mean, standard error, and how many answers could be read, were cut off or lacked examples."""
+"""From scored items to a benchmark's score: mean, standard error, and how many answers were parsed, truncated or short of examples."""
 
 import math
 from collections import defaultdict
@@ -6,20 +6,8 @@ from collections.abc import Iterable, Sequence
 
 # One row per item. Scores are fractions; null: not known, or not applicable to this kind of task.
 SAMPLES = (
-    "benchmark",
-    "item",
-    "prompt",
-    "target",
-    "output",
-    "extracted",
-    "score",
-    "strict",
-    "parsed",
-    "formed",
-    "truncated",
-    "shots",
-    "cluster",
-)
+    "benchmark", "item", "prompt", "target", "output", "extracted", "score", "strict", "parsed", "formed", "truncated", "shots", "cluster",
+)  # fmt: skip
 
 
 def standard_error(values: Sequence[float], clusters: Iterable[object | None]) -> tuple[float, int]:
@@ -38,13 +26,13 @@ def standard_error(values: Sequence[float], clusters: Iterable[object | None]) -
     return math.sqrt(groups / (groups - 1) * math.fsum(total**2 for total in sums.values())) / n, groups
 
 
-def summarise(rows: list[dict], metric: str, backend: str, shots: int, **more: object) -> dict[str, object]:
+def score_row(rows: list[dict], metric: str, backend: str, shots: int, **more: object) -> dict[str, object]:
     """The score row of one benchmark from its items (keys of SAMPLES). Items without a score are counted as ``n_missing``, never as 0;
     with none scored the score is null."""
     scored = [row for row in rows if row["score"] is not None]
     entry = {
         "benchmark": rows[0]["benchmark"], "metric": metric, "score": None, "stderr": None, "n": len(scored), "backend": backend, "scale": 1.0,
-        "score_strict": _mean(row["strict"] for row in scored), "parsed": _mean(row["parsed"] for row in rows), "formed": _mean(row["formed"] for row in rows),
+        "score_strict": mean(row["strict"] for row in scored), "parsed": mean(row["parsed"] for row in rows), "formed": mean(row["formed"] for row in rows),
         "n_missing": len(rows) - len(scored), "n_parsed": _count(row["parsed"] for row in rows),
         "n_truncated": _count(row["truncated"] for row in rows), "n_clusters": 0,
         "judge": None, "judge_stderr": None, "score_length_controlled": None, "stderr_length_controlled": None,
@@ -53,11 +41,12 @@ def summarise(rows: list[dict], metric: str, backend: str, shots: int, **more: o
     if scored:
         values = [row["score"] for row in scored]
         entry["stderr"], entry["n_clusters"] = standard_error(values, [row["cluster"] for row in scored])
-        entry["score"] = sum(values) / len(values)
+        entry["score"] = mean(values)
     return entry | more
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
+def mean(values: Iterable[float | None]) -> float | None:
+    """Mean of the values that are known; None where none is."""
     known = [float(value) for value in values if value is not None]
     return sum(known) / len(known) if known else None
 
@@ -71,37 +60,18 @@ def samples_frame(rows: list[dict]):
     """Scored items as a polars frame with the columns of SAMPLES, in order."""
     import polars as pl
 
-    numbers = {
-        "item": pl.Int64,
-        "score": pl.Float64,
-        "strict": pl.Float64,
-        "parsed": pl.Float64,
-        "formed": pl.Float64,
-        "shots": pl.Int64,
-        "truncated": pl.Boolean,
-    }
-    return pl.DataFrame(rows, schema={name: numbers.get(name, pl.String) for name in SAMPLES})
+    types = dict.fromkeys(("score", "strict", "parsed", "formed"), pl.Float64)
+    types |= {"item": pl.Int64, "shots": pl.Int64, "truncated": pl.Boolean}
+    return pl.DataFrame(rows, schema={name: types.get(name, pl.String) for name in SAMPLES})
 
 
 def scores_frame(rows: list[dict]):
     """Score rows as a polars frame; null where a number is not known."""
     import polars as pl
 
-    kinds = dict.fromkeys(
-        (
-            "score",
-            "stderr",
-            "scale",
-            "score_strict",
-            "parsed",
-            "formed",
-            "judge_stderr",
-            "score_length_controlled",
-            "stderr_length_controlled",
-        ),
-        pl.Float64,
-    )
-    kinds |= {"judge": pl.String} | dict.fromkeys(
-        ("n", "n_missing", "n_parsed", "n_truncated", "n_clusters", "shots", "n_fewer_shots"), pl.Int64
-    )
-    return pl.DataFrame(rows, schema_overrides=kinds)
+    fractions = (
+        "score", "stderr", "scale", "score_strict", "parsed", "formed", "judge_stderr", "score_length_controlled", "stderr_length_controlled",
+    )  # fmt: skip
+    counts = ("n", "n_missing", "n_parsed", "n_truncated", "n_clusters", "shots", "n_fewer_shots")
+    types = dict.fromkeys(fractions, pl.Float64) | dict.fromkeys(counts, pl.Int64) | {"judge": pl.String}
+    return pl.DataFrame(rows, schema_overrides=types)

@@ -6,21 +6,9 @@ from pathlib import Path
 from sft_atlas.core.errors import AtlasError
 
 SHOWN = (
-    "suite",
-    "benchmark",
-    "metric",
-    "score",
-    "stderr",
-    "score_strict",
-    "n",
-    "n_missing",
-    "n_parsed",
-    "n_truncated",
-    "n_clusters",
-    "shots",
-    "n_fewer_shots",
-    "backend",
-)
+    "suite", "benchmark", "metric", "score", "stderr", "score_strict", "n", "n_missing", "n_parsed", "n_truncated", "n_clusters", "shots",
+    "n_fewer_shots", "backend",
+)  # fmt: skip
 
 
 def main(args: argparse.Namespace) -> None:
@@ -37,6 +25,6 @@ def main(args: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__)
+    p = argparse.ArgumentParser()
     p.add_argument("folder", type=Path, help="results/STUDY/runs/.../epoch-N/scores")
     return p

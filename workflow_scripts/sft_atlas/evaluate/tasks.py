@@ -1,4 +1,4 @@
-"""From an lm-eval task file and a benchmark's items to finished prompts: template checked, shots put before the question until it fits."""
+"""From an lm-eval task file and a benchmark's items to finished prompts: template checked, shots put before the question until it limit."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ class BenchmarkFiles:
 
 @dataclass(frozen=True)
 class Suite:
-    """The benchmarks of one evaluation job, as a file that changes when what they are made of does.
+    """The benchmarks of one evaluation job, as a file whose content changes with that of any file behind them.
 
     Fields of the file: ``name``, ``benchmarks`` (those of ``BenchmarkFiles``) and ``sha256`` (file -> hash).
     """
@@ -63,14 +63,14 @@ class Suite:
 
 
 def task_config(
-    benchmark: BenchmarkFiles, template: dict[str, str] | None, fits: "Fits | None" = None, max_new_tokens: int | None = None
+    benchmark: BenchmarkFiles, template: dict[str, str] | None, limit: "LengthLimit | None" = None, max_new_tokens: int | None = None
 ) -> dict[str, object]:
     """The lm-eval task as a dictionary that reads the benchmark's own items, with prompts as one column.
 
-    ``fits`` says what fits the model; without it every example is used and nothing is checked. Without a template prompts
-    are empty, for answers that are there already. Raises AtlasError where the task's prompt
-    differs from the study's template (a model is then scored in a format that it was not trained on), where it states no metric, and
-    where a question does not fit even without examples.
+    Examples that exceed ``limit`` are left out; without a limit every example is used and no length is checked. Without a template
+    prompts are empty, for scoring stored answers. Raises AtlasError where the task's prompt differs from the study's template (the model
+    would be scored in a format that it was not trained on), where the task states no metric, and where a question exceeds the limit even
+    without examples.
     """
     from datasets import Dataset
     from lm_eval.tasks._yaml_loader import load_yaml
@@ -99,10 +99,10 @@ def task_config(
         prompts = [render(template, question(row))[0] for row in rows]
         options = [_options(config, row, benchmark.task) for row in rows]
         examples = _examples(config, benchmark, template, question)
-        counts = _shot_counts(prompts, options, rows, examples, config, benchmark, fits)
+        counts = _shot_counts(prompts, options, rows, examples, config, benchmark, limit)
         rows = [
-            {**row, PROMPT: DELIMITER.join([*(chosen[len(chosen) - count :] if count else []), prompt]), SHOTS: count}
-            for row, prompt, count, chosen in zip(rows, prompts, counts, (examples(row) for row in rows), strict=True)
+            {**row, PROMPT: _with_examples(prompt, examples(row), count), SHOTS: count}
+            for row, prompt, count in zip(rows, prompts, counts, strict=True)
         ]
         config["doc_to_text"] = PROMPT
     cluster = _jinja(metadata["cluster"], benchmark.task) if "cluster" in metadata else None
@@ -119,6 +119,11 @@ def task_config(
     }
 
 
+def _with_examples(prompt: str, examples: list[str], count: int) -> str:
+    """The last ``count`` examples and the prompt."""
+    return DELIMITER.join([*examples[len(examples) - count :], prompt])
+
+
 def _short(text: str) -> str | None:
     """A cluster's name: the hash of what its items share; None where they share nothing."""
     return hashlib.sha256(text.encode()).hexdigest()[:16] if text else None
@@ -130,9 +135,9 @@ def _check_template(config: dict, benchmark: BenchmarkFiles, template: dict[str,
     text, delimiter = config.get("doc_to_text"), config.get("target_delimiter", " ")
     fitting = isinstance(text, str) and len(text) >= len(prefix) + len(suffix) and text.startswith(prefix) and text.endswith(suffix)
     if not fitting or delimiter != before:
-        wanted = template["prompt"].replace("{instruction}", "{{instruction}}"), before
+        expected = template["prompt"].replace("{instruction}", "{{instruction}}"), before
         raise AtlasError(
-            f"{benchmark.task}: doc_to_text and target_delimiter are {(text, delimiter)!r}, the study's template means {wanted!r}, "
+            f"{benchmark.task}: doc_to_text and target_delimiter are {(text, delimiter)!r}, the study's template means {expected!r}, "
             f"where any text may stand for {{{{instruction}}}}; make them agree, or state `metadata: {{template: {OWN_TEMPLATE}}}` in the task file"
         )
 
@@ -194,12 +199,12 @@ def _examples(config: dict, benchmark: BenchmarkFiles, template: dict[str, str],
 
 
 @dataclass(frozen=True)
-class Fits:
-    """What fits a model: ``max_length`` tokens of prompt and answer; ``default_room`` tokens to generate where a task states none."""
+class LengthLimit:
+    """Room in a model: ``max_length`` tokens of prompt and answer; ``default_answer`` tokens to generate where a task states none."""
 
     tokenizer: object
     max_length: int
-    default_room: int
+    default_answer: int
 
     def lengths(self, texts: list[str]) -> list[int]:
         """Tokens of each text, specials included, as the model gets them."""
@@ -212,29 +217,26 @@ class Fits:
         return [max(next(counted) for _ in listed or [""]) for listed in options]
 
 
-def _shot_counts(prompts, options, rows, examples, config, benchmark, fits: Fits | None) -> list[int]:
+def _shot_counts(prompts, options, rows, examples, config, benchmark, limit: LengthLimit | None) -> list[int]:
     """How many of its examples each item keeps: all that fit, the last ones first, so that the question is never cut."""
     counts = [len(examples(row)) for row in rows]
-    if fits is None:
+    if limit is None:
         return counts
-    room = (
-        0 if config.get("output_type") == "multiple_choice" else config.get("generation_kwargs", {}).get("max_gen_toks", fits.default_room)
-    )
+    generated = config.get("generation_kwargs", {}).get("max_gen_toks", limit.default_answer)
+    room = 0 if config.get("output_type") == "multiple_choice" else generated
     waiting = list(range(len(rows)))
     too_long = []
     while waiting:
-        texts = [
-            DELIMITER.join([*(examples(rows[i])[len(examples(rows[i])) - counts[i] :] if counts[i] else []), prompts[i]]) for i in waiting
-        ]
-        lengths = fits.longest(texts, [options[i] for i in waiting])
-        over = [i for i, length in zip(waiting, lengths, strict=True) if length + room > fits.max_length]
+        texts = [_with_examples(prompts[i], examples(rows[i]), counts[i]) for i in waiting]
+        lengths = limit.longest(texts, [options[i] for i in waiting])
+        over = [i for i, length in zip(waiting, lengths, strict=True) if length + room > limit.max_length]
         too_long += [i for i in over if counts[i] == 0]
         waiting = [i for i in over if counts[i] > 0]
         for i in waiting:
             counts[i] -= 1
     if too_long:
         raise AtlasError(
-            f"{benchmark.name}: {len(too_long)} prompts with their answers are longer than {fits.max_length} tokens, the first is item {min(too_long)}; "
+            f"{benchmark.name}: {len(too_long)} prompts with their answers are longer than {limit.max_length} tokens, the first is item {min(too_long)}; "
             "raise max_length of the suite, lower max_gen_toks of the task, or drop the items"
         )
     return counts

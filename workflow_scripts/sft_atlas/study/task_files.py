@@ -73,6 +73,16 @@ def absent_files(file: StudyFile, path: Callable[[str], str]) -> list[str]:
     return found
 
 
+def former_names(path: str) -> list[str]:
+    """Scoring functions that a task file names as they were called before."""
+    texts = ((source, Path(source).read_text(encoding="utf-8")) for source in task_sources(path))
+    return [
+        f"{source}: {name} was renamed; write `!function sft_atlas.evaluate.metrics{function}`"
+        for source, text in texts
+        for name, function in FORMER_METRICS.findall(text)
+    ]
+
+
 def problems(file: StudyFile) -> list[str]:
     """What is wrong with a study's suites: code that may not run, judged tasks without a judge, a judge that is not there."""
     found = []
@@ -85,9 +95,7 @@ def problems(file: StudyFile) -> list[str]:
             except (OSError, yaml.YAMLError, AttributeError) as error:
                 found.append(f"benchmarks.{benchmark}.task: {entry.task} is no lm-eval task file: {' '.join(str(error).split())}")
                 continue
-            for source in task_sources(entry.task):
-                if former := FORMER_METRICS.search(Path(source).read_text(encoding="utf-8")):
-                    found.append(f"{source}: {former[1]} was renamed; write `!function sft_atlas.evaluate.metrics{former[2]}`")
+            found += former_names(entry.task)
             if config.get("unsafe_code") and not file.allow_code_execution:
                 found.append(
                     f"allow_code_execution: {benchmark} runs code that models write; set it to true to have that run in the sandbox, or leave {benchmark} out"

@@ -1,9 +1,8 @@
 """Scores of answers, one function for each kind of benchmark, named by `process_results: !function` in config/benchmarks/*.yaml.
 
-Each takes (item, [raw output]) as lm-eval does and returns the item's scores: the benchmark's metric (0 or 1, under lenient extraction:
-what a reader of the answer would say), ``strict`` (0 or 1: only the form that the prompt asks for counts), ``parsed`` (1 where an answer
-could be found at all), ``formed`` (1 where the output has the form that the prompt asks for, right or wrong) and ``extracted`` (the
-answer found, or ``""``).
+Each takes (item, [raw output]) as lm-eval does and returns the item's scores: the benchmark's metric (0 or 1, under lenient extraction,
+as a human reader would judge), ``strict`` (0 or 1: only the form that the prompt requests counts), ``parsed`` (1 where an answer could be
+extracted at all), ``formed`` (1 where the output has the requested form, right or wrong) and ``extracted`` (the answer, or ``""``).
 """
 
 import re
@@ -13,9 +12,9 @@ FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:\n?```|\Z)", re.DOTALL)
 
 
 def verdict(metric: str, extracted: str | None, correct: bool, formed: bool, strict: bool) -> dict[str, float | str]:
-    """The scores of one item; an answer that was not found is wrong."""
-    found = extracted is not None and extracted != ""
-    scores = {metric: found and correct, "strict": formed and strict, "parsed": found, "formed": formed}
+    """The scores of one item; an output without an answer is wrong."""
+    parsed = extracted is not None and extracted != ""
+    scores = {metric: parsed and correct, "strict": formed and strict, "parsed": parsed, "formed": formed}
     return {name: float(value) for name, value in scores.items()} | {"extracted": extracted or ""}
 
 

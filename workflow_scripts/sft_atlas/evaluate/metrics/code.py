@@ -17,22 +17,22 @@ def humaneval(doc: dict, results: list[str]) -> dict[str, float | str]:
     entry = doc["entry_point"]
     tests = f"{doc['test']}\n\ncheck({entry})\n"
     head = doc["prompt"][: doc["prompt"].rfind(f"def {entry}")]
-    found = find_program(results[0], entry, doc["prompt"])
+    program = find_program(results[0], entry, doc["prompt"])
     whole = results[0] if f"def {entry}" in results[0] else doc["prompt"] + results[0]
-    return _tried("" if found is None else f"{head}\n{found}", f"{head}\n{whole}", tests)
+    return _run_tests("" if program is None else f"{head}\n{program}", f"{head}\n{whole}", tests)
 
 
 def mbpp(doc: dict, results: list[str]) -> dict[str, float | str]:
-    """pass@1 on ``doc['test_list']``; ``doc['answer']`` (the reference) tells which function it is. Strict: the output as it is."""
+    """pass@1 on ``doc['test_list']``; ``doc['answer']`` (the reference) names the function. Strict: the output as it is."""
     defined = re.findall(r"^\s*(?:def|class)\s+(\w+)", doc["answer"], re.MULTILINE)
     name = next((name for name in defined if re.search(rf"\b{name}\s*\(", doc["test_list"][0])), None)
     setup = "\n".join([*(doc.get("test_imports") or []), doc.get("test_setup_code") or ""])
     tests = "\n".join([setup, *doc["test_list"]]) + "\n"
-    found = find_program(results[0], name)
-    return _tried("" if found is None else f"{setup}\n{found}", f"{setup}\n{results[0]}", tests)
+    program = find_program(results[0], name)
+    return _run_tests("" if program is None else f"{setup}\n{program}", f"{setup}\n{results[0]}", tests)
 
 
-def _tried(lenient: str, strict: str, tests: str) -> dict[str, float | str]:
+def _run_tests(lenient: str, strict: str, tests: str) -> dict[str, float | str]:
     passed = bool(lenient) and sandbox.run(f"{lenient}\n\n{tests}").passed
     formed = _parses(strict)
     strict_passed = formed and (passed if strict.strip() == lenient.strip() else sandbox.run(f"{strict}\n\n{tests}").passed)

@@ -7,16 +7,16 @@ from sft_atlas.evaluate.metrics import last_boxed, plain, verdict
 
 NUMBER = r"[-−]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|(?<=\d))(?:/\d+)?"
 FORMULA = r"(?:(?<!\\)\$\$?(.+?)(?<!\\)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\])"
-SAID = r"(?:final answer|answer|result)\s*(?:is|:|=|would be|should be|comes to)|####|(?:答案|答え)(?:是|为|は|:)"
+ANNOUNCEMENT = r"(?:final answer|answer|result)\s*(?:is|:|=|would be|should be|comes to)|####|(?:答案|答え)(?:是|为|は|:)"
 
 
 def gsm8k(doc: dict, results: list[str]) -> dict[str, float | str]:
-    """The number of ``doc['answer']`` after "####"; strict: the output says "#### number" as the training answers do."""
+    """The number of ``doc['answer']`` after "####"; strict: the output has "#### number" as the training answers do."""
     gold = to_number(doc["answer"].split("####")[-1])
-    found = find_number(results[0])
+    extracted = find_number(results[0])
     marked = re.search(r"#### *(-?\$?[0-9][0-9.,]*)", results[0])
     strict = marked is not None and to_number(marked[1]) == gold
-    return verdict("exact_match", found, gold is not None and to_number(found or "") == gold, marked is not None, strict)
+    return verdict("exact_match", extracted, gold is not None and to_number(extracted or "") == gold, marked is not None, strict)
 
 
 def find_number(output: str) -> str | None:
@@ -25,15 +25,15 @@ def find_number(output: str) -> str | None:
     text = plain(output).replace("\\$", "$").replace("\\!", "").replace("\\,", "").replace("{,}", ",")
     text = re.sub(r"\\[dt]?frac\{(-?\d+)\}\{(\d+)\}", r"\1/\2", text)
     marked = text.split("####", 1)
-    if len(marked) == 2 and (found := _first(marked[1])):
-        return found
+    if len(marked) == 2 and (number := _first(marked[1])):
+        return number
     boxed = last_boxed(text)
-    if boxed is not None and (found := _last(boxed)):
-        return found
-    for place in reversed(list(re.finditer(SAID, text, re.IGNORECASE))):
+    if boxed is not None and (number := _last(boxed)):
+        return number
+    for place in reversed(list(re.finditer(ANNOUNCEMENT, text, re.IGNORECASE))):
         sentence = re.split(r"\n|(?<=[^\d])\. |(?<=\d)\. (?=[A-Z])", text[place.end() :].lstrip())[0]
-        if found := (_last(sentence) if "=" in sentence else _first(sentence)):
-            return found
+        if number := (_last(sentence) if "=" in sentence else _first(sentence)):
+            return number
     return _last(text)
 
 
@@ -61,9 +61,13 @@ def to_number(text: str) -> Fraction | None:
 def math(doc: dict, results: list[str]) -> dict[str, float | str]:
     """MATH: the expression in the last ``\\boxed{}`` of ``doc['answer']`` (the worked solution); strict: the output boxes it."""
     gold = boxed_or_all(doc["answer"])
-    found, boxed = find_expression(results[0]), last_boxed(results[0])
+    extracted, boxed = find_expression(results[0]), last_boxed(results[0])
     return verdict(
-        "exact_match", found, found is not None and same(found, gold), boxed is not None, boxed is not None and same(boxed, gold)
+        "exact_match",
+        extracted,
+        extracted is not None and same(extracted, gold),
+        boxed is not None,
+        boxed is not None and same(boxed, gold),
     )
 
 
@@ -80,7 +84,7 @@ def find_expression(output: str) -> str | None:
     if boxed is not None:
         return boxed
     text = re.sub(r"```[^\n]*\n?", "", output).replace("**", "").strip()
-    places = list(re.finditer(SAID, text, re.IGNORECASE))
+    places = list(re.finditer(ANNOUNCEMENT, text, re.IGNORECASE))
     if places:
         rest = text[places[-1].end() :].strip()
         formula = re.match(rf"[^.\n$]{{0,20}}?{FORMULA}", rest, re.DOTALL)
@@ -104,11 +108,11 @@ def _right_side(formula: str) -> str:
     )
 
 
-def same(found: str, gold: str) -> bool:
+def same(answer: str, gold: str) -> bool:
     """Whether two expressions are equal under lm-eval's normalisation of MATH answers (Hendrycks), or are the same number."""
     from lm_eval.tasks.hendrycks_math.utils import is_equiv
 
-    left, right = _tidy(found), _tidy(gold)
+    left, right = _tidy(answer), _tidy(gold)
     if is_equiv(left, right):
         return True
     numbers = to_number(left), to_number(right)

@@ -10,16 +10,16 @@ NO_COMMENT = "I have no comment."
 
 
 def lenient_match(doc: dict, results: list[str]) -> dict[str, float | str]:
-    """NaturalQuestions-open: one of ``doc['answers']`` stands in the answer, word by word, without case, articles and punctuation
+    """NaturalQuestions-open: one of ``doc['answers']`` occurs in the answer, word by word, without case, articles and punctuation
     (the paper's lenient match); strict: the first line is one of them."""
     text = plain(results[0])
-    found = _announced(text)
+    extracted = _announced(text)
     references = doc.get("answers") or [doc["answer"]]
     golds, marks = [normalise(text) for text in references], [text.strip() for text in references if not re.search(r"\w", text)]
-    said = f" {normalise(found)} "
+    padded = f" {normalise(extracted)} "
     first = normalise(results[0].strip().split("\n")[0])
-    correct = any(f" {gold} " in said for gold in golds) or any(mark in found for mark in marks)
-    return verdict("lenient_match", found, correct, bool(first), first in golds)
+    correct = any(f" {gold} " in padded for gold in golds) or any(mark in extracted for mark in marks)
+    return verdict("lenient_match", extracted, correct, bool(first), first in golds)
 
 
 def _announced(text: str) -> str:
@@ -75,7 +75,7 @@ def _bleu(answer: str, reference: str, short: bool) -> float:
     import sacrebleu
 
     call = {"smooth_method": "exp", "smooth_value": 0.0, "force": False, "lowercase": False, "tokenize": "intl"}
-    found = sacrebleu.corpus_bleu([answer], [[reference]], **call, use_effective_order=False)
-    if short and found.sys_len < 4:
-        found = sacrebleu.corpus_bleu([answer], [[reference]], **call, use_effective_order=True)
-    return found.score
+    bleu = sacrebleu.corpus_bleu([answer], [[reference]], **call, use_effective_order=False)
+    if short and bleu.sys_len < 4:
+        bleu = sacrebleu.corpus_bleu([answer], [[reference]], **call, use_effective_order=True)
+    return bleu.score
