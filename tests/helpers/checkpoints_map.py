@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from sft_atlas.analyse.model_map import Vectors
+from sft_atlas.analyse.analyse_map import Vectors
 
 KEYS = ("model", "dataset", "recipe", "method", "rows", "schedule", "epoch")
 

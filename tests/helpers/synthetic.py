@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from sft_atlas.tables.tables import ANSWERED
+from sft_atlas.tables.collect import ANSWERED
 
 LAYERS, ITEMS, EPOCHS = 6, 100, (1, 2, 3)
 MODELS = {"alder-1b": "en", "birch-1b": "zh", "cedar-2b": "ja", "damar-2b": "en", "elder-3b": "zh", "fig-3b": "ja"}
@@ -48,17 +48,17 @@ def collected(effect: float = 1.0, seed: int = 0) -> tuple[dict, Path, dict[str,
 
 def every_table(study: dict, root: Path) -> dict[str, pl.DataFrame]:
     """All tables of a study that was written: collected ones, similarity, and the tables of statistics."""
-    from sft_atlas.analyse import layer_curves, map_effects, model_map, predictors
+    from sft_atlas.analyse import analyse_layers, analyse_map, analyse_predictors
     from sft_atlas.study import paths
-    from sft_atlas.tables import tables
+    from sft_atlas.tables.collect import collect
 
-    frames = {table: tables.collect(study, table, root).frame for table in paths.TABLES}
+    frames = {table: collect(study, table, root).frame for table in paths.TABLES}
     frames["similarity"] = pl.read_parquet(root / "tables" / "similarity.parquet")
-    frames["predictors"] = predictors.table(frames, study)
-    frames["layer_curves"], frames["layer_peaks"] = layer_curves.curves(frames, study)
-    found = model_map.vectors(frames["likelihood"])
+    frames["predictors"] = analyse_predictors.table(frames, study)
+    frames["layer_curves"], frames["layer_peaks"] = analyse_layers.curves(frames, study)
+    found = analyse_map.vectors(frames["likelihood"])
     for name in ("shares", "effects", "spread"):
-        frames[f"map_{name}"] = getattr(map_effects, name)(found, study)
+        frames[f"map_{name}"] = getattr(analyse_map, name)(found, study)
     assert set(paths.REPORTED) <= set(frames)
     return frames
 

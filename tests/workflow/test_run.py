@@ -68,7 +68,7 @@ def test_advice_measures_a_new_base_model_and_a_new_set_and_says_when_it_cannot_
     model = folder.result("models/qwen3-numbers/weights").rename(folder.path / "new-model")
     shutil.copytree(model, folder.result("models/qwen3-numbers/weights"))
     printed = folder.run("advise", "--config", "advise={model: new-model, datasets: [spelling, mine.jsonl]}")
-    assert "No ranking: it would take gains of at least 3 base models" in printed
+    assert "No ranking: this needs gains of at least 3 base models" in printed
     assert folder.result("advice/new-model/advice.md").exists() and folder.result("perplexity/new-model/mine.parquet").exists()
     assert set(pl.read_parquet(folder.result("advice/new-model/similarity.parquet"))["dataset"]) == {"arithmetic", "spelling", "mine"}
     assert not folder.planned()  # the study is as it was

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from helpers import synthetic
-from sft_atlas.analyse import map_effects, model_map, select
+from sft_atlas.analyse import analyse_map, select
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.report.figures import CAPTIONS, FIGURES, style
 
@@ -143,7 +143,7 @@ def test_likelihood_vectors_are_double_centred_and_distances_are_bits_per_byte()
         for j in range(50)
     ]
     frame = pl.DataFrame(rows).filter(~((pl.col("model") == "m1") & (pl.col("item") == 7)))
-    found = model_map.vectors(frame.sample(fraction=1, shuffle=True, seed=1))
+    found = analyse_map.vectors(frame.sample(fraction=1, shuffle=True, seed=1))
     assert found.values.shape == (3, 49)
     assert found.dropped == 1
     assert np.abs(found.values.mean(axis=0)).max() < 1e-12
@@ -158,9 +158,9 @@ def test_likelihood_vectors_are_double_centred_and_distances_are_bits_per_byte()
 @pytest.mark.parametrize(
     ("rows", "draw", "how"),
     [
-        (12, model_map.embed, "PCA"),
-        (40, model_map.embed, "t-SNE"),
-        (40, lambda values, seed: model_map.drawn(values, "umap", seed), "UMAP"),
+        (12, analyse_map.embed, "PCA"),
+        (40, analyse_map.embed, "t-SNE"),
+        (40, lambda values, seed: analyse_map.project(values, "umap", seed), "UMAP"),
     ],
 )
 def test_the_map_is_the_same_twice_and_keeps_clusters_apart(rows, draw, how):
@@ -176,9 +176,9 @@ def test_the_map_is_the_same_twice_and_keeps_clusters_apart(rows, draw, how):
 
 def test_base_share_is_high_where_it_was_planted_and_divergence_grows(studies):
     study, _, frames = studies["full"]
-    found = model_map.vectors(frames["likelihood"])
-    assert map_effects.base_share(found, study)[0].low > 0.4
-    moved = model_map.distances(found)
+    found = analyse_map.vectors(frames["likelihood"])
+    assert analyse_map.base_share(found, study)[0].low > 0.4
+    moved = analyse_map.distances(found)
     assert moved.filter(pl.col("epoch") == 0)["distance"].max() == 0
     means = moved.group_by("epoch").agg(pl.col("distance").mean()).sort("epoch")["distance"].to_list()
     assert means == sorted(means)

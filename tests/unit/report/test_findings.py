@@ -15,10 +15,11 @@ from helpers.rates import is_at_most
 from helpers.synthetic import BENCHMARKS
 from sft_atlas.analyse import select
 from sft_atlas.core.provenance import ROOT
-from sft_atlas.report import findings
+from sft_atlas.report import show_findings, write_findings
 from sft_atlas.report.figures import FIGURES
-from sft_atlas.report.sections import inside, why
-from sft_atlas.report.sections import scores as headlines
+from sft_atlas.report.findings import WIDTH
+from sft_atlas.report.sections import representation, scores, weights
+from sft_atlas.stats import wording
 from sft_atlas.stats.estimates import ITEM_NOISE, Estimate
 
 
@@ -41,7 +42,7 @@ def null():
 
 
 def page(study, frames, **more) -> str:
-    return re.sub(r"\s+", " ", findings.page(study, frames, Path("figures"), **more))
+    return re.sub(r"\s+", " ", write_findings.page(study, frames, Path("figures"), **more))
 
 
 def estimate(effect, low, high, p=0.001):
@@ -49,23 +50,24 @@ def estimate(effect, low, high, p=0.001):
 
 
 @pytest.mark.parametrize(
-    ("made", "q", "told"),
+    ("made", "q", "words"),
     [
         (estimate(1, 0.5, 1.5), 0.01, "up"),
         (estimate(-1, -1.5, -0.5), 0.01, "down"),
         (estimate(1, 0.5, 1.5), np.nan, "up"),
-        (estimate(1, -0.5, 2.5), 0.01, "no clear relation"),
-        (estimate(1, 0.5, 1.5), 0.2, "no clear relation after correction for the tests on this page"),
-        (estimate(1, np.nan, np.nan), np.nan, "no clear relation (too few data for an interval)"),
+        (estimate(1, -0.5, 2.5), 0.01, "no significant relation"),
+        (estimate(1, 0.5, 1.5), 0.2, "no significant relation after correction for multiple testing"),
+        (estimate(1, 0.5, 1.5, p=0.2), 0.2, "no significant relation"),
+        (estimate(1, np.nan, np.nan), np.nan, "no significant relation (too few data for an interval)"),
     ],
 )
-def test_wording_follows_interval_and_corrected_p(made, q, told):
-    assert findings.wording(made, q, "up", "down", "no clear relation") == told
+def test_wording_follows_interval_and_corrected_p(made, q, words):
+    assert wording.verdict(made, q, "up", "down", "no significant relation") == words
 
 
 def test_evidence_has_number_interval_p_q_and_n():
-    assert findings.evidence(estimate(-0.42, -0.61, -0.1, 0.003), 0.01) == "-0.42 [-0.61 to -0.10], p = 0.003, q = 0.010, n = 10 runs"
-    assert findings.evidence(estimate(-0.0001, -0.1, 0.1), 0.5, digits=1).startswith("0.0 [-0.1 to 0.1]")
+    assert wording.describe(estimate(-0.42, -0.61, -0.1, 0.003), 0.01) == "-0.42 [-0.61 to -0.10], p = 0.003, q = 0.010, n = 10 runs"
+    assert wording.describe(estimate(-0.0001, -0.1, 0.1), 0.5, digits=1).startswith("0.0 [-0.1 to 0.1]")
 
 
 @pytest.mark.parametrize(
@@ -73,58 +75,63 @@ def test_evidence_has_number_interval_p_q_and_n():
     [(1, "runs", "1 run"), (2, "runs", "2 runs"), (1, "pairs of runs", "1 pair of runs"), (1200, "runs", "1,200 runs")],
 )
 def test_counts_are_grammatical(number, things, told):
-    assert findings.count(number, things) == told
+    assert wording.count(number, things) == told
 
 
 def test_the_page_says_what_was_planted(planted):
     study, frames, _ = planted
     text = page(study, frames)
-    assert "60 runs, 180 checkpoints and 3 base models of 3 families; 8 benchmarks, 800 items" in text
-    assert "Arith and Algebra: their gains go together" in text
-    assert "Response only: sets of lower perplexity gained more; within-model r = -0.9" in text
+    assert "60 runs, 180 checkpoints, 3 base models of 3 families; 8 benchmarks, 800 items" in text
+    assert "Arith and Algebra: gains correlate positively" in text
+    assert "Response only: lower perplexity, larger gain; within-model r = -0.9" in text
     # six training sets allow no p below 2 / 64, which the correction for a page of tests undoes; the words without it:
-    assert "Full tuning: no clear difference between halves after correction" in text
-    assert "Layers from half depth on: no clear change after correction" in text
-    alone = [*inside.weight_change(frames["layers"], study).statements]
-    alone += inside.dimension(frames["dimension"], study).statements
-    told = [one.tell(one.estimate, one.estimate.p) for one in alone]
-    assert "Full tuning: the upper half of the layers changed more" in told[0]
-    assert "Layers from half depth on: higher than in the base model" in told[-1]
-    assert "Layers below half depth: no clear change" in text
-    assert "Checkpoints of one base model lie together" in text
-    assert "2,048 rows: no clear change of the mean gain" in text
-    assert "Full tuning: change goes with the gain, most at depth 0.60" in text
-    assert "Last checkpoints, between base models lies this share of the squared distance" in text
-    assert "between training sets lies no more of the squared distance than by chance" in text
-    assert "no predictor beats its baseline" in text  # three base models are too few to tell
+    assert "Full fine-tuning: no significant difference between lower and upper layers after correction" in text
+    assert "Upper half of the layers: no significant change after correction" in text
+    alone = [*weights.change_by_depth(frames["layers"], study).statements]
+    alone += representation.dimension(frames["dimension"], study).statements
+    told = [one.sentence(one.estimate, one.estimate.p) for one in alone]
+    assert "Full fine-tuning: upper layers change more" in told[0]
+    assert "Upper half of the layers: higher than in the base model" in told[-1]
+    assert "Lower half of the layers: no significant change" in text
+    assert "Checkpoints cluster by base model" in text
+    assert "2,048 rows: no significant change of the mean gain" in text
+    assert "Full fine-tuning: weight change correlates with gain, most at depth 0.60" in text
+    assert "Last checkpoints, share of squared distance between base models: significant" in text
+    assert "between training sets: not significant" in text
+    assert "no predictor beats its baseline" in text  # three base models are too few to show it
 
 
 def test_the_page_of_a_study_without_effects_claims_none(null):
     study, frames = null
     text = page(study, frames)
-    assert "0 gains differ from 0" in text
+    assert "0 gains are significant" in text
     claims = [
-        "gained more",
-        "gained less",
-        "go together",
-        "oppose",
-        "changed more",
+        "gains more",
+        "gains less",
+        "larger gain",
+        "correlate positively",
+        "correlate negatively",
+        "layers change more",
         "higher than",
         "lower than",
-        "lie together",
-        "rose",
-        "fell",
-        "the more, the",
+        "Checkpoints cluster",
+        "mean gain increases",
+        "mean gain decreases",
+        "higher mean score",
+        "lower mean score",
         "beats the",
-        "goes with the gain, most",
+        "correlates with gain, ",
         "change a layer, most",
-        "on the same set",
-        "moved further",
-        "moved less",
+        "significantly more",
+        ": significant;",
+        ": larger",
+        ": smaller",
+        ": increases",
+        ": decreases",
     ]
     assert [claim for claim in claims if claim in text] == []
-    assert text.count("no clear") + text.count("No clear") >= 12
-    assert "*" not in text.split("## 2.")[1].split("- Full tuning")[0]
+    assert text.lower().count("no significant") + text.count("not significant") >= 12
+    assert "*" not in text.split("## 2.")[1].split("- Full fine-tuning")[0]
 
 
 def test_shared_error_bounds_what_a_common_base_score_does():
@@ -138,12 +145,12 @@ def test_shared_error_bounds_what_a_common_base_score_does():
 
 def test_every_section_names_an_existing_figure_and_lines_fit_a_terminal(planted):
     study, frames, _ = planted
-    text = findings.page(study, frames, Path("figures"))
+    text = write_findings.page(study, frames, Path("figures"))
     named = re.findall(r"^Figure: figures/(\w+)\.pdf$", text, re.M)
     assert set(named) == set(FIGURES)
     sections = text.split("\n## ")[1:]
     assert all("\nFigure: " in section for section in sections)
-    assert max(map(len, text.splitlines())) <= findings.WIDTH
+    assert max(map(len, text.splitlines())) <= WIDTH
 
 
 def test_every_claim_with_a_p_has_q_and_n(planted):
@@ -154,7 +161,7 @@ def test_every_claim_with_a_p_has_q_and_n(planted):
 
 def test_missing_results_are_said_first(planted):
     study, frames, _ = planted
-    text = findings.page(study, frames, Path("figures"), missing={"gains": 3})
+    text = write_findings.page(study, frames, Path("figures"), missing={"gains": 3})
     assert "MISSING: 3 result files of table gains" in text.split("## 1.")[0]
 
 
@@ -169,10 +176,10 @@ def test_missing_results_are_said_first(planted):
 def test_poor_studies_say_what_they_would_take(options, tmp_path):
     study, frames = make(tmp_path, trajectories=False, leave_one_out=False, **options)
     text = page(study, frames)
-    assert "Nothing to report: it would take" in text
+    assert "Not available in this study: needs" in text
     assert "nan" not in text
     empty = {name: frame.clear() for name, frame in frames.items()}
-    assert page(study, empty).count("it would take") >= 10
+    assert page(study, empty).lower().count("not available in this study") >= 10
 
 
 def test_the_page_is_the_same_twice(planted):
@@ -180,7 +187,7 @@ def test_the_page_is_the_same_twice(planted):
     shuffled = {
         name: frame.sample(fraction=1, shuffle=True, seed=1) if name in ("runs", "scores") else frame for name, frame in frames.items()
     }
-    assert findings.page(study, frames, Path("f")) == findings.page(study, shuffled, Path("f"))
+    assert write_findings.page(study, frames, Path("f")) == write_findings.page(study, shuffled, Path("f"))
 
 
 def test_the_command_writes_a_page_that_a_terminal_can_show(planted, tmp_path, capsys):
@@ -205,7 +212,7 @@ def test_the_command_writes_a_page_that_a_terminal_can_show(planted, tmp_path, c
     subprocess.run(call, check=True, capture_output=True)
     assert "Figure: ../figures/gains.pdf" in output.read_text()
     assert "MISSING: 2 result files of table gains" in output.read_text()
-    findings.show(output)
+    show_findings.show(output)
     shown = capsys.readouterr().out
     assert "#" not in shown
     assert "Findings of the study synthetic\n===============================" in shown
@@ -215,7 +222,7 @@ def test_extremes_are_highest_and_lowest(planted):
     study, frames, _ = planted
     cells = select.single(frames["gains"], study).filter(pl.col("method") == "full", pl.col("benchmark") == "sums")
     means = cells.group_by("dataset").agg(pl.col("gain").mean()).sort("gain")
-    row = next(line for line in findings.page(study, frames, Path("f")).splitlines() if line.startswith("| Sums"))
+    row = next(line for line in write_findings.page(study, frames, Path("f")).splitlines() if line.startswith("| Sums"))
     for name, gain in (means.row(0), means.row(-1)):
         assert f"{name.capitalize()} {100 * gain:+.1f}" in row
 
@@ -235,7 +242,7 @@ def weight_change_p(rng, models, sets, effect=0.0):
     keys, study = answers(rng, models, sets, effect)
     change = pl.when(pl.col("depth") < 0.5).then(1.0).otherwise(pl.col("number").exp())
     layers = keys.join(pl.DataFrame({"layer": [0, 1], "depth": [0.0, 1.0]}), how="cross")
-    found = inside.weight_change(layers.with_columns(change.alias("relative_change"), pl.lit("all").alias("component")), study)
+    found = weights.change_by_depth(layers.with_columns(change.alias("relative_change"), pl.lit("all").alias("component")), study)
     return found.statements[0].estimate.p
 
 
@@ -243,7 +250,7 @@ def methods_p(rng, models, sets, effect=0.0):
     keys, study = answers(rng, models, sets, effect)
     gain = pl.when(pl.col("method") == "lora").then("number").otherwise(0.0)
     gains = keys.with_columns(gain.alias("gain"), pl.lit("sums").alias("benchmark"), pl.lit(0.1).alias("stderr"))
-    return headlines.methods(gains, study | {"benchmarks": {"sums": {}}}).statements[0].estimate.p
+    return scores.methods(gains, study | {"benchmarks": {"sums": {}}}).statements[0].estimate.p
 
 
 @pytest.mark.parametrize("p_of", [weight_change_p, methods_p])
@@ -263,7 +270,7 @@ def dimension_p(rng, models, sets, effect=0.0):
     value = 10 + effect * (every["epoch"] > 0).cast(pl.Float64) + pl.Series(rng.normal(size=every.height))
     constant = {"stderr": 1.0, "n": 200, "pooling": "last", "estimator": "gride"}
     every = every.with_columns(value.alias("dimension"), *(pl.lit(number).alias(name) for name, number in constant.items()))
-    return inside.dimension(every, study).statements[1].estimate.p
+    return representation.dimension(every, study).statements[1].estimate.p
 
 
 @pytest.mark.parametrize(("models", "sets"), [(3, 6), (4, 10), (6, 6)])
@@ -276,8 +283,8 @@ def test_the_error_of_a_baseline_is_no_rise_of_the_dimension(models, sets):
 def test_a_baseline_of_unknown_error_decides_nothing(planted):
     study, frames, _ = planted
     unknown = frames["dimension"].with_columns(pl.when(pl.col("epoch") > 0).then("stderr").alias("stderr"))
-    told = [one.tell(one.estimate, one.estimate.p) for one in inside.dimension(unknown, study).statements]
-    assert all("no clear change (too few data for an interval)" in text and "nan" not in text for text in told)
+    told = [one.sentence(one.estimate, one.estimate.p) for one in representation.dimension(unknown, study).statements]
+    assert all("no significant change (too few data for an interval)" in text and "nan" not in text for text in told)
 
 
 def luck(rng, models, effect=0.0):
@@ -293,15 +300,15 @@ def luck(rng, models, effect=0.0):
 
 
 def extreme(rng, models, effect=0.0):
-    scores, study = luck(rng, models, effect)
-    both = scores.filter(pl.col("dataset").is_in(["arith", "without-algebra"])).with_columns(
+    table, study = luck(rng, models, effect)
+    both = table.filter(pl.col("dataset").is_in(["arith", "without-algebra"])).with_columns(
         pl.col("dataset").replace("without-algebra", "algebra"), pl.col("score").alias("gain")
     )
-    return headlines.extremes(both, study).statements[0].estimate
+    return scores.extremes(both, study).statements[0].estimate
 
 
 def absence(rng, models, effect=0.0):
-    return headlines.leave_one_out(*luck(rng, models, effect)).statements[0].estimate
+    return scores.leave_one_out(*luck(rng, models, effect)).statements[0].estimate
 
 
 @pytest.mark.parametrize("of", [extreme, absence])
@@ -318,11 +325,11 @@ def test_luck_of_single_runs_is_no_effect(of):
 
 def test_intervals_of_item_noise_say_so(planted):
     study, frames, _ = planted
-    for finding in (headlines.extremes(frames["gains"], study), headlines.leave_one_out(frames["scores"], study)):
-        assert any("hold the noise of items only" in note for note in finding.notes)
+    for finding in (scores.extremes(frames["gains"], study), scores.leave_one_out(frames["scores"], study)):
+        assert any("reflect the sampling of items only" in note for note in finding.notes)
     assert "item noise only]" in page(study, frames)
-    scores, large = luck(np.random.default_rng(2), 6)
-    assert headlines.noise_note(headlines.leave_one_out(scores, large).statements) == []
+    table, large = luck(np.random.default_rng(2), 6)
+    assert scores.noise_note(scores.leave_one_out(table, large).statements) == []
 
 
 def test_base_models_of_one_family_are_said_to_be_counted_singly(planted):
@@ -337,12 +344,12 @@ def test_base_models_of_one_family_are_said_to_be_counted_singly(planted):
 
 def test_few_base_models_leave_training_sets_as_units_and_it_is_said(planted):
     study, frames, _ = planted
-    for finding in (inside.weight_change(frames["layers"], study), headlines.methods(frames["gains"], study)):
+    for finding in (weights.change_by_depth(frames["layers"], study), scores.methods(frames["gains"], study)):
         assert {statement.estimate.unit for statement in finding.statements} == {"training sets"}
-        assert any("with 3 base models what is special to a base model is not in interval and p" in note for note in finding.notes)
+        assert any("3 base models are too few to resample" in note for note in finding.notes)
 
 
 def test_an_untested_share_says_why():
     row = {"test": "2 base models are too few to flip"}
-    told = why._share(row)(Estimate("x", 0.3, np.nan, np.nan, np.nan, 9, "checkpoints"), np.nan)
-    assert told == "x lies this share of the squared distance (not tested: 2 base models are too few to flip): 30.0 %, n = 9 checkpoints."
+    told = representation._share(row)(Estimate("x", 0.3, np.nan, np.nan, np.nan, 9, "checkpoints"), np.nan)
+    assert told == "x: 30.0 %, n = 9 checkpoints (not tested: 2 base models are too few to flip)."

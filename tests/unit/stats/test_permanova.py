@@ -8,9 +8,9 @@ from helpers import synthetic
 from helpers.checkpoints_map import grid as checkpoints
 from helpers.checkpoints_map import placed
 from helpers.rates import is_at_most, is_nominal
-from sft_atlas.analyse import map_effects, model_map
+from sft_atlas.analyse import analyse_map
 from sft_atlas.stats.estimates import explained_share
-from sft_atlas.stats.permanova import Cells, Signs, gower, partition
+from sft_atlas.stats.permanova import CellPermutationTest, SignFlipTest, gower, partition
 
 
 def squared(points):
@@ -25,7 +25,7 @@ def test_shares_are_sums_of_squares_and_add_up_in_a_balanced_design():
     rng = np.random.default_rng(0)
     model, dataset, method = grid(3, 4, 2)
     points = rng.normal(size=(24, 5)) + 2 * rng.normal(size=(3, 5))[model] + rng.normal(size=(4, 5))[dataset]
-    tests = {"model": (Cells(model, dataset, method, "models"),), "method": (Signs(model, "models"),)}
+    tests = {"model": (CellPermutationTest(model, dataset, method, "models"),), "method": (SignFlipTest(model, "models"),)}
     terms = partition(squared(points), {"model": model, "dataset": dataset, "method": method}, 0, tests)
     centred = points - points.mean(axis=0)
     for term, labels in zip(terms, (model, dataset, method), strict=False):
@@ -55,7 +55,7 @@ def test_signs_are_all_tried_and_equal_the_sums_of_flipped_residuals():
     rng = np.random.default_rng(3)
     unit, method = grid(6, 2)
     points = rng.normal(size=(12, 3))
-    (term, _) = partition(squared(points), {"method": method}, 0, {"method": (Signs(unit, "models"),)})
+    (term, _) = partition(squared(points), {"method": method}, 0, {"method": (SignFlipTest(unit, "models"),)})
     centred = points - points.mean(axis=0)
     between = []
     for bits in range(64):
@@ -66,9 +66,9 @@ def test_signs_are_all_tried_and_equal_the_sums_of_flipped_residuals():
 
 
 def test_only_cells_of_the_same_roles_change_places():
-    cells = Cells(np.array(list("aabbc")), np.array(list("mmmmm")), np.array(list("lflff")), "sets")
+    cells = CellPermutationTest(np.array(list("aabbc")), np.array(list("mmmmm")), np.array(list("lflff")), "sets")
     assert sorted(map(np.ndarray.tolist, cells.blocks())) == [[[1, 0], [3, 2]], [[4]]]
-    assert cells.few()
+    assert cells.obstacle()
 
 
 # One base model's answers to sets, methods and epochs are its own: no null has independent checkpoints.
@@ -87,7 +87,7 @@ NULLS = [
 
 
 def share_p(term, design, keys, study, found, seed):
-    return map_effects.shares(found, study | {"seed": seed}).filter(design=design, term=term)["p"].item()
+    return analyse_map.shares(found, study | {"seed": seed}).filter(design=design, term=term)["p"].item()
 
 
 @pytest.mark.parametrize(("term", "design", "shape", "effects"), NULLS)
@@ -120,13 +120,13 @@ def test_sets_that_only_go_further_are_no_effect_of_the_set_where_base_models_ca
     p = []
     for i in range(100):
         values = rng.normal(size=(keys.height, 8)) + rng.lognormal(0, 0.7, 10)[dataset][:, None] * rng.normal(size=(12, 8))[model]
-        p.append(share_p("dataset", "last", keys, study, model_map.Vectors(keys, values, 1.0, 0), i))
+        p.append(share_p("dataset", "last", keys, study, analyse_map.Vectors(keys, values, 1.0, 0), i))
     assert is_nominal(np.array(p) <= 0.05)
 
 
 def test_too_few_units_are_said_instead_of_a_p():
     keys, study = checkpoints(2, 3, paths=2)
-    found = map_effects.shares(placed(keys, np.random.default_rng(7)), study)
+    found = analyse_map.shares(placed(keys, np.random.default_rng(7)), study)
     assert found["p"].is_nan().all()
     told = dict(found.select(pl.concat_str("design", "term", separator=" "), "test").iter_rows())
     assert told["last method"] == "2 base models are too few to flip; 3 training sets are too few to flip"
@@ -157,7 +157,7 @@ def test_squared_distance_over_n_is_twice_the_divergence_where_both_are_known():
         for i in range(models)
         for j in range(texts)
     ]
-    found = model_map.vectors(pl.DataFrame(rows), clipped=0.0)
+    found = analyse_map.vectors(pl.DataFrame(rows), clipped=0.0)
     divergence = np.array([[(np.exp(a) * (a - b)).sum() for b in log_p] for a in log_p])
     nats = found.squared_distances() * np.log(2) * 10
     distance = squared(found.values) / texts
@@ -176,7 +176,7 @@ def made(place):
                 for epoch in (1, 2, 3):
                     rows.append({"model": model, "dataset": dataset, "recipe": recipe, "epoch": epoch, "method": method, "rows": size})  # noqa: PERF401
     keys = pl.DataFrame(rows, infer_schema_length=None).with_columns(pl.lit("cosine").alias("schedule"))
-    return model_map.Vectors(keys, np.array([place(**row) for row in keys.iter_rows(named=True)]), 1.0, 0)
+    return analyse_map.Vectors(keys, np.array([place(**row) for row in keys.iter_rows(named=True)]), 1.0, 0)
 
 
 STUDY = {
@@ -200,7 +200,7 @@ def test_effects_on_the_map_have_the_planted_directions():
         reach = (epoch / 3) * {"base": 0, "full": 1.0, "lora": 0.5, "large": 2.0}[recipe]
         return start + reach * directions.get(dataset, 0)
 
-    effects = {row["effect"]: row for row in map_effects.effects(made(place), STUDY).iter_rows(named=True)}
+    effects = {row["effect"]: row for row in analyse_map.effects(made(place), STUDY).iter_rows(named=True)}
     assert effects["spread"]["low"] > 0 and effects["size"]["low"] > 0 and effects["method"]["high"] < 0
     assert effects["same set"]["value"] == 1.0 and effects["same set"]["reference"] == pytest.approx(0.25)
     assert effects["same set"]["p"] < 0.1  # 24 names for 4 sets
@@ -214,7 +214,7 @@ def test_same_set_holds_its_level_where_each_method_goes_its_own_way():
     keys, study = checkpoints(6, 5)
 
     def row(i, **effects):
-        found = map_effects.effects(with_bases(placed(keys, np.random.default_rng(i), model=3.0, **effects)), study | {"seed": i})
+        found = analyse_map.effects(with_bases(placed(keys, np.random.default_rng(i), model=3.0, **effects)), study | {"seed": i})
         return found.row(by_predicate=pl.col("effect") == "same set", named=True)
 
     for effects in ({"dataset_method": 2.0}, {"model_dataset_method": 2.0, "model_method": 1.0}):
@@ -238,7 +238,7 @@ def test_how_far_a_method_goes_is_judged_over_base_models():
         reach = dict(zip(study["models"], rng.uniform(1.0, 3.0, (8, 2)), strict=True))
         far = np.array([reach[m][int(k == "lora")] + more * (k == "lora") for m, k in keys.select("model", "method").iter_rows()])
         values = far[:, None] * np.eye(1, 20) + 0.1 * rng.normal(size=(keys.height, 20))
-        found = map_effects.effects(with_bases(model_map.Vectors(keys, values, 1.0, 0)), study)
+        found = analyse_map.effects(with_bases(analyse_map.Vectors(keys, values, 1.0, 0)), study)
         return found.row(by_predicate=pl.col("effect") == "method", named=True)["p"]
 
     assert is_at_most([p(i) <= 0.05 for i in range(60)])
@@ -254,8 +254,8 @@ def test_spread_and_size_hold_their_level_and_are_found(shape):
     def p(seed, spread=0.0, size=0.0, **effects):
         rng = np.random.default_rng(seed)
         found = placed(keys, rng, model_dataset_recipe_way=spread, model_epoch=1.0, **effects)
-        found = with_bases(model_map.Vectors(keys, found.values * large**size, 1.0, 0))
-        return [row["p"] for row in map_effects.effects(found, study).rows(named=True) if row["effect"] in ("spread", "size")]
+        found = with_bases(analyse_map.Vectors(keys, found.values * large**size, 1.0, 0))
+        return [row["p"] for row in analyse_map.effects(found, study).rows(named=True) if row["effect"] in ("spread", "size")]
 
     null = np.array([p(i, model_dataset=1.0) for i in range(50)])
     assert all(is_at_most(column) for column in (null <= 0.05).T)
@@ -269,7 +269,7 @@ def with_bases(found):
         {"model": names, **{key: ["base"] * len(names) for key in ("dataset", "recipe", "method")}, "epoch": [0] * len(names)}
     )
     keys = pl.concat([found.keys, base.with_columns(pl.col("epoch").cast(pl.Int64))], how="diagonal")
-    return model_map.Vectors(keys, np.concatenate([found.values, np.zeros((len(names), found.values.shape[1]))]), 1.0, 0)
+    return analyse_map.Vectors(keys, np.concatenate([found.values, np.zeros((len(names), found.values.shape[1]))]), 1.0, 0)
 
 
 def test_spread_is_the_mean_squared_distance_to_the_centre_without_bias():
@@ -279,7 +279,7 @@ def test_spread_is_the_mean_squared_distance_to_the_centre_without_bias():
     def place(**row):
         return table.setdefault(tuple(row.values()), rng.normal(size=400))
 
-    found = map_effects.spread(made(place), STUDY)
+    found = analyse_map.spread(made(place), STUDY)
     assert found["spread"].mean() == pytest.approx(1 / 2 / np.log(2), rel=0.05)  # one unit of variance in each direction
     assert found.height == 2 * 3 * 3 and set(found["runs"]) == {4}
 

@@ -15,7 +15,7 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.evaluate.scores import standard_error
 from sft_atlas.study import paths
-from sft_atlas.tables import tables
+from sft_atlas.tables import collect as tables
 
 
 @pytest.fixture(scope="module")

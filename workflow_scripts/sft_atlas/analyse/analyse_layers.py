@@ -1,22 +1,199 @@
-"""Relate weight change by depth to the gain: correlations with their max-T band, agreement of base models, places of the peaks."""
+"""Weight change by depth against the gain: where in the network does change go with gain, and is that place certain?
+
+Change is the log of the relative Frobenius change of a whole layer, gain the mean over benchmarks; both are taken relative to the base
+model's mean over training sets. The layers of base models of different depth are brought to one grid of depths by linear interpolation.
+"""
 
 import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import polars as pl
+
+from sft_atlas.analyse import select
 from sft_atlas.core.files import write_table
+from sft_atlas.stats import two_way
+
+GRID = 21  # depths, at most: 0, 0.05, ... 1
+DRAWS = 1999
+LEVEL = 0.95
+CURVES = {
+    "method": pl.String, "measure": pl.String, "depth": pl.Float64, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64,
+    "band": pl.Float64, "p": pl.Float64, "n": pl.Int64, "models": pl.Int64, "sets": pl.Int64,
+}  # fmt: skip
+PEAKS = {
+    "method": pl.String, "measure": pl.String, "depth": pl.Float64, "depth_low": pl.Float64, "depth_high": pl.Float64,
+    "near": pl.Float64, "value": pl.Float64, "p": pl.Float64, "rise": pl.Float64, "rise_low": pl.Float64, "rise_high": pl.Float64,
+    "n": pl.Int64, "models": pl.Int64, "sets": pl.Int64,
+}  # fmt: skip
+NEAR = 0.1  # of the depth: how far a bootstrap peak may lie from the observed one to count as the same place
+
+
+@dataclass(frozen=True)
+class Cube:
+    """``change``: depths x base models x training sets (log relative change), ``gain``: base models x training sets; NaN where missing."""
+
+    depths: np.ndarray
+    change: np.ndarray
+    gain: np.ndarray
+    models: list[str]
+
+
+def cube(tables: dict[str, pl.DataFrame], study: dict, method: str) -> Cube:
+    """The runs of one method: last checkpoints on single training sets, main recipe."""
+    profile = select.layer_profile(tables["layers"], study).filter(pl.col("method") == method, pl.col("relative_change") > 0)
+    means = select.mean_gains(select.single(tables["gains"], study).filter(pl.col("method") == method))
+    models = [name for name in study["models"] if name in set(profile["model"])]
+    sets = [name for name in select.kinds(study, "single") if name in set(profile["dataset"])]
+    spans = profile.group_by("model").agg(pl.col("depth").n_unique().alias("layers"), low=pl.col("depth").min(), high=pl.col("depth").max())
+    # A recipe may train a range of layers only: nothing is said of depths that some base model has no trained layer at or beyond.
+    low, high = (spans["low"].max(), spans["high"].min()) if spans.height else (0.0, 1.0)
+    own = sorted(set(profile["depth"])) if spans["layers"].n_unique() == 1 else []
+    grid = own if 0 < len(own) <= GRID else np.linspace(low, high, min(GRID, spans["layers"].max() or 2))
+    depths = np.array([depth for depth in grid if low <= depth <= high])
+    change = np.full((len(depths), len(models), len(sets)), np.nan)
+    for (model, dataset), part in profile.sort("depth").group_by("model", "dataset", maintain_order=True):
+        if model in models and dataset in sets:
+            at = models.index(model), sets.index(dataset)
+            change[:, *at] = np.interp(depths, part["depth"], np.log(part["relative_change"]), left=np.nan, right=np.nan)
+    gain = select.matrix(means, [(name,) for name in models], sets, ["model"], "gain")
+    return Cube(depths, change, gain, models)
+
+
+def gain_correlation(data: Cube, seed: int, draws: int = DRAWS) -> tuple[list[dict], dict] | None:
+    """Within-model correlation of change and gain at every depth, and the place of its largest size; None where undefined.
+
+    ``band``: 95 % of the shuffles of training sets stay below it at every depth (max-T, Westfall and Young 1993); ``p`` is adjusted for
+    all depths in the same way. ``low`` and ``high`` are pointwise bootstrap intervals. The peak's ``near`` is the share of bootstrap
+    draws whose peak lies within 0.1 of it, ``depth_low`` and ``depth_high`` hold 95 % of them; ``rise`` is how far the correlation at
+    the peak exceeds the mean over depths.
+    """
+    known = np.isfinite(data.gain) & np.isfinite(data.change).all(axis=0)
+    rows = known.sum(axis=1) > 1
+    sets = known[rows].any(axis=0) if rows.any() else np.zeros(known.shape[1], bool)
+    keep = np.ix_(rows, sets)
+    gain = np.where(known, data.gain, np.nan)[keep]
+    change = np.array([np.where(known, layer, np.nan)[keep] for layer in data.change])
+    if gain.shape[1] < two_way.FEWEST_SETS or not two_way.varies(two_way.within_groups(gain)[0]):
+        return None
+    centred = np.array([two_way.within_groups(layer, gain) for layer in change])  # depths x 2 x models x sets
+    a, b = centred[:, 0], centred[0, 1]
+    scale = np.sqrt((a**2).sum(axis=(1, 2)) * (b**2).sum())
+    if (scale < two_way.TINY).any():
+        return None
+    cross = np.einsum("kms,mt->kst", a, b) / scale[:, None, None]
+    value = np.trace(cross, axis1=1, axis2=2)
+    shuffles, exact = two_way.shuffled_orders(gain.shape[1], seed, draws)
+    largest = np.abs(cross[:, np.arange(gain.shape[1]), shuffles].sum(axis=2)).max(axis=0)
+    p = [two_way.shuffle_p(largest, abs(r), exact) for r in value]
+    clusters = np.array(data.models)[rows]
+    groups, weights, _, _ = two_way.cell_weights(clusters, gain.shape[1], seed, draws)
+    drawn = np.array([two_way.ratio(two_way.weighted_moments(layer, gain, groups, weights)) for layer in change])
+    drawn = drawn[:, np.isfinite(drawn).all(axis=0)]
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
+    size = {"n": int(known.sum()), "models": int(rows.sum()), "sets": int(sets.sum())}
+    band = float(np.quantile(largest, LEVEL))
+    curve = [
+        {"measure": "gain", "depth": d, "value": v, "low": lo, "high": hi, "band": band, "p": q, **size}
+        for d, v, lo, hi, q in zip(data.depths, value, low, high, p, strict=True)
+    ]
+    return curve, _peak("gain", data.depths, value, drawn, p) | size
+
+
+def _peak(measure: str, depths: np.ndarray, value: np.ndarray, drawn: np.ndarray, p: list[float]) -> dict:
+    best = int(np.abs(value).argmax())
+    sign = np.sign(value[best])
+    places = depths[(sign * drawn).argmax(axis=0)]
+    rises = sign * (drawn[best] - drawn.mean(axis=0))
+    tail = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    (low, high), (rise_low, rise_high) = np.quantile(places, tail, method="nearest"), np.quantile(rises, tail)
+    return {
+        "measure": measure, "depth": depths[best], "depth_low": low, "depth_high": high,
+        "near": float(np.mean(np.abs(places - depths[best]) <= NEAR + 1e-9)), "value": value[best], "p": p[best],
+        "rise": float(sign * (value[best] - value.mean())), "rise_low": rise_low, "rise_high": rise_high,
+    }  # fmt: skip
+
+
+def agreement(data: Cube, seed: int, draws: int = DRAWS) -> tuple[list[dict], dict] | None:
+    """Correlation between base models of which training sets change a layer more, mean over pairs of base models, at every depth.
+
+    Training sets that some base model lacks are left out. The shuffle orders the training sets of each base model by itself; the
+    intervals resample training sets. None below two base models or four training sets.
+    """
+    complete = np.isfinite(data.change).all(axis=(0, 1)) if data.change.size else np.zeros(0, bool)
+    change = data.change[:, :, complete]
+    depths, models, sets = change.shape
+    if models < 2 or sets < two_way.FEWEST_SETS:
+        return None
+
+    def mean_pairwise(standard: np.ndarray) -> np.ndarray:
+        """From values of mean 0 and length 1 over the last axis: the mean correlation over pairs of base models (second last axis)."""
+        total = (standard.sum(axis=-2) ** 2).sum(axis=-1)
+        return (total - models) / (models * (models - 1))
+
+    def standardised(values: np.ndarray) -> np.ndarray:
+        centred = values - values.mean(axis=-1, keepdims=True)
+        length = np.sqrt((centred**2).sum(axis=-1, keepdims=True))
+        return np.divide(centred, length, out=np.zeros_like(centred), where=length > two_way.TINY)
+
+    rng, standard = np.random.default_rng(seed), standardised(change)
+    value = mean_pairwise(standard)
+    largest, drawn = np.empty(draws), np.empty((depths, draws))
+    for i in range(draws):
+        order = rng.permuted(np.tile(np.arange(sets), (models, 1)), axis=1)
+        largest[i] = mean_pairwise(np.take_along_axis(standard, order[None], axis=2)).max()
+        drawn[:, i] = mean_pairwise(standardised(change[:, :, rng.integers(sets, size=sets)]))
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
+    p = [two_way.shuffle_p(largest, r, exact=False) for r in value]
+    size = {"n": models * (models - 1) // 2, "models": models, "sets": sets}
+    band = float(np.quantile(largest, LEVEL))
+    curve = [
+        {"measure": "agreement", "depth": d, "value": v, "low": lo, "high": hi, "band": band, "p": q, **size}
+        for d, v, lo, hi, q in zip(data.depths, value, low, high, p, strict=True)
+    ]
+    return curve, _peak("agreement", data.depths, value, drawn, p) | size
+
+
+def magnitude(data: Cube) -> list[dict]:
+    """Median relative change over runs at every depth, with the range that holds the middle half of the runs."""
+    if not data.change.size:
+        return []
+    runs = np.isfinite(data.change).all(axis=0)
+    values = np.exp(data.change[:, runs])
+    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=1)
+    size = {"n": int(runs.sum()), "models": int(runs.any(axis=1).sum()), "sets": int(runs.any(axis=0).sum())}
+    return [
+        {"measure": "magnitude", "depth": d, "value": v, "low": lo, "high": hi, "band": None, "p": None, **size}
+        for d, v, lo, hi in zip(data.depths, middle, low, high, strict=True)
+    ]
+
+
+def curves(tables: dict[str, pl.DataFrame], study: dict) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """All curves (``CURVES``: measures gain, agreement, magnitude) and the peaks of the first two (``PEAKS``), per method."""
+    rows, peaks = [], []
+    for method in sorted(set(select.layer_profile(tables["layers"], study)["method"])):
+        data = cube(tables, study, method)
+        if not len(data.depths):
+            continue
+        found = [measure(data, study["seed"]) for measure in (gain_correlation, agreement)]
+        for curve, peak in filter(None, found):
+            rows += [{"method": method, **row} for row in curve]
+            peaks.append({"method": method, **peak})
+        rows += [{"method": method, **row} for row in magnitude(data)]
+    return pl.DataFrame(rows, schema=CURVES), pl.DataFrame(peaks, schema=PEAKS)
+
+
+# ---------------------------------------------------------------- job
 
 
 def main(args: argparse.Namespace) -> None:
     """Write the curves and their peaks."""
-    import polars as pl
-
-    from sft_atlas.analyse import layer_curves
-
     study = json.loads(args.study.read_text(encoding="utf-8"))
     tables = {name: pl.read_parquet(args.tables / f"{name}.parquet") for name in ("gains", "layers")}
-    curves, peaks = layer_curves.curves(tables, study)
-    write_table(args.output_curves, curves)
+    gain_curves, peaks = curves(tables, study)
+    write_table(args.output_curves, gain_curves)
     write_table(args.output_peaks, peaks)
 
 

@@ -1,7 +1,7 @@
 """What training sets do over all base models: consistency, concordance, likeness, components, variance.
 
 Functions of ``cells``: one row per base model x training set x method x benchmark, with ``score`` and ``gain`` (null without a base
-score). ``analyses.single(gains, study)`` makes such a frame from a study's tables, ``published.frames.cells`` from a CSV.
+score). ``select.single(gains, study)`` makes such a frame from a study's tables, ``published.frames.cells`` from a CSV.
 
 Two readings of every question: ``gain`` (score minus the base model's) and ``centred`` (score minus the mean over training sets for
 the same model, method and benchmark). The second needs no base score, so that a base model that fails on a format does not decide.

@@ -12,7 +12,6 @@ import polars as pl
 from sft_atlas.stats.estimates import FEWEST_CLUSTERS, Estimate, benjamini_hochberg, paired_difference, two_sided_p
 
 RUN = ["model", "dataset", "recipe"]
-SIGNIFICANT = 0.05
 SCOPES = {"response": "response only", "full": "question and response"}
 
 
@@ -129,22 +128,22 @@ def units_note(frame: pl.DataFrame) -> list[str]:
     if frame.is_empty() or units(frame)[1] == "base models":
         return []
     models = frame["model"].n_unique()
-    few = "one base model" if models == 1 else f"{models} base models"
-    return [f"Units are training sets: with {few} what is special to a base model is not in interval and p, which hold for these only."]
+    few, these = ("one base model is", "this base model") if models == 1 else (f"{models} base models are", "these base models")
+    return [f"Units are training sets, because {few} too few to resample: intervals and p hold for {these} only."]
 
 
 def families(names: list[str]) -> tuple[str, str]:
-    """How many families base models have, given that of each; and what counting those of one family singly does, empty where none share one."""
+    """How many families base models have, given that of each; and the caveat that shared families ask for, empty where none is shared."""
     counts = Counter(name for name in names if name != "unknown")
     unknown = len(names) - sum(counts.values())
-    told = f"of {len(counts)} {'family' if len(counts) == 1 else 'families'}" + (f", {unknown} of unknown family" if unknown else "")
-    told = told if counts or not names else "of unknown family"
+    size = f"of {len(counts)} {'family' if len(counts) == 1 else 'families'}" + (f", {unknown} of unknown family" if unknown else "")
+    size = size if counts or not names else "of unknown family"
     shared = ", ".join(f"{name}: {count}" for name, count in counts.most_common() if count > 1)
     if not shared:
-        return told, ""
-    return told, (
-        f"Base models of one family ({shared}) are counted as separate units, though they have much in common: what they share makes "
-        f"intervals and p over base models too narrow."
+        return size, ""
+    return size, (
+        f"Base models of one family ({shared}) are counted as separate units although they have much in common, which makes intervals and "
+        f"p over base models too narrow."
     )
 
 
@@ -261,3 +260,13 @@ def halves(frame: pl.DataFrame, value: str) -> pl.DataFrame:
         pl.col(value).filter(~upper).mean().alias("lower"), pl.col(value).filter(upper).mean().alias("upper")
     )
     return both.with_columns((pl.col("upper") - pl.col("lower")).alias("difference")).drop_nulls()
+
+
+def matrix(frame: pl.DataFrame, rows: list, columns: list[str], row_keys: list[str], value: str) -> np.ndarray:
+    """Values as rows x training sets; NaN where there is none. ``rows`` are tuples of ``row_keys``."""
+    at, into = {row: i for i, row in enumerate(rows)}, {name: j for j, name in enumerate(columns)}
+    found = np.full((len(rows), len(columns)), np.nan)
+    for *key, dataset, number in frame.select(*row_keys, "dataset", value).iter_rows():
+        if tuple(key) in at and dataset in into and number is not None:
+            found[at[tuple(key)], into[dataset]] = number
+    return found

@@ -1,5 +1,7 @@
-"""Markdown tables of all pages."""
+"""Markdown tables, lists and paragraphs of all pages."""
 
+import re
+import textwrap
 from collections.abc import Iterable
 
 
@@ -30,3 +32,18 @@ def row(cells: Iterable[str]) -> str:
 def escape(cell: object) -> str:
     """The text of a cell."""
     return "" if cell is None else " ".join(str(cell).splitlines()).replace("\\|", "|").replace("|", "\\|")
+
+
+def wrap(text: str, width: int = 140) -> list[str]:
+    """A paragraph in lines of at most ``width`` characters."""
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+
+
+def bullets(texts: Iterable[str], width: int = 140) -> list[str]:
+    """A Markdown list item per text, in lines of at most ``width`` characters; ``p = 0.03`` and the like stay on one line."""
+    lines = []
+    for text in texts:
+        glued = re.sub(r"\b([pqnr]) ([=<]) ", "\\1\u00a0\\2\u00a0", text)
+        first, *rest = wrap(glued, width - 2)
+        lines += [f"- {first}", *(f"  {line}" for line in rest)]
+    return [line.replace("\u00a0", " ") for line in lines]

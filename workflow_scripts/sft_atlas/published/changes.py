@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from sft_atlas.published import POLICIES
-from sft_atlas.report.findings import probability
+from sft_atlas.stats.wording import p_value
 
 COUNTED = {
     "lora_full": ["benchmark"],
@@ -75,7 +75,7 @@ def _gains(tables) -> list[tuple]:
 
 def _estimate(row: dict, unit: str = "", digits: int = 2) -> str:
     low, high = (f"{row[end]:+.{digits}f}" for end in ("low", "high"))
-    return f"{row['effect']:+.{digits}f}{unit} [{low} to {high}], {probability('q', row['q'])}, n = {row['n']}"
+    return f"{row['effect']:+.{digits}f}{unit} [{low} to {high}], {p_value(row['q'], 'q')}, n = {row['n']}"
 
 
 def _contrasts(tables) -> list[tuple]:

@@ -13,8 +13,8 @@ import polars as pl
 from sft_atlas.analyse import select
 from sft_atlas.published import POLICIES, columns, statements
 from sft_atlas.published.evidence import READINGS, Claim, Reading
-from sft_atlas.report.findings import probability
 from sft_atlas.stats.estimates import benjamini_hochberg
+from sft_atlas.stats.wording import p_value
 
 VERDICTS = ("supported", "mixed", "contradicted", "not testable here")
 WIDTH = 140
@@ -160,7 +160,7 @@ def _interval(reading: Reading) -> str:
 
 
 def _p(name: str, value: float) -> str:
-    return "" if np.isnan(value) else probability(name, value).removeprefix(f"{name} ").removeprefix("= ")
+    return "" if np.isnan(value) else p_value(value, name).removeprefix(f"{name} ").removeprefix("= ")
 
 
 def _wrap(text: str) -> list[str]:

@@ -11,6 +11,7 @@ from sft_atlas.published.audit.wide import widen
 from sft_atlas.report.figures import style
 from sft_atlas.report.figures.lora_full import forest_panel
 from sft_atlas.stats.estimates import Estimate
+from sft_atlas.stats.wording import count
 
 GROUPS = ("mathematics", "code", "knowledge", "examination", "reasoning", "instruction following")
 STATES = {"score": "#E3E7EA", "repaired": "#0072B2", "nulled": "#D55E00", "missing": "#FFFFFF"}
@@ -47,7 +48,7 @@ def epochs(trajectories: pl.DataFrame, study: dict) -> Figure:
         shown = part.select("model", "benchmark").unique().height
         axis.set_title(
             f"{name}, {kind['rows']:,} rows each\n{style.METHODS[kind['method']]}, {kind['schedule']}\n"
-            f"n = {style.count(part['model'].n_unique(), 'base models')}, {shown} series"
+            f"n = {count(part['model'].n_unique(), 'base models')}, {shown} series"
         )
     axes[0].set_ylabel("change since the first epoch, points")
     handles, labels = axes[0].get_legend_handles_labels()

@@ -3,11 +3,16 @@
 import argparse
 from pathlib import Path
 
-from sft_atlas.report import findings
+
+def show(path: Path) -> None:
+    """Print the page at ``path`` for a terminal: Markdown marks of headings become plain underlines."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        title = line.lstrip("#").strip()
+        print(f"{title}\n{('=' if line.startswith('# ') else '-') * len(title)}" if line.startswith("#") else line)
 
 
 def main(args: argparse.Namespace) -> None:
-    findings.show(args.results / "findings.md")
+    show(args.results / "findings.md")
     figures = sorted((args.results / "figures").glob("*.pdf"))
     print(f"\n{len(figures)} figures (PDF, and PNG beside each):")
     print("\n".join(f"  {path}" for path in figures))

@@ -4,8 +4,120 @@ import argparse
 import json
 from pathlib import Path
 
+from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import atomic
-from sft_atlas.report import model_card
+from sft_atlas.core.markdown import table
+
+
+def card(record: dict, base: dict, scores: list[dict], base_scores: list[dict], study: str, epoch: int) -> str:
+    """The card as Markdown with the hub's front matter.
+
+    ``record`` is train.json, ``base`` model.json; ``scores`` and ``base_scores`` are rows of the score tables of checkpoint and base model.
+    AtlasError where these are not of the same run and epoch.
+    """
+    title = checkpoint_name(record, epoch)
+    for row in scores:
+        if any(row[key] != record[key] for key in ("model", "dataset", "recipe")) or row["epoch"] != epoch:
+            raise AtlasError(f"a score of {row['model']}/{row['dataset']}/{row['recipe']}, epoch {row['epoch']}, is no score of {title}")
+    if base["name"] != record["model"]:
+        raise AtlasError(f"model.json is that of {base['name']}, the run is of {record['model']}")
+    settings, template, code = record["settings"], record["template"], record["code"]
+    source = base["provenance"]["settings"].get("source", {})
+    adapter = settings["method"] == "lora"
+    origin = f" ({source['hub']} at {source['revision']})" if source.get("hub") else ""
+    used = [(key, _setting(value)) for key, value in settings.items() if value is not None and (adapter or key != "lora")]
+    provenance = [
+        ("code", f"{code['commit']}{' with changes' if code['dirty'] else ''}"),
+        ("versions", ", ".join(f"{package} {version}" for package, version in record["versions"].items())),
+        *((f"{part}, sha256 of {Path(entry['path']).name}", f"`{entry['sha256']}`") for part, entry in record["inputs"].items()),
+        *((f"sha256 of {file}", f"`{digest}`") for file, digest in record["weights_sha256"][str(epoch)].items()),
+    ]
+    return f"""---
+{_front_matter(source, adapter, scores, study, title)}
+---
+
+# {title}
+
+{f"LoRA adapter (rank {settings['lora']['rank']})" if adapter else "Full weights"} of {record["model"]}{origin}, \
+fine-tuned on {record["dataset"]} ({record["samples"]:,} samples, epoch {epoch} of {settings["epochs"]}) \
+in the study {study} of sft-atlas, after arXiv 2506.14681.
+
+## Prompt
+
+Use this format; the model was trained on no other.
+
+```
+{template["prompt"]}{template["response"]}
+```
+
+## Scores
+
+{_scores(scores, base_scores)}
+
+## Training
+
+{_lines(["setting", "value"], used)}
+
+{record["steps"]} optimiser steps on {record["device"]} ({record["dtype"]} weights, autocast {record["autocast"]}, \
+attention {record["attention"]}, micro-batch {record["micro_batch_size"]} x {record["gradient_accumulation_steps"]}); \
+{record["dropped_overlong"]} samples were too long and left out; mean loss {record["train_loss"]:.4f}.
+
+## Provenance
+
+{_lines(["what", "value"], provenance)}
+
+The licences of the base model and of the training data apply to these weights.
+"""
+
+
+def checkpoint_name(record: dict, epoch: int) -> str:
+    """The name of a checkpoint, from train.json."""
+    return f"{record['model']}-{record['dataset']}-{record['recipe']}-epoch-{epoch}"
+
+
+def _front_matter(source: dict, adapter: bool, scores: list[dict], study: str, title: str) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    results = [EvalResult("text-generation", row["benchmark"], row["benchmark"], row["metric"], round(row["score"], 6)) for row in scores]
+    return ModelCardData(
+        base_model=source.get("hub"),
+        base_model_relation=("adapter" if adapter else "finetune") if source.get("hub") else None,
+        library_name="peft" if adapter else "transformers",
+        pipeline_tag="text-generation",
+        tags=["sft", "trl", "sft-atlas", study],
+        model_name=title,
+        eval_results=results or None,
+    ).to_yaml()
+
+
+def _setting(value: object) -> str:
+    return ", ".join(f"{key} {inner}" for key, inner in value.items()) if isinstance(value, dict) else str(value)
+
+
+def _scores(scores: list[dict], base_scores: list[dict]) -> str:
+    """A table of scores in percent with standard errors and, where it was measured the same way, the base model's."""
+    if not scores:
+        return "None were measured."
+
+    def percent(row: dict | None) -> str:
+        return f"{100 * row['score']:.2f} ± {100 * row['stderr']:.2f}" if row else "not measured"
+
+    def measurement(row: dict) -> tuple[str, str, str]:
+        return row["benchmark"], row["metric"], row["backend"]
+
+    bases = {measurement(row): row for row in base_scores}
+    rows = [
+        (row["benchmark"], row["metric"], row["n"], percent(row), percent(bases.get(measurement(row))), row["backend"])
+        for row in sorted(scores, key=lambda row: row["benchmark"])
+    ]
+    return _lines(["benchmark", "metric", "n", "score, %", "base model, %", "backend"], rows)
+
+
+def _lines(head: list[str], rows: list[tuple]) -> str:
+    return "\n".join(table(head, rows, pad=False))
+
+
+# ---------------------------------------------------------------- job
 
 
 def main(args: argparse.Namespace) -> None:
@@ -15,7 +127,7 @@ def main(args: argparse.Namespace) -> None:
         return [row for path in paths for row in pl.read_parquet(path).to_dicts()]
 
     record, base = (json.loads(path.read_text(encoding="utf-8")) for path in (args.record, args.base))
-    text = model_card.card(record, base, rows(args.scores), rows(args.base_scores), args.study, args.epoch)
+    text = card(record, base, rows(args.scores), rows(args.base_scores), args.study, args.epoch)
     with atomic(args.output) as part:
         part.write_text(text, encoding="utf-8")
 

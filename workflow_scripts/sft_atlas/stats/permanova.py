@@ -3,8 +3,8 @@
 Anderson 2001 (doi:10.1111/j.1442-9993.2001.01070.pp.x), McArdle and Anderson 2001: sums of squares of a linear model, from distances
 alone, each term given the others. Checkpoints are not exchangeable: the methods of one base model and training set share data and
 start, the epochs of a run are one path, and each base model answers to sets, methods and epochs in its own way. A term is therefore
-tested by what its null leaves free, named by the caller: the signs of whole units (:class:`Signs`), or the order of whole cells
-(:class:`Cells`; exchangeable units: Anderson and ter Braak 2003, doi:10.1080/00949650215733).
+tested by what its null leaves free, named by the caller: the signs of whole units (:class:`SignFlipTest`), or the order of whole cells
+(:class:`CellPermutationTest`; exchangeable units: Anderson and ter Braak 2003, doi:10.1080/00949650215733).
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Signs:
+class SignFlipTest:
     """Flip the residuals of whole units (``labels`` [n], called ``of``): exact, in a balanced design, where what the term does in a
     unit is independent of the other units and as likely the reverse, whatever the dependence and the spread inside a unit. ``fewest``:
     arrangements below which this is not tried."""
@@ -45,12 +45,12 @@ class Signs:
     of: str
     fewest: int = FEWEST
 
-    def few(self) -> str:
+    def obstacle(self) -> str:
         """Why there is no p; empty where there is one."""
         units = len(set(self.labels.tolist()))
         return f"{units} {self.of} are too few to flip" if 2 ** (units - 1) < self.fewest else ""
 
-    def told(self) -> str:
+    def description(self) -> str:
         """What is rearranged, in words."""
         return f"signs of {len(set(self.labels.tolist()))} {self.of}"
 
@@ -68,7 +68,7 @@ class Signs:
 
 
 @dataclass(frozen=True)
-class Cells:
+class CellPermutationTest:
     """Reorder whole cells (``labels`` [n]) inside ``within`` [n]; ``roles`` [n] tell the checkpoints of a cell apart. Only cells of the
     same roles change places. Exact where the cells of one ``within`` are interchangeable, in spread as well as in place."""
 
@@ -86,17 +86,17 @@ class Cells:
             blocks.setdefault((inside, *self.roles[members].tolist()), []).append(members)
         return [np.array(block) for block in blocks.values()]
 
-    def few(self) -> str:
+    def obstacle(self) -> str:
         """Why there is no p; empty where there is one. The same order in every block renames the cells and changes nothing."""
         sizes = [factorial(len(block)) for block in self.blocks()]
         return f"{self.of}: too few to reorder" if prod(sizes) // max(sizes) < FEWEST else ""
 
-    def told(self) -> str:
+    def description(self) -> str:
         """What is rearranged, in words."""
         return f"order of {self.of}"
 
     def null(self, added: np.ndarray, left: np.ndarray, rest: np.ndarray, inner: np.ndarray, rng, count: int) -> tuple[np.ndarray, bool]:
-        """As for :class:`Signs`; never all arrangements."""
+        """As for :class:`SignFlipTest`; never all arrangements."""
         orders, shuffled, found = np.tile(np.arange(len(inner)), (1 + count, 1)), rest @ inner @ rest, []
         for block in self.blocks():
             picked = rng.permuted(np.tile(np.arange(len(block)), (count, 1)), axis=1)
@@ -127,7 +127,11 @@ def projection(*factors) -> tuple[np.ndarray, int]:
 
 
 def partition(
-    squared, factors: dict[str, object], seed: int, tests: dict[str, tuple[Signs | Cells, ...]], count: int = PERMUTATIONS
+    squared,
+    factors: dict[str, object],
+    seed: int,
+    tests: dict[str, tuple[SignFlipTest | CellPermutationTest, ...]],
+    count: int = PERMUTATIONS,
 ) -> list[Term]:
     """One :class:`Term` per factor of more than one level, given the others, then ``residual``, from squared distances [n, n].
 
@@ -158,12 +162,12 @@ def partition(
         share = float((added * inner).sum() / total)
         f = share * total / max(residual, 1e-300) * (n - rank) / df
         ways = tests.get(name, ())
-        way = next((way for way in ways if not way.few()), None)
+        way = next((way for way in ways if not way.obstacle()), None)
         if way is None:
-            terms.append(Term(name, share, df, f, np.nan, n, test="; ".join(way.few() for way in ways)))
+            terms.append(Term(name, share, df, f, np.nan, n, test="; ".join(way.obstacle() for way in ways)))
             continue
         found, exact = way.null(added, left, np.eye(n) - reduced, inner, rng, count)
         ratio = found[:, 0] / np.maximum(found[:, 1], 1e-300)
         p = float(np.mean(ratio >= ratio[0] * (1 - 1e-9)))  # the observed arrangement is among them
-        terms.append(Term(name, share, df, f, p, n, float(found[0 if exact else 1 :, 0].mean() / total), way.told()))
+        terms.append(Term(name, share, df, f, p, n, float(found[0 if exact else 1 :, 0].mean() / total), way.description()))
     return [*terms, Term("residual", residual / total, n - rank, np.nan, np.nan, n)]

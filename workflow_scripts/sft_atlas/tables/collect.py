@@ -1,21 +1,216 @@
-"""Collect the result files of a study into one tidy table, with its provenance beside it."""
+"""Collect the many small result files of a study into one tidy table each.
+
+A collector trusts content, not paths: the keys inside a file must equal the place it was found at. A missing file fails, or is
+listed; it never becomes a zero. Which files belong to a table is said by :mod:`sft_atlas.study.paths`.
+"""
 
 import argparse
 import json
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import polars as pl
+
+from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import write_json, write_table
+from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import record_provenance
 from sft_atlas.study import paths
+from sft_atlas.study.paths import Source
+from sft_atlas.study.result_files import CHECKPOINT, REAL, RUN, SCORE, TEXT, WHOLE, read, require_benchmarks
+from sft_atlas.tables.gains import GAINS, gains
+from sft_atlas.tables.perplexity import perplexity_summary
+
+TRAIN = {
+    "steps": WHOLE,
+    "tokens": WHOLE,
+    "supervised_tokens": WHOLE,
+    "samples": WHOLE,
+    "train_loss": REAL,
+    "seconds": REAL,
+    "tokens_per_second": REAL,
+    "device": TEXT,
+    "dtype": TEXT,
+}
+# What stands beside a score: how far answers had the form that was asked for, how many could be read, and what a judge adds.
+ANSWERED = {
+    "score_strict": REAL,
+    "parsed": REAL,
+    "formed": REAL,
+    "n_missing": WHOLE,
+    "n_parsed": WHOLE,
+    "n_truncated": WHOLE,
+    "n_clusters": WHOLE,
+    "shots": WHOLE,
+    "n_fewer_shots": WHOLE,
+    "judge": TEXT,
+    "judge_stderr": REAL,
+    "score_length_controlled": REAL,
+    "stderr_length_controlled": REAL,
+}
+# What is read from each file. The run's attributes are added afterwards.
+COLUMNS: dict[str, dict[str, type[pl.DataType]]] = {
+    "runs": {**RUN, **TRAIN},
+    "history": {**RUN, "step": WHOLE, "epoch": REAL, "loss": REAL, "learning_rate": REAL, "grad_norm": REAL},
+    "scores": {**SCORE, "metric": TEXT, "score": REAL, "stderr": REAL, "n": WHOLE, "backend": TEXT, "scale": REAL, **ANSWERED},
+    "gains": GAINS,
+    "perplexity": {
+        "model": TEXT,
+        "dataset": TEXT,
+        "rows": WHOLE,
+        "scope": TEXT,
+        "perplexity": REAL,
+        "perplexity_sample_mean": REAL,
+        "bits_per_byte": REAL,
+        "n": WHOLE,
+        "tokens": WHOLE,
+    },
+    "properties": {
+        "dataset": TEXT,
+        "rows": WHOLE,
+        "n": WHOLE,
+        "instruction_words": REAL,
+        "response_words": REAL,
+        "response_characters": REAL,
+        "lexical_diversity": REAL,
+        "near_duplicates": REAL,
+    },
+    "layers": {
+        **CHECKPOINT,
+        "layer": WHOLE,
+        "depth": REAL,
+        "component": TEXT,
+        "relative_change": REAL,
+        "mean_abs_change": REAL,
+        "cosine": REAL,
+        "unchanged": REAL,
+        "stable_rank": REAL,
+        "effective_rank": REAL,
+        "parameters": WHOLE,
+    },
+    "dimension": {
+        **CHECKPOINT,
+        "layer": WHOLE,
+        "depth": REAL,
+        "pooling": TEXT,
+        "estimator": TEXT,
+        "dimension": REAL,
+        "stderr": REAL,
+        "n": WHOLE,
+    },
+    "likelihood": {**CHECKPOINT, "benchmark": TEXT, "item": WHOLE, "log_likelihood": REAL, "tokens": WHOLE, "bytes": WHOLE},
+}
+PERPLEXITY = {"model": TEXT, "dataset": TEXT, "rows": WHOLE, "sample": WHOLE} | {
+    f"{quantity}_{scope}": REAL if quantity == "nll" else WHOLE for scope in ("response", "full") for quantity in ("nll", "tokens", "bytes")
+}
+
+
+@dataclass(frozen=True)
+class Collected:
+    """A table and the files that were expected but absent."""
+
+    frame: pl.DataFrame
+    files: int
+    missing: list[Path] = field(default_factory=list)
+
+
+def collect(study: dict, table: str, root: Path, allow_missing: bool = False) -> Collected:
+    """Build ``table`` of ``study`` from the files under ``root``; see ``COLUMNS`` for what it holds.
+
+    Raises AtlasError when a file is missing (unless ``allow_missing``), unreadable, lacks a column, or holds other keys than its place.
+    """
+    wanted = paths.sources(study, table, Path(root))
+    present = [source for source in wanted if source.path.is_file()]
+    missing = [source.path for source in wanted if not source.path.is_file()]
+    if missing and not allow_missing:
+        listing = "\n".join(f"  {path}" for path in missing[:10])
+        raise AtlasError(
+            f"table {table}: {len(missing)} of {len(wanted)} files are missing:\n{listing}{'' if len(missing) <= 10 else chr(10) + '  ...'}"
+        )
+    if missing:
+        LOG.warning("table %s: %d of %d files are missing; they are listed in its JSON", table, len(missing), len(wanted))
+    build = {"runs": _runs, "perplexity": _perplexity, "gains": gains, "scores": _scores}.get(table)
+    frame = build(study, present) if build else read(present, COLUMNS[table]).drop("_file")
+    if table not in ("perplexity", "properties"):
+        frame = with_attributes(frame, study)
+    return Collected(frame, len(present), missing)
+
+
+def with_attributes(frame: pl.DataFrame, study: dict) -> pl.DataFrame:
+    """Add method, rows, schedule and blocks of each row's run after its recipe; a base model has method ``base`` and null rows."""
+    schema = {**RUN, "method": TEXT, "rows": WHOLE, "schedule": TEXT, "blocks": pl.List(TEXT)}
+    known = [{key: run[key] for key in schema} for run in study["runs"]]
+    known += [{"model": model, "dataset": "base", "recipe": "base", "method": "base", "blocks": []} for model in study["models"]]
+    joined = frame.join(pl.DataFrame(known, schema=schema), on=list(RUN), how="left", maintain_order="left")
+    return joined.select(*schema, *(name for name in frame.columns if name not in schema))
+
+
+# ---------------------------------------------------------------- tables
+
+
+def _runs(study: dict, sources: list[Source]) -> pl.DataFrame:
+    """One row per run from its ``train.json``; keys are checked where the file states them, at its top or in its settings."""
+    rows = []
+    for source in sources:
+        try:
+            content = json.loads(source.path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise AtlasError(f"cannot read {source.path}: {error}") from error
+        for key, value in source.keys.items():
+            stated = content.get(key, content.get("settings", {}).get(key))
+            stated = stated.get("name") if isinstance(stated, dict) else stated
+            if stated is not None and stated != value:
+                raise AtlasError(
+                    f"{source.path} holds results of another place: {key} {stated!r} (not {value!r}); it was moved or copied there"
+                )
+        _require_settings(study, source, content)
+        absent = [name for name in TRAIN if name not in content]
+        if absent:
+            raise AtlasError(f"{source.path} lacks {', '.join(absent)}; delete it and run again to make it anew")
+        rows.append({**source.keys, **{name: content[name] for name in TRAIN}})
+    return pl.DataFrame(rows, schema=COLUMNS["runs"])
+
+
+def _require_settings(study: dict, source: Source, content: dict) -> None:
+    """Raise AtlasError where a run was trained with other settings than the study has: a job that ended while no Snakemake watched it
+    leaves no record of its settings, and Snakemake would not notice that they changed meanwhile."""
+    meant = next((run.get("settings") for run in study["runs"] if all(run[key] == source.keys[key] for key in RUN)), None) or {}
+    used = content.get("settings") or {}
+    differing = [f"{key} {used[key]!r} (not {value!r})" for key, value in meant.items() if key in used and used[key] != value]
+    if differing:
+        raise AtlasError(f"{source.path} is of other settings than the study has: {', '.join(differing)}; delete it and run again")
+
+
+def _scores(study: dict, sources: list[Source]) -> pl.DataFrame:
+    frame = read(sources, COLUMNS["scores"])
+    require_benchmarks(study, sources, frame)
+    return frame.drop("_file")
+
+
+def _perplexity(study: dict, sources: list[Source]) -> pl.DataFrame:
+    """Perplexity of each training set under each base model, for the response alone and for the full text (nll in nats).
+
+    A merged set is nothing but its members' samples, so its numbers come from theirs; its ``rows`` count per member.
+    """
+    samples = read(sources, PERPLEXITY).drop("_file")
+    merged = [
+        samples.filter(pl.col("dataset").is_in(entry["members"])).with_columns(pl.lit(name).alias("dataset"), pl.col("rows").max())
+        for name, entry in study["datasets"].items()
+        if entry["merged"]
+    ]
+    samples = pl.concat([samples, *merged])
+    frame = perplexity_summary(samples)
+    return frame.select(pl.col(name).cast(kind) for name, kind in COLUMNS["perplexity"].items())
+
+
+# ---------------------------------------------------------------- job
 
 
 def main(args: argparse.Namespace) -> None:
     """Write the table and ``<table>.json``."""
-    from sft_atlas.tables import tables
-
     study = json.loads(args.study.read_text(encoding="utf-8"))
-    collected = tables.collect(study, args.table, args.study.parent, args.allow_missing)
+    collected = collect(study, args.table, args.study.parent, args.allow_missing)
     write_table(args.output, collected.frame)
     facts = {
         "table": args.table,

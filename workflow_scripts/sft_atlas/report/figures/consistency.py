@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from sft_atlas.analyse import consistency, select
 from sft_atlas.report.figures import style
+from sft_atlas.stats.wording import SIGNIFICANT
 
 TITLES = {"centred": "against the mean of all training sets (base-free)", "gain": "against the base model (gain)"}
 
@@ -25,7 +26,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
         part = found.filter(pl.col("value") == value)
         image = panel(axis, part, sets, benchmarks, study)
         n = part["n"]
-        clear = (part["q"] < select.SIGNIFICANT).sum()
+        clear = (part["q"] < SIGNIFICANT).sum()
         models = f"{n.max()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
         axis.set_title(f"{title}: {clear} of {(n > 1).sum()} effects differ from 0 (q < 0.05), n = {models} base models")
     style.label_lowest(axes.reshape(-1, 1))
@@ -47,5 +48,5 @@ def panel(axis: Axes, found: pl.DataFrame, sets: list[str], benchmarks: list[str
         style.labels(study, "benchmarks", benchmarks),
         100,
         0,
-        ~(q < select.SIGNIFICANT),
+        ~(q < SIGNIFICANT),
     )

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 
 from sft_atlas.analyse import select
 from sft_atlas.report.figures import style
+from sft_atlas.stats.wording import count
 
 
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
@@ -27,7 +28,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     for axis, method in zip(axes[1:], methods, strict=False):
         part = change.filter(pl.col("method") == method)
         change_panel(axis, part, study)
-        axis.set_title(f"{style.METHODS[method]} minus base,\nn = {style.count(part.select('model', 'dataset').unique().height, 'runs')}")
+        axis.set_title(f"{style.METHODS[method]} minus base,\nn = {count(part.select('model', 'dataset').unique().height, 'runs')}")
         axis.set_ylabel("change of dimension" if axis is axes[1] else "")
         axis.sharey(axes[1])
         axis.set_ylim(change["difference"].min() - 0.1, change["difference"].max() + 0.1)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from sft_atlas.analyse import select
 from sft_atlas.report.figures import style
+from sft_atlas.stats.wording import SIGNIFICANT
 
 
 def draw(tables: dict[str, pl.DataFrame], study: dict, test: str = "paired test") -> Figure:
@@ -41,7 +42,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict, test: str = "paired test"
     bar = canvas.colorbar(image, ax=axes, location="bottom", shrink=0.45, aspect=40, pad=0.02, extend="both")
     bar.set_label("gain over the base model, percentage points")
     bar.outline.set_visible(False)
-    distinct = (cells["q"] < select.SIGNIFICANT).sum()
+    distinct = (cells["q"] < SIGNIFICANT).sum()
     items = cells["n"].unique().sort().to_list()
     told = f"{items[0]:,}" if len(items) == 1 else f"{items[0]:,} to {items[-1]:,}"
     text = (
@@ -70,7 +71,7 @@ def panel(axis: Axes, cells: pl.DataFrame, datasets: list[str], benchmarks: list
     for dataset, benchmark, gain, q in cells.select("dataset", "benchmark", "gain", "q").iter_rows():
         at = datasets.index(dataset), benchmarks.index(benchmark)
         values[at] = np.nan if gain is None else 100 * gain
-        quiet[at] = q is None or not q < select.SIGNIFICANT
+        quiet[at] = q is None or not q < SIGNIFICANT
     return style.heat_map(
         axis, values, style.labels(study, "datasets", datasets), style.labels(study, "benchmarks", benchmarks), limit, 0, quiet
     )

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from sft_atlas.analyse import select
 from sft_atlas.report.figures import style
+from sft_atlas.stats.wording import count
 
 METHOD_COLOURS = {"full": style.PALETTE[0], "lora": style.PALETTE[1]}
 
@@ -34,7 +35,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
         if logarithmic:
             axis.set_yscale("log")
         axis.set_xlim(0, 1)
-        runs = style.count(part.select("dataset", "method").unique().height, "runs")
+        runs = count(part.select("dataset", "method").unique().height, "runs")
         axis.set_title(f"{style.labels(study, 'models', [models[index]])[0]}, n = {runs}")
         if index + across >= len(models):
             axis.set_xlabel("depth (0 first layer, 1 last)")
@@ -58,5 +59,5 @@ def panel(axis: Axes, profile: pl.DataFrame) -> None:
         colour = METHOD_COLOURS[method]
         axis.fill_between(line["depth"], line["low"], line["high"], color=colour, alpha=0.18, linewidth=0)
         sets = part["dataset"].n_unique()
-        label = f"{style.METHODS[method]}: median of {style.count(sets, 'training sets')}, band from lowest to highest"
+        label = f"{style.METHODS[method]}: median of {count(sets, 'training sets')}, band from lowest to highest"
         axis.plot(line["depth"], line["median"], style.LINES[method], color=colour, label=label)

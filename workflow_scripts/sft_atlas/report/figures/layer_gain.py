@@ -5,6 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sft_atlas.report.figures import style
+from sft_atlas.stats.wording import count
 
 COLOURS = {"full": style.PALETTE[0], "lora": style.PALETTE[1]}
 PANELS = {
@@ -51,7 +52,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
 def size(curves: pl.DataFrame, method: str) -> str:
     """How many runs, base models and training sets the lines of a method are made from."""
     row = curves.filter(pl.col("method") == method, pl.col("measure") != "agreement").row(0, named=True)
-    return f", n = {style.count(row['n'], 'runs')}"
+    return f", n = {count(row['n'], 'runs')}"
 
 
 def panel(axis: Axes, curves: pl.DataFrame, peaks: pl.DataFrame, scale: float) -> None:

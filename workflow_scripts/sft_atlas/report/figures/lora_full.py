@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from sft_atlas.analyse import select
 from sft_atlas.report.figures import style
 from sft_atlas.stats.estimates import Estimate
+from sft_atlas.stats.wording import count
 
 
 def draw(tables: dict[str, pl.DataFrame], study: dict, what: str = "gain of") -> Figure:
@@ -25,7 +26,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict, what: str = "gain of") ->
     estimates = [select.overall_difference(part, study["seed"]) for part in parts]
     names = [*style.labels(study, "benchmarks", benchmarks), "all benchmarks"]
     forest_panel(axes[1], estimates, names)
-    axes[1].set_title(f"mean and 95 % interval over n = {style.count(estimates[-1].n, estimates[-1].unit)}")
+    axes[1].set_title(f"mean and 95 % interval over n = {count(estimates[-1].n, estimates[-1].unit)}")
     style.models_legend(canvas, study, [name for name in study["models"] if name in set(pairs["model"])])
     return canvas
 

@@ -3,7 +3,7 @@
 import polars as pl
 from matplotlib.figure import Figure
 
-from sft_atlas.analyse import model_map
+from sft_atlas.analyse import analyse_map
 from sft_atlas.report.figures import style
 from sft_atlas.report.figures.model_map import map_panel
 
@@ -12,17 +12,17 @@ NAMES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     """A panel per drawing that the study asks for (``analyse.drawings``)."""
-    found = model_map.vectors(tables["likelihood"])
+    found = analyse_map.vectors(tables["likelihood"])
     if len(found.values) < 3 or not found.values.shape[1]:
         return style.absent("Drawings of the map", "three or more checkpoints of blocks with `measure_representation: true`")
     ways = study.get("analyse", {}).get("drawings", ["pca", "tsne", "umap"])
     canvas = style.figure(style.PAGE, 2.7)
     axes = canvas.subplots(1, len(ways), squeeze=False)[0]
     for axis, how in zip(axes, ways, strict=True):
-        if how != "pca" and len(found.values) < model_map.FEWEST_FOR_NEIGHBOURS:
-            style.explain(axis, NAMES[how], f"{model_map.FEWEST_FOR_NEIGHBOURS}\nor more checkpoints")
+        if how != "pca" and len(found.values) < analyse_map.FEWEST_FOR_NEIGHBOURS:
+            style.explain(axis, NAMES[how], f"{analyse_map.FEWEST_FOR_NEIGHBOURS}\nor more checkpoints")
             continue
-        place, told = model_map.drawn(found.values, how, study["seed"])
+        place, told = analyse_map.project(found.values, how, study["seed"])
         map_panel(axis, found.keys.with_columns(pl.Series("x", place[:, 0]), pl.Series("y", place[:, 1])), study)
         axis.set_title(f"{told}; n = {len(place)}")
         axis.set_xlabel("to scale" if how == "pca" else "distances are not to scale")

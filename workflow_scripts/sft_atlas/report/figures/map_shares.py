@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sft_atlas.report.figures import style
+from sft_atlas.stats.wording import p_value
 
 TERMS = {"model": "base model", "dataset": "training set", "method": "method", "run": "run", "epoch": "epoch", "residual": "rest"}
 DESIGNS = {"last": "last checkpoints of single sets", "epochs": "runs with every epoch kept"}
@@ -42,7 +43,7 @@ def share_panel(axis: Axes, shares: pl.DataFrame) -> None:
             tested = row["p"] is not None and np.isfinite(row["p"])
             sure = tested and row["p"] < 0.05
             axis.barh(place, 100 * share, height=0.7, color=style.PALETTE[0] if sure else style.PALE, edgecolor=style.GREY, linewidth=0.4)
-            told = f"{100 * share:.1f} %" + (f", {style.probability(row['p'])}" if tested else "")
+            told = f"{100 * share:.1f} %" + (f", {p_value(row['p'])}" if tested else "")
             axis.text(100 * share + 1, place, told, fontsize=style.SMALL, va="center")
         place -= 1.4
     axis.set_yticks(ticks, names)

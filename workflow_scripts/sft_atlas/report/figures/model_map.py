@@ -5,24 +5,25 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sft_atlas.analyse import map_effects, model_map, select
+from sft_atlas.analyse import analyse_map, select
 from sft_atlas.report.figures import style
 from sft_atlas.stats.estimates import Estimate
+from sft_atlas.stats.wording import p_value
 
 
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     """Left the map, right the distance to the own base model by epoch."""
-    found = model_map.vectors(tables["likelihood"])
+    found = analyse_map.vectors(tables["likelihood"])
     if len(found.values) < 3 or not found.values.shape[1]:
         return style.absent("Map of checkpoints", "three or more checkpoints of blocks with `measure_representation: true`")
-    place, how = model_map.embed(found.values, study["seed"])
+    place, how = analyse_map.embed(found.values, study["seed"])
     keys = found.keys.with_columns(pl.Series("x", place[:, 0]), pl.Series("y", place[:, 1]))
     canvas = style.figure(style.PAGE, 3.4)
     axes = canvas.subplots(1, 2, width_ratios=[1.3, 1])
     map_panel(axes[0], keys, study)
-    result = map_effects.base_share(found, study)[0]
+    result = analyse_map.base_share(found, study)[0]
     axes[0].set_title(f"{how}; n = {keys.height} checkpoints, {found.values.shape[1]:,} texts\n{told(result)}")
-    distance_panel(axes[1], model_map.distances(found), study)
+    distance_panel(axes[1], analyse_map.distances(found), study)
     methods = [name for name in ("base", "full", "lora") if name in set(keys["method"])]
     style.models_legend(canvas, study, [name for name in study["models"] if name in set(keys["model"])], methods)
     return canvas
@@ -41,7 +42,7 @@ def map_panel(axis: Axes, keys: pl.DataFrame, study: dict) -> None:
     axis.set_yticks([])
     axis.set_xlabel(
         "larger marker: later epoch; distances are not to scale"
-        if keys.height >= model_map.FEWEST_FOR_NEIGHBOURS
+        if keys.height >= analyse_map.FEWEST_FOR_NEIGHBOURS
         else "larger marker: later epoch"
     )
     axis.spines[:].set_visible(True)
@@ -90,6 +91,6 @@ def told(result: Estimate) -> str:
     """The statistic as the title says it."""
     if np.isnan(result.effect):
         return "base model's share of squared distance: needs 2 base models"
-    tested = "" if np.isnan(result.p) else f", {style.probability(result.p)}"
+    tested = "" if np.isnan(result.p) else f", {p_value(result.p)}"
     interval = "" if np.isnan(result.low) else f" [{100 * result.low:.0f} to {100 * result.high:.0f}]"
     return f"base model: {100 * result.effect:.0f} %{interval} of squared distance{tested}, n = {result.n}"

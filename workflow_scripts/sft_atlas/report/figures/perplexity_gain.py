@@ -7,9 +7,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from sft_atlas.analyse import select
-from sft_atlas.analyse.predictors import within_models
+from sft_atlas.analyse.analyse_predictors import within_models
 from sft_atlas.report.figures import style
 from sft_atlas.stats.estimates import Estimate
+from sft_atlas.stats.wording import count, p_value
 
 
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
@@ -59,8 +60,8 @@ def within_slope(points: pl.DataFrame) -> float:
 def told(result: Estimate, points: pl.DataFrame) -> str:
     """The statistic as the title says it."""
     models = points["model"].n_unique()
-    size = f"n = {style.count(points.height, 'points')}, {style.count(models, 'base models')}"
+    size = f"n = {count(points.height, 'points')}, {count(models, 'base models')}"
     if np.isnan(result.effect):
         return f"too few points for a correlation, {size}"
     interval = f"{style.number(result.low)} to {style.number(result.high)}"
-    return f"within-model r = {style.number(result.effect)} [{interval}],\n{style.probability(result.p)}, {size}"
+    return f"within-model r = {style.number(result.effect)} [{interval}],\n{p_value(result.p)}, {size}"

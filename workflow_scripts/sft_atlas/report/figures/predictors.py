@@ -6,8 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from sft_atlas.analyse.predictors import ALL, PREDICTORS
+from sft_atlas.analyse.analyse_predictors import ALL, PREDICTORS
 from sft_atlas.report.figures import style
+from sft_atlas.stats.wording import count
 
 HELD_OUT = {
     "new base model, dataset known": ("new base model, beside the set's mean gain in the others", "o"),
@@ -67,7 +68,7 @@ def held_out_panel(axis: Axes, frame: pl.DataFrame, names: list[str]) -> list[Li
             y = names.index(row["predictor"]) + (shift - 0.5) * 0.3
             low, effect, high = (np.clip(row[key], FLOOR, 1.0) for key in ("low", "effect", "high"))
             sure = (row["low"] > 0 or row["high"] < 0) and row["q"] < 0.05
-            sizes.append(style.count(row["n"], row["unit"]))
+            sizes.append(count(row["n"], row["unit"]))
             axis.plot([low, high], [y, y], color=colour, linewidth=0.9)
             axis.plot(effect, y, mark, color=colour, markerfacecolor=colour if sure else "white", markersize=3.5)
         handles.append(Line2D([], [], color=colour, marker=mark, markersize=3.5, label=label))

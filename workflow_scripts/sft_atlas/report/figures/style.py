@@ -6,7 +6,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sft_atlas.report.findings import count as count
+from sft_atlas.stats import wording
 
 COLUMN, PAGE = 3.3, 7.0  # inches: one text column, the full text width
 DPI = 200  # of the PNG; the layout is computed at it, because text is a little wider or narrower at another
@@ -147,12 +147,7 @@ def label_lowest(axes) -> None:
 
 def number(value: float, digits: int = 2) -> str:
     """A number with a true minus sign."""
-    return f"{value:.{digits}f}".replace("-", "−")
-
-
-def probability(p: float) -> str:
-    """``p = 0.03``, or ``p < 0.001``."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+    return wording.number(value, digits).replace("-", "−")
 
 
 def heat_map(axis: Axes, values, rows: list[str], columns: list[str], limit: float, digits: int, muted=None, blank=()):
@@ -173,9 +168,15 @@ def heat_map(axis: Axes, values, rows: list[str], columns: list[str], limit: flo
         strong = not muted[i, j] and abs(values[i, j]) > 0.62 * limit
         if (i, j) in blank:
             continue
-        text = number(values[i, j], digits)
-        text = "0" if digits == 0 and text == "−0" else text
-        axis.text(j, i, text, ha="center", va="center", fontsize=SMALL, color="white" if strong else GREY if muted[i, j] else "black")
+        axis.text(
+            j,
+            i,
+            number(values[i, j], digits),
+            ha="center",
+            va="center",
+            fontsize=SMALL,
+            color="white" if strong else GREY if muted[i, j] else "black",
+        )
     axis.set_xticks(range(len(columns)), columns, rotation=90)
     axis.set_yticks(range(len(rows)), rows)
     axis.tick_params(length=0)

@@ -6,7 +6,7 @@ import pytest
 
 from helpers import synthetic
 from sft_atlas.analyse import select
-from sft_atlas.analyse.predictors import PREDICTORS, SCHEMA, designs, known_before, table
+from sft_atlas.analyse.analyse_predictors import PREDICTORS, SCHEMA, designs, known_before, table
 
 
 @pytest.fixture(scope="module")

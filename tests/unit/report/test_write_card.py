@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.report import model_card
+from sft_atlas.report import release, write_card
 from sft_atlas.study.schema import Hyperparameters, Release
 
 HASH = "ab" * 32
@@ -45,7 +45,7 @@ def front_matter(text):
 
 
 def test_a_card_says_what_the_checkpoint_is():
-    text = model_card.card(record(), base(hub="meta-llama/Meta-Llama-3-8B", revision="8cde5ca"), [SCORE], [BASE_SCORE], "paper", 2)
+    text = write_card.card(record(), base(hub="meta-llama/Meta-Llama-3-8B", revision="8cde5ca"), [SCORE], [BASE_SCORE], "paper", 2)
     front = front_matter(text)
     assert (
         front["base_model"] == "meta-llama/Meta-Llama-3-8B"
@@ -65,22 +65,22 @@ def test_a_card_says_what_the_checkpoint_is():
 
 def test_a_card_of_an_adapter_without_hub_and_scores():
     entry = record() | {"settings": Hyperparameters(method="lora", rows=8, epochs=2, learning_rate=1e-3, batch_size=8).model_dump()}
-    text = model_card.card(entry, base(path="my/model"), [], [], "mine", 2)
+    text = write_card.card(entry, base(path="my/model"), [], [], "mine", 2)
     front = front_matter(text)
     assert front["library_name"] == "peft" and "base_model" not in front and "model-index" not in front
-    assert "LoRA adapter, rank 8 of llama, fine-tuned" in text and "None were measured." in text
+    assert "LoRA adapter (rank 8) of llama, fine-tuned" in text and "None were measured." in text
 
 
 def test_scores_of_another_backend_are_not_compared():
-    text = model_card.card(record(), base(), [SCORE], [BASE_SCORE | {"backend": "vllm"}], "paper", 2)
+    text = write_card.card(record(), base(), [SCORE], [BASE_SCORE | {"backend": "vllm"}], "paper", 2)
     assert "| 43.21 ± 1.37 | not measured | hf |" in text
 
 
 def test_results_of_another_checkpoint_are_refused():
     with pytest.raises(AtlasError, match="epoch 1, is no score of llama-math-full-epoch-2"):
-        model_card.card(record(), base(), [SCORE | {"epoch": 1}], [], "paper", 2)
+        write_card.card(record(), base(), [SCORE | {"epoch": 1}], [], "paper", 2)
     with pytest.raises(AtlasError, match=r"model\.json is that of qwen"):
-        model_card.card(record(), base() | {"name": "qwen"}, [], [], "paper", 2)
+        write_card.card(record(), base() | {"name": "qwen"}, [], [], "paper", 2)
 
 
 # ---------------------------------------------------------------- release
@@ -105,7 +105,7 @@ def checkpoint(tmp_path):
 
 
 def test_what_is_uploaded_is_weights_tokenizer_and_card(checkpoint):
-    planned = model_card.upload("me", "paper", checkpoint)
+    planned = release.upload("me", "paper", checkpoint)
     assert planned.repository == "me/paper-llama-math-full-epoch-2"
     assert {file: path.read_text() for file, path in planned.files.items()} == {
         "tokenizer.json": "base tokenizer.json", "tokenizer_config.json": "base tokenizer_config.json", "model.safetensors": "tuned model.safetensors",
@@ -125,17 +125,17 @@ def test_an_upload_is_one_commit_per_checkpoint(checkpoint):
             calls.append((repository, sorted(operation.path_in_repo for operation in operations)))
             return f"https://hub/{repository}"
 
-    planned = model_card.upload("me", "paper", checkpoint)
-    assert model_card.send([planned], Api(), private=True) == ["https://hub/me/paper-llama-math-full-epoch-2"]
+    planned = release.upload("me", "paper", checkpoint)
+    assert release.send([planned], Api(), private=True) == ["https://hub/me/paper-llama-math-full-epoch-2"]
     assert calls == [(planned.repository, True, True), (planned.repository, sorted(planned.files))]
 
 
 def test_what_cannot_be_released_is_refused(checkpoint):
     with pytest.raises(AtlasError, match="cannot be called"):
-        model_card.upload("me", "x" * 90, checkpoint)
+        release.upload("me", "x" * 90, checkpoint)
     (checkpoint.parent / "weights/model.safetensors").unlink()
     with pytest.raises(AtlasError, match="holds no safetensors"):
-        model_card.upload("me", "paper", checkpoint)
+        release.upload("me", "paper", checkpoint)
 
 
 def test_nothing_is_uploaded_unless_asked_and_named():

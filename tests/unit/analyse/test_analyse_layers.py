@@ -6,8 +6,8 @@ import pytest
 
 from helpers import synthetic
 from helpers.rates import is_at_most, is_nominal
-from sft_atlas.analyse.layer_curves import Cube, agreement, cube, curves, gain_correlation, magnitude
-from sft_atlas.report.sections.why import layers_and_gain
+from sft_atlas.analyse.analyse_layers import Cube, agreement, cube, curves, gain_correlation, magnitude
+from sft_atlas.report.sections.weights import change_and_gain
 
 
 def planted(rng, peak=None, models=6, sets=8, depths=12):
@@ -24,10 +24,10 @@ def planted(rng, peak=None, models=6, sets=8, depths=12):
 
 def has_a_place(peak):
     """Whether the page of findings names a depth, as if this were its only test."""
-    (said,) = layers_and_gain(pl.DataFrame([{"method": "full", **peak}])).statements
-    told = said.tell(said.estimate, peak["p"])
-    assert ("no clear depth" in told) == (peak["p"] >= 0.05)
-    return "goes with the gain, most at depth" in told or "less gain), most at depth" in told
+    (statement,) = change_and_gain(pl.DataFrame([{"method": "full", **peak}])).statements
+    text = statement.sentence(statement.estimate, peak["p"])
+    assert ("no depth at which" in text) == (peak["p"] >= 0.05)
+    return "correlates with gain, most at depth" in text
 
 
 def test_a_planted_mid_layer_peak_is_found_in_its_place():

@@ -1,0 +1,63 @@
+"""Estimates in words, written the same way in findings, figures, advice and claims, and never more strongly than the numbers allow."""
+
+import numpy as np
+
+from sft_atlas.stats.estimates import Estimate
+
+SIGNIFICANT = 0.05
+
+
+def is_significant(estimate: Estimate, q: float) -> bool:
+    """Whether the interval excludes 0 and q (the corrected p), where there is a test, is below 0.05."""
+    return estimate.excludes_zero and (np.isnan(q) or q < SIGNIFICANT)
+
+
+def verdict(estimate: Estimate, q: float, up: str, down: str, neither: str) -> str:
+    """``up`` or ``down`` by the sign of a significant estimate, else ``neither`` and, where that is the reason, that p was corrected."""
+    if np.isnan(estimate.effect) or np.isnan(estimate.low):
+        return f"{neither} (too few data for an interval)"
+    if is_significant(estimate, q):
+        return up if estimate.effect > 0 else down
+    corrected = estimate.excludes_zero and estimate.p < SIGNIFICANT
+    return f"{neither} after correction for multiple testing" if corrected else neither
+
+
+def describe(estimate: Estimate, q: float, scale: float = 1, unit: str = "", digits: int = 2) -> str:
+    """Number, interval, p, q and n, such as ``-0.42 [-0.61 to -0.10], p = 0.003, q = 0.01, n = 18 runs``.
+
+    The interval's method is named unless it is a bootstrap over the n given.
+    """
+    if np.isnan(estimate.effect):
+        return f"not defined, n = {count(estimate.n, estimate.unit)}"
+    text = f"{number(scale * estimate.effect, digits)}{unit}"
+    if not np.isnan(estimate.low):
+        usual = estimate.interval_method == f"bootstrap over {estimate.n} {estimate.unit}"
+        method = "" if usual else f"; {estimate.interval_method}"
+        text += f" [{number(scale * estimate.low, digits)} to {number(scale * estimate.high, digits)}{method}]"
+    if not np.isnan(estimate.p):
+        text += f", {p_value(estimate.p)}, {p_value(q, 'q')}"
+    return f"{text}, n = {count(estimate.n, estimate.unit)}"
+
+
+def p_value(value: float, name: str = "p") -> str:
+    """``p = 0.03`` or ``p < 0.001``."""
+    return f"{name} < 0.001" if value < 0.001 else f"{name} = {value:.3f}" if value < 0.1 else f"{name} = {value:.2f}"
+
+
+def number(value: float, digits: int) -> str:
+    """A rounded number; never ``-0.0``."""
+    text = f"{value:.{digits}f}"
+    return text[1:] if text.startswith("-") and not float(text) else text
+
+
+def count(size: int, things: str) -> str:
+    """``1 run``, ``1,200 runs``, ``1 pair of runs``."""
+    head, *rest = things.split(" of ", 1)
+    head = head.removesuffix("s") if size == 1 else head
+    return f"{size:,} {' of '.join([head, *rest])}"
+
+
+def span(values) -> str:
+    """The smallest and the largest of some counts, such as ``120 to 1,319``; one number where all are equal, ``no`` where there is none."""
+    sizes = sorted(set(values))
+    return "no" if not sizes else f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
