@@ -72,7 +72,7 @@ class Folder:
 
     def planned(self, *arguments: str) -> Counter:
         """Jobs of a dry run by rule."""
-        text = self.run("-n", *arguments)
+        text = self.run("-n", "--quiet=rules", *arguments)
         if "Nothing to be done" in text:
             return Counter()
         table = text.split("Job stats:")[1].split("total")[0]

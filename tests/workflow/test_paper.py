@@ -1,4 +1,4 @@
-"""config/paper.yaml is the paper's grid: runs and checkpoints, counted as the authors' table of scores adds up."""
+"""config/paper.yaml is the paper's grid, counted as the authors' table of scores adds up; config/search.yaml is the search before it."""
 
 from collections import Counter
 
@@ -98,3 +98,19 @@ def test_the_dry_run_plans_every_run_and_one_job_for_each_checkpoint_and_suite(e
     assert planned["evaluate"] == 2 * (1070 + 12) and planned["generate"] == planned["judge"] == 1070 + 12
     assert planned["measure_layers"] == 1070 and planned["measure_perplexity"] == 120
     assert planned["fetch_model"] == 12 and planned["fetch_dataset"] == 10
+
+
+def test_the_search_is_96_conditions_on_six_sets(empty):
+    """All runs are counted in the run table, and one training set, which only the search has, in a dry run.
+
+    Every condition is a rule of its own, so one set reaches all 96 rules; the other five add files to them and five times the seconds.
+    """
+    search = load("paper.yaml", "search.yaml")
+    conditions = Counter(recipe for _, _, recipe in search.runs)
+    assert len(conditions) == 96 and set(conditions.values()) == {6}
+    assert len(search.sources) == 6 and {model for model, _, _ in search.runs} == {"llama3-8b"}
+    only = "only={blocks: [search], datasets: [flan]}"
+    planned = empty.planned("train", "--configfile", "config/paper.yaml", "config/search.yaml", "--config", only)
+    trained = {name: count for name, count in planned.items() if name.startswith("train_")}
+    assert len(trained) == 96 and set(trained.values()) == {1}
+    assert planned["fetch_model"] == planned["fetch_dataset"] == 1
