@@ -3,6 +3,7 @@
 # make plan   forecast the cost of a study: make plan STUDY=paper
 # make pin    write the commits of a study's hub entries into its file (asks the model hub)
 # make test   lint, unit tests, dry runs and end-to-end runs of a small study
+# make test-fast   for daily work: lint, the unit tests that are not marked slow, one dry run
 # make benchmarks-smoke   the paper's benchmarks on SmolLM2-135M, 20 items each, real data (config/benchmarks-smoke.yaml)
 # make clean  delete results and environment
 
@@ -11,7 +12,7 @@ STUDY ?= demo
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake
 
-.PHONY: env demo plan pin test lint clean benchmarks-smoke
+.PHONY: env demo plan pin test test-fast test-unit-fast lint clean benchmarks-smoke
 
 env: .venv/.installed
 
@@ -46,6 +47,13 @@ lint: env
 
 test: env lint
 	tests/run.sh $(BIN)/python
+
+test-fast: env
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync test-unit-fast lint
+	$(SNAKEMAKE) -n --quiet rules
+
+test-unit-fast: env
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit -m "not slow"
 
 clean:
 	rm -rf .venv .snakemake results/*

@@ -1,21 +1,31 @@
 #!/usr/bin/env bash
-# All tests. Those on a real Slurm mostly wait, so they run beside the unit tests; what they print comes after these. The others watch the
-# clock, kill jobs and start them again: they have the machine to themselves.
+# All tests, in three lanes side by side: unit tests and invariants keep one core busy, the workflow's jobs use both and often wait, and
+# those on a real Slurm mostly wait. Every library gets one thread, as there are more lanes than cores. The output of the other two lanes
+# comes after that of the unit tests; what was skipped, and why, and what failed is listed at the end.
 #
 #     tests/run.sh .venv/bin/python
-set -m # the background job is a process group of its own: Ctrl-C stops the unit tests alone, and is passed on below
+set -m # every lane is a process group: Ctrl-C reaches the unit tests alone and is passed on to the others
+export OMP_NUM_THREADS=1
 python=$1
 interrupted=2 # pytest's exit status
-log=$(mktemp)
-"$python" -m pytest tests/slurm >"$log" 2>&1 &
-slurm=$!
-"$python" -m pytest tests/unit
-status=$?
-[ $status -eq $interrupted ] && kill -INT -- -$slurm
-wait $slurm || [ $status -eq $interrupted ] || status=1
-echo "tests/slurm:"
-cat "$log"
-rm "$log"
-[ $status -eq $interrupted ] && exit $status
-"$python" -m pytest tests/invariants tests/workflow || status=1
-exit $status
+logs=$(mktemp -d)
+trap 'rm -r "$logs"' EXIT
+
+lanes=(workflow slurm) groups=()
+for lane in "${lanes[@]}"; do
+    "$python" -m pytest "tests/$lane" >"$logs/$lane" 2>&1 &
+    groups+=($!)
+done
+"$python" -m pytest tests/unit tests/invariants 2>&1 | tee -i "$logs/unit"
+status=${PIPESTATUS[0]}
+[ "$status" -eq $interrupted ] && kill -INT -- "${groups[@]/#/-}"
+for i in "${!lanes[@]}"; do
+    wait "${groups[i]}" || [ "$status" -eq $interrupted ] || status=1
+    printf '\ntests/%s:\n' "${lanes[i]}"
+    cat "$logs/${lanes[i]}"
+done
+
+printf '\nSkipped:\n'
+grep -h '^SKIPPED' "$logs"/* || echo nothing
+[ "$status" -eq 0 ] || { printf '\nFailed:\n' && grep -hE '^(FAILED|ERROR)' "$logs"/*; }
+exit "$status"

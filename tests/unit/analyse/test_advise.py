@@ -23,6 +23,7 @@ def rates(rng, count, new_sets, **options):
     return [skill(world(rng, **options), new_sets, seed=i, shuffles=39).useful for i in range(count)]
 
 
+@pytest.mark.slow
 def test_nothing_to_learn_is_refused():
     rng = np.random.default_rng(0)
     assert is_at_most(rates(rng, 60, new_sets=False))
@@ -46,6 +47,7 @@ def test_the_left_out_side_is_not_used():
     )
 
 
+@pytest.mark.slow
 def test_advice_ranks_by_what_was_planted_and_its_interval_covers():
     rng = np.random.default_rng(3)
     covered, ranks = [], []

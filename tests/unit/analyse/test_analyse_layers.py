@@ -82,6 +82,7 @@ def test_agreement_is_the_mean_correlation_of_pairs_of_base_models():
         assert row["value"] == pytest.approx(r[np.triu_indices(3, 1)].mean())
 
 
+@pytest.mark.slow
 def test_agreement_has_its_level_and_finds_common_changes():
     rng = np.random.default_rng(6)
 

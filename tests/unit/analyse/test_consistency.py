@@ -96,6 +96,7 @@ def test_components_of_a_plane_are_two():
     assert low - 1 <= random.needed <= high and random.beyond_chance == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", ["centred", "gain"])
 @pytest.mark.parametrize(("variables", "own"), [("benchmark", "md"), ("dataset", "mb"), ("model", "db")])
 def test_unrelated_variables_have_no_components_though_their_observations_are_related(variables, own, value):

@@ -419,6 +419,7 @@ def test_the_side_of_an_item_does_not_depend_on_case_and_white_space():
     assert 60 < shares["benchmark"] < 140
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_items_in_another_process():
     weights = dict.fromkeys(procedural.NAMES, 1)
     script = (

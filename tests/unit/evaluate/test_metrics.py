@@ -65,6 +65,7 @@ def clear(item):
 CASES = [(name, style) for name, kind in KINDS.items() for style in kind[2]]
 
 
+@pytest.mark.slow
 @REAL
 @pytest.mark.parametrize(("name", "style"), CASES, ids=[f"{name}-{i}" for i, (name, _) in enumerate(CASES)])
 def test_a_realistic_style_scores_what_a_reader_would_say(items, name, style):
@@ -217,6 +218,7 @@ def everything(file, items, tmp_path_factory):
     return listed
 
 
+@pytest.mark.slow
 @REAL
 @pytest.mark.parametrize(("truth", "score"), [(right, 1.0), (wrong, 0.0)])
 def test_through_lm_eval_a_right_oracle_gets_every_point_and_a_wrong_one_none(everything, tiny_base, truth, score):

@@ -63,6 +63,7 @@ def port():
         yield listener.getsockname()[1]
 
 
+@pytest.mark.slow
 @LINUX
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_sample_does_not_pass_harm_or_stall(name, monkeypatch, port):
@@ -75,6 +76,7 @@ def test_a_hostile_sample_does_not_pass_harm_or_stall(name, monkeypatch, port):
     assert not [path for path in set(os.listdir("/tmp")) - before if "hostile" in path]
 
 
+@pytest.mark.slow
 @LINUX
 def test_nothing_is_left_running():
     for name in ("fork bomb that swallows", "threads", "infinite loop that swallows"):

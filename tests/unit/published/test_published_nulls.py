@@ -26,6 +26,7 @@ def of_size(rng: np.random.Generator, models: int, sets: int, effect: float = 0.
     return found.row(by_predicate=(pl.col("benchmark") == "all") & (pl.col("epochs") == "last"), named=True)
 
 
+@pytest.mark.slow
 def test_size_counts_training_sets_or_base_models_not_runs():
     rng = np.random.default_rng(0)
     for shape, n, unit in (((3, 9), 9, "training sets"), ((8, 4), 8, "base models")):
@@ -107,6 +108,7 @@ def shares_of(rng: np.random.Generator, model: float) -> dict:
     return overall.model_minus_set(pl.concat(both), 0)
 
 
+@pytest.mark.slow
 def test_the_share_of_the_base_model_is_judged_over_models_and_sets(monkeypatch):
     monkeypatch.setattr(overall, "DRAWS", 99)
     rng = np.random.default_rng(4)

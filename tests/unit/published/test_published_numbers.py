@@ -16,7 +16,7 @@ from sft_atlas.published import POLICIES, analyses, frames, overall, tidy
 from sft_atlas.published.audit import detect
 
 REAL = ROOT / "../shared/published/evaluation_result.csv"
-pytestmark = pytest.mark.skipif(not REAL.is_file(), reason="../shared/published is absent")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not REAL.is_file(), reason="../shared/published is absent")]
 
 TASKS = {
     "mbpp_4shot": "mbpp-4", "math-0shot": "math-0", "gsm8k-4shot": "gsm8k-4", "humaneval-0shot": "humaneval-0",

@@ -64,6 +64,7 @@ def own():
     return scores, found, changed, data, {policy: analyses.tables(part) for policy, part in data.items()}
 
 
+@pytest.mark.slow
 def test_a_table_of_ones_own_is_analysed(own):
     scores, found, changed, _, tables = own
     assert set(tables["raw"]) == set(TABLES)
@@ -75,6 +76,7 @@ def test_a_table_of_ones_own_is_analysed(own):
     assert page.startswith("# Audit") and "Shares verified" in page
 
 
+@pytest.mark.slow
 def test_the_claims_page_is_written(own):
     scores, _, changed, _, tables = own
     found = claims.claims(tables, scores, changed)
@@ -94,6 +96,7 @@ def test_families_of_the_published_models_are_counted():
     assert told.startswith("The 3 base models are of 2 families. Base models of one family (llama3: 2) are counted as separate units")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_is_drawn(own, name, policy):

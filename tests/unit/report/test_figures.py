@@ -52,6 +52,7 @@ def test_a_full_study_fills_every_figure(name, studies):
     assert min(sizes) >= style.SMALL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", POOR)
 @pytest.mark.parametrize("name", FIGURES)
 def test_poor_studies_draw_or_say_what_they_need(name, kind, studies):
@@ -160,7 +161,7 @@ def test_likelihood_vectors_are_double_centred_and_distances_are_bits_per_byte()
     [
         (12, analyse_map.embed, "PCA"),
         (40, analyse_map.embed, "t-SNE"),
-        (40, lambda values, seed: analyse_map.project(values, "umap", seed), "UMAP"),
+        pytest.param(40, lambda values, seed: analyse_map.project(values, "umap", seed), "UMAP", marks=pytest.mark.slow),  # it compiles
     ],
 )
 def test_the_map_is_the_same_twice_and_keeps_clusters_apart(rows, draw, how):
@@ -191,6 +192,7 @@ def test_panels_leave_few_places_empty(count, most, across):
     assert style.panels_across(count, most) == across
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_same_files_twice(studies, tmp_path):
     _, root, frames = studies["one model"]
     for name in FIGURES["perplexity_gain"]:

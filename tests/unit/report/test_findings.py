@@ -101,6 +101,7 @@ def test_the_page_says_what_was_planted(planted):
     assert "no predictor beats its baseline" in text  # three base models are too few to show it
 
 
+@pytest.mark.slow
 def test_the_page_of_a_study_without_effects_claims_none(null):
     study, frames = null
     text = page(study, frames)
@@ -273,6 +274,7 @@ def dimension_p(rng, models, sets, effect=0.0):
     return representation.dimension(every, study).statements[1].estimate.p
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("models", "sets"), [(3, 6), (4, 10), (6, 6)])
 def test_the_error_of_a_baseline_is_no_rise_of_the_dimension(models, sets):
     rng = np.random.default_rng(0)
@@ -311,6 +313,7 @@ def absence(rng, models, effect=0.0):
     return scores.leave_one_out(*luck(rng, models, effect)).statements[0].estimate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("of", [extreme, absence])
 def test_luck_of_single_runs_is_no_effect(of):
     rng = np.random.default_rng(1)

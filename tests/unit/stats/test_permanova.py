@@ -90,6 +90,7 @@ def share_p(term, design, keys, study, found, seed):
     return analyse_map.shares(found, study | {"seed": seed}).filter(design=design, term=term)["p"].item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("term", "design", "shape", "effects"), NULLS)
 def test_a_term_without_effect_holds_its_level(term, design, shape, effects):
     rng = np.random.default_rng(4)
@@ -245,6 +246,7 @@ def test_how_far_a_method_goes_is_judged_over_base_models():
     assert np.mean([p(i, more=2.0) <= 0.05 for i in range(10)]) > 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [{"models": 6, "sets": 5, "paths": 6}, {"models": 3, "sets": 8, "paths": 3}])
 def test_spread_and_size_hold_their_level_and_are_found(shape):
     """Base models, or training sets where these are few, that have ways of their own, from a start that is their own."""

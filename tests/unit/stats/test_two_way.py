@@ -102,6 +102,7 @@ def test_too_little_is_undefined(models, sets):
     assert np.isnan(two_way.correlation(np.ones((4, 6)), np.ones((4, 6)), names(np.ones(4)), seed=0).p)
 
 
+@pytest.mark.slow
 def test_the_mixed_model_has_its_level_and_finds_a_slope():
     rng = np.random.default_rng(7)
     null = [two_way.mixed_slope(*world(rng), np.arange(6)) for _ in range(150)]
@@ -112,6 +113,7 @@ def test_the_mixed_model_has_its_level_and_finds_a_slope():
     assert np.mean([one.effect for one in found]) == pytest.approx(1.2, rel=0.2)
 
 
+@pytest.mark.slow
 def test_what_a_set_does_to_a_benchmark_is_seen_once_and_not_in_every_base_model():
     """A predictor that knows the benchmark, as a similarity does, is the same in all base models; so is a set's effect on a benchmark."""
     rng = np.random.default_rng(10)

@@ -72,6 +72,7 @@ def held(family, layers, recipe, autocast, packed, rows=2, length=96):
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("autocast", [False, True], ids=["float32", "autocast"])
 @pytest.mark.parametrize("method", ["full", "full-bfloat16", "lora"])
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gemma2", "gemma3", "olmo2", "olmo"])

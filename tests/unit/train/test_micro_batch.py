@@ -95,6 +95,7 @@ def test_a_resumed_job_begins_with_what_fitted(run, memory):
     assert facts["micro_batch_size"] == 3 and facts["out_of_memory"] == ["micro-batch 6 x 1: no memory"]
 
 
+@pytest.mark.slow
 def test_one_sample_is_tried_again_with_recomputed_activations(run, memory):
     _, expected = run("wanted", micro_batch_size=1, activation_checkpointing=True)
     memory.recomputed_only = True
@@ -103,6 +104,7 @@ def test_one_sample_is_tried_again_with_recomputed_activations(run, memory):
     assert equal(weights, expected)
 
 
+@pytest.mark.slow
 def test_it_fails_with_what_was_tried(run, memory):
     memory.rows = 0
     with pytest.raises(AtlasError, match="out of memory even with a micro-batch of 1") as caught:
