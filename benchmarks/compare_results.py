@@ -1,6 +1,6 @@
 """Compare two result folders of one study: weights, their recorded hashes, and every Parquet file cell by cell.
 
-    .venv/bin/python benchmarks/compare_results.py results/demo /elsewhere/results/demo --renamed n_of=unit
+    .venv/bin/python benchmarks/compare_results.py /before/results/demo results/demo --renamed n_of=unit
 
 Run it after a change that must not change results, such as moving code or a new version of a library. Prints what differs and exits 1
 where anything does. Columns that measure time are left out.
@@ -19,12 +19,9 @@ TIMES = ("seconds", "tokens_per_second")
 
 def frame_difference(one: Path, other: Path, renamed: dict[str, str]) -> str | None:
     """What differs between two Parquet files, in words; None where nothing does."""
-    frames = []
-    for path in (one, other):
-        frame = pl.read_parquet(path, hive_partitioning=False)
-        frame = frame.rename({old: new for old, new in renamed.items() if old in frame.columns})
-        frames.append(frame.drop([name for name in TIMES if name in frame.columns]))
-    left, right = frames
+    left, right = (pl.read_parquet(path, hive_partitioning=False) for path in (one, other))
+    left = left.rename({old: new for old, new in renamed.items() if old in left.columns and new in right.columns})
+    left, right = (frame.drop([name for name in TIMES if name in frame.columns]) for frame in (left, right))
     if set(left.columns) != set(right.columns):
         return f"columns {sorted(set(left.columns) ^ set(right.columns))} are in one of them only"
     if left.height != right.height:
@@ -62,7 +59,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("one", type=Path)
     parser.add_argument("other", type=Path)
-    parser.add_argument("--renamed", action="append", default=[], metavar="OLD=NEW", help="a column that has another name now, repeatable")
+    parser.add_argument(
+        "--renamed",
+        action="append",
+        default=[],
+        metavar="OLD=NEW",
+        help="a column of the first folder that has another name in the second, repeatable",
+    )
     args = parser.parse_args()
     compared, differences = compare(args.one, args.other, dict(pair.split("=") for pair in args.renamed))
     print("\n".join(differences))

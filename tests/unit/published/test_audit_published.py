@@ -6,8 +6,8 @@ import pytest
 
 from helpers import published_csv
 from sft_atlas.core.provenance import ROOT
-from sft_atlas.published import tidy
-from sft_atlas.published.audit import copies, detect, mixed_units, outliers
+from sft_atlas.published import audit_published, frames, tidy_published
+from sft_atlas.published.audit import copies, mixed_units, outliers
 from sft_atlas.published.audit import implausible as values
 from sft_atlas.published.audit.wide import widen
 
@@ -17,11 +17,11 @@ ZERO = [*published_csv.ZERO, "mmlu-0shot"]
 
 
 def audited(table: pl.DataFrame):
-    return {finding.key: finding for finding in detect.audit(tidy.tidy(published_csv.encode(table)))}
+    return {finding.key: finding for finding in audit_published.audit(tidy_published.tidy(published_csv.encode(table)))}
 
 
 def wide_of(table: pl.DataFrame):
-    return widen(tidy.tidy(published_csv.encode(table)))
+    return widen(tidy_published.tidy(published_csv.encode(table)))
 
 
 def copy_cells(table: pl.DataFrame, source: int, target: int, columns: list[str]) -> pl.DataFrame:
@@ -41,7 +41,7 @@ def test_clean_data_has_no_serious_finding():
 
 def test_two_equal_base_models_are_found_and_nulled():
     one, two = published_csv.rows_of(CLEAN, data_name="pretrain")[:2]
-    scores = [c for c in CLEAN.columns if c not in ("", *tidy.META)]
+    scores = [c for c in CLEAN.columns if c not in ("", *tidy_published.META)]
     found = copies.detect(wide_of(copy_cells(CLEAN, one, two, scores)))
     assert [f.title for f in found] == ["Two base models with the same scores"]
     assert set(found[0].rows) == {one, two}
@@ -200,17 +200,17 @@ def test_a_fraction_among_percentages_is_nulled():
 
 
 def test_repairs_null_replace_and_leave_alone():
-    finding = detect.Finding("x", "t", "high", [1], ["a-0"], "e", cells=[(1, "a-0")], replaced=[(1, "b-0", 5.0), (1, "a-0", 7.0)])
-    changed = detect.repairs([finding])
+    finding = audit_published.Finding("x", "t", "high", [1], ["a-0"], "e", cells=[(1, "a-0")], replaced=[(1, "b-0", 5.0), (1, "a-0", 7.0)])
+    changed = audit_published.repairs([finding])
     assert changed.select("row", "task", "value").rows() == [(1, "a-0", None), (1, "b-0", 5.0)]
     scores = pl.DataFrame({"row": [1, 1, 1], "task": ["a-0", "b-0", "c-0"], "score": [1.0, 2.0, 3.0]})
-    repaired = detect.apply(scores, changed, "repaired")
+    repaired = frames.under_policy(scores, changed, "repaired")
     assert repaired.select("row", "task", "score").rows() == [(1, "b-0", 5.0), (1, "c-0", 3.0)]
-    assert detect.apply(scores, changed, "raw").equals(scores)
+    assert frames.under_policy(scores, changed, "raw").equals(scores)
 
 
 def test_ranges():
-    assert detect.ranges([3, 1, 2, 7, 9, 10]) == "1-3, 7, 9-10"
+    assert audit_published.ranges([3, 1, 2, 7, 9, 10]) == "1-3, 7, 9-10"
 
 
 # ---------------------------------------------------------------- the authors' file
@@ -220,7 +220,7 @@ def test_ranges():
 def published():
     if not REAL.is_file():
         pytest.skip("../shared/published is absent")
-    return {finding.key: finding for finding in detect.audit(tidy.tidy(REAL.read_bytes()))}
+    return {finding.key: finding for finding in audit_published.audit(tidy_published.tidy(REAL.read_bytes()))}
 
 
 def test_what_is_wrong_with_the_authors_file(published):
@@ -239,5 +239,5 @@ def test_what_is_wrong_with_the_authors_file(published):
 
 
 def test_the_audit_of_the_authors_file_counts_as_stated(published):
-    changed = detect.repairs(list(published.values()))
+    changed = audit_published.repairs(list(published.values()))
     assert (changed["value"].count(), changed["value"].null_count()) == (770, 531)

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import rankdata
 
 from helpers.rates import is_at_most
-from sft_atlas.published import analyses, contrasts, frames, overall
+from sft_atlas.published import analyse_published, frames, overall
 
 
 def sized(scores: np.ndarray) -> frames.Data:
@@ -22,7 +22,7 @@ def sized(scores: np.ndarray) -> frames.Data:
 def of_size(rng: np.random.Generator, models: int, sets: int, effect: float = 0.0) -> dict:
     """The test of size where more rows of a set, and for a base model, do the same everywhere; ``effect`` in their spread."""
     change = effect + rng.normal(size=(models, sets)) + (rng.normal(size=(models, 1)) if models > 4 else rng.normal(size=sets))
-    found = contrasts.size(sized(np.stack([np.zeros_like(change), change], axis=2) / 100), seed=0)
+    found = analyse_published.size(sized(np.stack([np.zeros_like(change), change], axis=2) / 100), seed=0)
     return found.row(by_predicate=(pl.col("benchmark") == "all") & (pl.col("epochs") == "last"), named=True)
 
 
@@ -50,12 +50,12 @@ def helped(rng: np.random.Generator, models: int, sets: int) -> np.ndarray:
 
 def test_transfer_shuffles_training_sets_as_wholes(monkeypatch):
     """Two examinations that have nothing in common, each with sets that help everyone; then one and the same examination with noise."""
-    monkeypatch.setattr(analyses, "LANGUAGES", analyses.LANGUAGES[:1])
+    monkeypatch.setattr(analyse_published, "LANGUAGES", analyse_published.LANGUAGES[:1])
     rng = np.random.default_rng(1)
 
     def row(shared: float) -> dict:
         x, y = helped(rng, 11, 10), helped(rng, 11, 10)
-        return analyses.transfer(cells({"mmlu-0": x, "jmmlu-0": (1 - shared) * y + shared * x}), 0).row(0, named=True)
+        return analyse_published.transfer(cells({"mmlu-0": x, "jmmlu-0": (1 - shared) * y + shared * x}), 0).row(0, named=True)
 
     null = [row(0.0) for _ in range(60)]
     assert is_at_most([one["p"] <= 0.05 for one in null]) and is_at_most([one["low"] > 0 or one["high"] < 0 for one in null])

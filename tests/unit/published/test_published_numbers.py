@@ -1,6 +1,6 @@
 """The published numbers a second time: numpy and scipy from the CSV, by the written definitions, against the product's tables.
 
-Nothing of the product is used here but its output. Definitions: docs/statistics.md and the docstrings of the analyses.
+Nothing of the product is used here but its output. Definitions: docs/statistics.md and the docstrings of the analyse_published.
 """
 
 import csv
@@ -12,8 +12,7 @@ import pytest
 import scipy.stats
 
 from sft_atlas.core.provenance import ROOT
-from sft_atlas.published import POLICIES, analyses, frames, overall, tidy
-from sft_atlas.published.audit import detect
+from sft_atlas.published import POLICIES, analyse_published, audit_published, frames, overall, tidy_published
 
 REAL = ROOT / "../shared/published/evaluation_result.csv"
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not REAL.is_file(), reason="../shared/published is absent")]
@@ -49,9 +48,11 @@ SETS = [
 
 @functools.cache
 def product():
-    scores = tidy.tidy(REAL.read_bytes())
-    changed = detect.repairs(detect.audit(scores))
-    return changed, {policy: analyses.tables(frames.of_scores(detect.apply(scores, changed, policy))) for policy in POLICIES}
+    scores = tidy_published.tidy(REAL.read_bytes())
+    changed = audit_published.repairs(audit_published.audit(scores))
+    return changed, {
+        policy: analyse_published.tables(frames.of_scores(frames.under_policy(scores, changed, policy))) for policy in POLICIES
+    }
 
 
 @functools.cache

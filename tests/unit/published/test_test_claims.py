@@ -8,9 +8,20 @@ import polars as pl
 import pytest
 
 from helpers import published_csv
-from sft_atlas.published import FIGURES, POLICIES, TABLES, analyses, changes, claims, figures, frames, tidy
-from sft_atlas.published.audit import detect
-from sft_atlas.published.evidence import Claim, Reading
+from sft_atlas.published import (
+    FIGURES,
+    POLICIES,
+    TABLES,
+    analyse_published,
+    audit_published,
+    changes,
+    claims,
+    figures,
+    frames,
+    test_claims,
+    tidy_published,
+)
+from sft_atlas.published.claims import Claim, Reading
 from sft_atlas.report.figures import style
 
 READING = Reading("x", "repaired", "base-free", 1.0, 0.5, 1.5, 0.001, 10)
@@ -18,7 +29,7 @@ READING = Reading("x", "repaired", "base-free", 1.0, 0.5, 1.5, 0.001, 10)
 
 def decided(*readings: Reading, **options) -> str:
     claim = Claim("k", "text", "statistic", list(readings), **options)
-    return claims.verdict(claim, claims.corrected([claim]))
+    return test_claims.verdict(claim, test_claims.corrected([claim]))
 
 
 def test_a_clear_effect_decides_by_its_direction():
@@ -57,11 +68,11 @@ def own():
     lima = (pl.col("data_name") == "lima", (pl.col("lr_strategy") == "constant") | (pl.col("lora") == "true"))
     merged = third.filter(*lima).with_columns(pl.lit("all").alias("data_name"), pl.lit(6000.0).alias("data_size"), pl.col("") + 5000)
     without = fourth.filter(*lima).with_columns(pl.lit("w/o-lima").alias("data_name"), pl.lit(5000.0).alias("data_size"), pl.col("") + 9000)
-    scores = tidy.tidy(published_csv.encode(pl.concat([table, large, merged, without])))
-    found = detect.audit(scores)
-    changed = detect.repairs(found)
-    data = {policy: frames.of_scores(detect.apply(scores, changed, policy)) for policy in POLICIES}
-    return scores, found, changed, data, {policy: analyses.tables(part) for policy, part in data.items()}
+    scores = tidy_published.tidy(published_csv.encode(pl.concat([table, large, merged, without])))
+    found = audit_published.audit(scores)
+    changed = audit_published.repairs(found)
+    data = {policy: frames.of_scores(frames.under_policy(scores, changed, policy)) for policy in POLICIES}
+    return scores, found, changed, data, {policy: analyse_published.tables(part) for policy, part in data.items()}
 
 
 @pytest.mark.slow
@@ -72,27 +83,27 @@ def test_a_table_of_ones_own_is_analysed(own):
     # merged rows are counted per source set, so the run without a set is compared with the run on all
     assert set(tables["raw"]["left_out"]["removed"]) == {"lima"}
     assert tables["raw"]["left_out"].filter(pl.col("benchmark") == "math-0").height == 2 + len(published_csv.MODELS)
-    page = detect.page(found, scores, "mine", changed)
+    page = audit_published.page(found, scores, "mine", changed)
     assert page.startswith("# Audit") and "Shares verified" in page
 
 
 @pytest.mark.slow
 def test_the_claims_page_is_written(own):
-    scores, _, changed, _, tables = own
-    found = claims.claims(tables, scores, changed)
+    scores, _, _, _, tables = own
+    found = claims.every(tables, scores)
     assert "1,059" not in "".join(claim.text for claim in found)  # a statement about the authors' table
-    page = claims.page(found, changes.lines(tables), claims.families(scores))
+    page = test_claims.page(found, changes.lines(tables), test_claims.families(scores))
     assert "The 4 base models are of unknown family." in " ".join(page.split())
     for claim in found:
         assert claim.text in page
     assert "nan" not in page
-    table = claims.table(found)
-    assert set(table["verdict"]) <= set(claims.VERDICTS)
+    table = test_claims.table(found)
+    assert set(table["verdict"]) <= set(test_claims.VERDICTS)
     assert table.filter(pl.col("verdict") == "not testable here", pl.col("policy").is_null()).height >= 5
 
 
 def test_families_of_the_published_models_are_counted():
-    told = claims.families(pl.DataFrame({"model": ["llama3-8b", "llama3-swallow-8b", "olmo-7b", "olmo-7b"]}))
+    told = test_claims.families(pl.DataFrame({"model": ["llama3-8b", "llama3-swallow-8b", "olmo-7b", "olmo-7b"]}))
     assert told.startswith("The 3 base models are of 2 families. Base models of one family (llama3: 2) are counted as separate units")
 
 

@@ -10,14 +10,14 @@ from polars.testing import assert_frame_equal
 from helpers import published_csv
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.provenance import ROOT
-from sft_atlas.published import fetch, tidy
+from sft_atlas.published import fetch_published, tidy_published
 
 REAL = ROOT / "../shared/published/evaluation_result.csv"
 OWN = published_csv.frame()
 
 
 def same(changed: bytes, original: bytes) -> None:
-    assert_frame_equal(tidy.tidy(changed), tidy.tidy(original))
+    assert_frame_equal(tidy_published.tidy(changed), tidy_published.tidy(original))
 
 
 def contents():
@@ -32,8 +32,8 @@ def content(request):
 
 
 def test_the_table_has_units_and_keys(content):
-    table = tidy.tidy(content)
-    assert table.columns == [*tidy.RUN, "epoch", "benchmark", "shots", "score", "scale", "row", "task"]
+    table = tidy_published.tidy(content)
+    assert table.columns == [*tidy_published.RUN, "epoch", "benchmark", "shots", "score", "scale", "row", "task"]
     base = table.filter(pl.col("method") == "base")
     assert set(base["epoch"]) == {0} and base["schedule"].null_count() == base.height and set(base["dataset"]) == {"base"}
     tuned = table.filter(pl.col("method") != "base")
@@ -69,7 +69,7 @@ def test_repeated_rows_do_not_matter(content):
 def test_a_file_cut_within_a_line_is_an_error(content):
     for length in (len(content) // 2, len(content) - 5, len(content) - 1):
         with pytest.raises(AtlasError, match="cut"):
-            tidy.tidy(content[:length])
+            tidy_published.tidy(content[:length])
 
 
 def test_a_file_cut_between_lines_is_an_error(content):
@@ -82,15 +82,15 @@ def test_a_file_cut_between_lines_is_an_error(content):
         )
         if known or not whole:
             with pytest.raises(AtlasError, match="cut"):
-                tidy.tidy(short)
+                tidy_published.tidy(short)
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason="../shared/published is absent")
 def test_a_changed_copy_of_the_authors_file_is_an_error():
     content = REAL.read_bytes()
-    assert hashlib.sha256(content).hexdigest() == fetch.SHA256
+    assert hashlib.sha256(content).hexdigest() == fetch_published.SHA256
     with pytest.raises(AtlasError, match="authors' table, but changed"):
-        tidy.tidy(content.replace(b",59.53,10.8,", b",59.53,10.9,", 1))
+        tidy_published.tidy(content.replace(b",59.53,10.8,", b",59.53,10.9,", 1))
 
 
 def mistakes():
@@ -115,30 +115,30 @@ def mistakes():
 @pytest.mark.parametrize(("table", "told"), [pytest.param(table, told, id=name) for name, table, told in mistakes()])
 def test_a_contradictory_file_is_an_error_that_says_where(table, told):
     with pytest.raises(AtlasError, match=told):
-        tidy.tidy(published_csv.encode(table))
+        tidy_published.tidy(published_csv.encode(table))
 
 
 def test_unknown_names_are_kept():
     table = OWN.with_columns(pl.col("model_name").replace("Yi-1.5-9B", "my-model"), pl.col("data_name").replace("lima", "my-set"))
     table = table.rename({"nq-1shot": "my-quiz-3shot"})
-    found = tidy.tidy(published_csv.encode(table))
+    found = tidy_published.tidy(published_csv.encode(table))
     assert "my-model" in set(found["model"]) and "my-set" in set(found["dataset"])
     assert set(found.filter(pl.col("benchmark") == "my-quiz")["shots"]) == {3}
 
 
 def test_an_unreachable_address_says_which_key_to_set(tmp_path):
     with pytest.raises(AtlasError, match="published_csv: path/to"):
-        fetch.download(f"file://{tmp_path}/nothing.csv", wait=0)
+        fetch_published.download(f"file://{tmp_path}/nothing.csv", wait=0)
 
 
 def test_a_changed_download_is_an_error(tmp_path):
     (tmp_path / "changed.csv").write_text("a,b\n")
     with pytest.raises(AtlasError, match="sha256"):
-        fetch.download(f"file://{tmp_path}/changed.csv", wait=0)
+        fetch_published.download(f"file://{tmp_path}/changed.csv", wait=0)
     right = hashlib.sha256(b"a,b\n").hexdigest()
-    assert fetch.download(f"file://{tmp_path}/changed.csv", right, wait=0) == b"a,b\n"
+    assert fetch_published.download(f"file://{tmp_path}/changed.csv", right, wait=0) == b"a,b\n"
 
 
 def test_a_local_file_that_is_absent_is_an_error():
     with pytest.raises(AtlasError, match="published_csv"):
-        fetch.local(Path("no/such.csv"))
+        fetch_published.local(Path("no/such.csv"))

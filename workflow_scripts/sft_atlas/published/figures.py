@@ -1,11 +1,155 @@
 """The figures of published scores: the study's own plots where they apply, and those that only many checkpoints of one file allow."""
 
+import numpy as np
 import polars as pl
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
-from sft_atlas.published import POLICIES, columns, panels
+from sft_atlas.published import POLICIES, columns
+from sft_atlas.published.audit.wide import widen
 from sft_atlas.published.frames import Data
 from sft_atlas.report.figures import components, consistency, gains, leave_one_out, lora_full, similarity, style, variance
+from sft_atlas.report.figures.lora_full import forest_panel
+from sft_atlas.stats.estimates import Estimate
+from sft_atlas.stats.wording import count
+
+GROUPS = ("mathematics", "code", "knowledge", "examination", "reasoning", "instruction following")
+STATES = {"score": "#E3E7EA", "repaired": "#0072B2", "nulled": "#D55E00", "missing": "#FFFFFF"}
+
+
+def epochs(trajectories: pl.DataFrame, study: dict) -> Figure:
+    """Change since the first kept epoch by group of benchmarks: single sets at each size, and the merged set by method."""
+    kinds = (
+        trajectories.select("kind", "method", "rows", "schedule").unique().sort("kind", "rows", "method", descending=[True, False, False])
+    )
+    if kinds.is_empty():
+        return style.absent("Scores by epoch", "runs that keep two or more epochs")
+    canvas = style.figure(style.PAGE, 2.7)
+    axes = canvas.subplots(1, kinds.height, sharey=True, squeeze=False)[0]
+    groups = {name: entry["group"] for name, entry in study["benchmarks"].items()}
+    palette = style.colours([*GROUPS, "other"])
+    for axis, kind in zip(axes, kinds.iter_rows(named=True), strict=True):
+        part = trajectories.join(pl.DataFrame([kind], schema_overrides={"schedule": pl.String}), on=list(kind), nulls_equal=True)
+        series = pl.col("epoch").n_unique().over("model", "benchmark")
+        part = part.filter(series == part["epoch"].n_unique())  # a mean over the same series at every epoch
+        part = part.sort("epoch")
+        first = pl.col("score").sort_by("epoch").first().over("model", "benchmark")
+        part = part.with_columns(
+            (pl.col("score") - first).alias("change"), pl.col("benchmark").replace_strict(groups, default="other").alias("group")
+        )
+        for group in (*GROUPS, "other"):
+            line = part.filter(pl.col("group") == group).group_by("epoch").agg(pl.col("change").mean()).sort("epoch")
+            if line.height:
+                axis.plot(line["epoch"], line["change"], "o-", markersize=2.2, color=palette[group], label=group)
+        axis.axhline(0, color=style.GREY, linewidth=0.5, zorder=0)
+        axis.set_xlabel("epoch")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        name = f"{int(part['n'].max())} single sets" if kind["kind"] == "single" else "merged sets"
+        shown = part.select("model", "benchmark").unique().height
+        axis.set_title(
+            f"{name}, {kind['rows']:,} rows each\n{style.METHODS[kind['method']]}, {kind['schedule']}\n"
+            f"n = {count(part['model'].n_unique(), 'base models')}, {shown} series"
+        )
+    axes[0].set_ylabel("change since the first epoch, points")
+    handles, labels = axes[0].get_legend_handles_labels()
+    canvas.legend(handles, labels, loc="outside lower center", ncols=6)
+    return canvas
+
+
+def size(table: pl.DataFrame, study: dict) -> Figure:
+    """Large minus small training sets per benchmark, at the last epoch and over all epochs."""
+    if table.filter(pl.col("effect").is_not_nan()).is_empty():
+        return style.absent("Size of the training set", "runs on the same training sets at two sizes")
+    names = [name for name in study["benchmarks"] if name in set(table["benchmark"])]
+    labels = [*style.labels(study, "benchmarks", names), "all benchmarks"]
+    canvas = style.figure(style.PAGE, 1.1 + 0.16 * len(labels))
+    axes = canvas.subplots(1, 2, sharex=True)
+    titles = {"last": "at the last epoch", "every": "over all epochs"}
+    for axis, (which, title) in zip(axes, titles.items(), strict=True):
+        rows = {row["benchmark"]: row for row in table.filter(pl.col("epochs") == which).iter_rows(named=True)}
+        estimates = [
+            Estimate(name, rows[name]["effect"] / 100, rows[name]["low"] / 100, rows[name]["high"] / 100, rows[name]["p"], rows[name]["n"])
+            for name in [*names, "all"]
+        ]
+        forest_panel(axis, estimates, labels, "more minus fewer rows")
+        sizes = sorted({estimate.n for estimate in estimates})
+        told = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
+        axis.set_title(f"{title}; 95 % interval,\nn = {told} {rows['all']['unit']}")
+    axes[1].tick_params(labelleft=False)
+    return canvas
+
+
+def cross_lingual(cells: pl.DataFrame, transfer: pl.DataFrame, study: dict) -> Figure:
+    """The same examination in two languages: base-free effects of full tuning, a dot per base model and training set."""
+    pairs = [row for row in transfer.filter(pl.col("method") == transfer["method"].min()).iter_rows(named=True) if row["n"]]
+    if not pairs:
+        return style.absent("Effects across languages", "MMLU in two languages")
+    shown = [row for row in pairs if (row["first"], row["second"]) != ("mmlu-5", "jmmlu-0")][:4]
+    canvas = style.figure(style.PAGE, 2.6)
+    axes = canvas.subplots(1, len(shown), squeeze=False)[0]
+    palette = style.colours(list(study["models"]))
+    part = cells.filter(pl.col("method") == cells["method"].min())
+    for axis, row in zip(axes, shown, strict=True):
+        sides = [
+            part.filter(pl.col("benchmark") == row[key]).select("model", "dataset", pl.col("centred").alias(key))
+            for key in ("first", "second")
+        ]
+        both = sides[0].join(sides[1], on=["model", "dataset"], maintain_order="left").drop_nulls()
+        for (model,), points in both.group_by("model", maintain_order=True):
+            axis.scatter(points["first"], points["second"], s=7, color=palette[model], linewidths=0, alpha=0.75)
+        axis.axhline(0, color=style.GREY, linewidth=0.4, zorder=0)
+        axis.axvline(0, color=style.GREY, linewidth=0.4, zorder=0)
+        axis.set_xlabel(f"{columns.task(row['first']).label}, points")
+        axis.set_ylabel(f"{columns.task(row['second']).label}, points")
+        interval = f"{style.number(row['low'])} to {style.number(row['high'])}"
+        axis.set_title(f"within-model r = {style.number(row['effect'])}\n[{interval}]\nn = {row['n']} runs")
+    style.models_legend(canvas, study, [name for name in study["models"] if name in set(part["model"])])
+    return canvas
+
+
+def quality(published: pl.DataFrame, repairs: pl.DataFrame, study: dict, policy: str) -> Figure:
+    """Every checkpoint x analysed benchmark: there, missing, and what the audit does with it (nothing, under ``raw``)."""
+    wide = widen(published)
+    tasks = list(study["benchmarks"])
+    state = np.where(np.isfinite(np.stack([wide.of(task) for task in tasks], axis=1)), 0, 3)
+    order = {name: i for i, name in enumerate(study["models"])}
+    if policy != "raw":
+        place = {int(row): i for i, row in enumerate(wide.row)}
+        for row, task, value in repairs.select("row", "task", "value").iter_rows():
+            if task in tasks:
+                state[place[row], tasks.index(task)] = 2 if value is None else 1
+    keys = wide.keys.with_row_index("i").with_columns(pl.col("model").replace_strict(order, return_dtype=pl.Int64).alias("order"))
+    keys = keys.sort("order", pl.col("method") != "base", "method", "rows", "schedule", "dataset", "epoch")
+    canvas = style.figure(style.COLUMN * 1.25, 6.6)
+    axis = canvas.subplots()
+    axis.imshow(
+        state[keys["i"].to_numpy()], aspect="auto", interpolation="nearest", cmap=ListedColormap(list(STATES.values())), vmin=-0.5, vmax=3.5
+    )
+    sizes = keys.group_by("model", maintain_order=True).len()
+    ends = sizes["len"].cum_sum().to_list()
+    starts = [0, *ends[:-1]]
+    for end in ends[:-1]:
+        axis.axhline(end - 0.5, color="black", linewidth=0.5)
+    axis.set_xticks(range(len(tasks)), style.labels(study, "benchmarks", tasks), rotation=90)
+    axis.set_yticks(
+        [(a + b) / 2 for a, b in zip(starts, ends, strict=True)],
+        [f"{study['models'][name]['label']}\n({b - a})" for name, a, b in zip(sizes["model"], starts, ends, strict=True)],
+    )
+    axis.vlines(np.arange(0.5, len(tasks) - 1), -0.5, len(state) - 0.5, color="white", linewidth=0.3)
+    axis.tick_params(length=0)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    counts = {name: int((state == i).sum()) for i, name in enumerate(STATES)}
+    axis.set_title(f"n = {len(state):,} checkpoints × {len(tasks)} columns;\nwithin a model: base, full tuning, LoRA")
+    handles = [
+        Patch(facecolor=colour, edgecolor=style.GREY, linewidth=0.4, label=f"{name} ({counts[name]:,})")
+        for name, colour in STATES.items()
+        if counts[name]
+    ]
+    canvas.legend(handles=handles, loc="outside lower center", ncols=2)
+    return canvas
+
 
 SAID = dict(zip(POLICIES, ("scores as published", "repaired scores"), strict=True))
 
@@ -25,12 +169,12 @@ def draw(name: str, found: Data, tables: dict[str, pl.DataFrame], published: pl.
         "lora_full": lambda: lora_full.draw(
             {"gains": base_free(found.gains, ["model", "benchmark"])}, study, "score minus the model's mean:"
         ),
-        "epochs": lambda: panels.epochs(tables["trajectories"], study),
-        "size": lambda: panels.size(tables["size"], study),
+        "epochs": lambda: epochs(tables["trajectories"], study),
+        "size": lambda: size(tables["size"], study),
         "leave_one_out": lambda: leave_one_out.draw(own, study),
-        "cross_lingual": lambda: panels.cross_lingual(found.cells, tables["transfer"], study),
+        "cross_lingual": lambda: cross_lingual(found.cells, tables["transfer"], study),
         "variance": lambda: variance.draw(own, study),
-        "quality": lambda: panels.quality(published, repairs, study, policy),
+        "quality": lambda: quality(published, repairs, study, policy),
     }
     figure = makers[name]()
     figure.text(0.004, 0.003, SAID[policy], ha="left", va="bottom", fontsize=style.SMALL, color=style.GREY)

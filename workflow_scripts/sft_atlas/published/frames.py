@@ -7,7 +7,7 @@ import polars as pl
 
 from sft_atlas.analyse import consistency
 from sft_atlas.published import columns
-from sft_atlas.published.tidy import points
+from sft_atlas.published.tidy_published import points
 
 SEED = 0
 MERGED = "all"
@@ -136,3 +136,12 @@ def noise(gains: pl.DataFrame) -> pl.DataFrame:
         )
         .sort("benchmark")
     )
+
+
+def under_policy(scores: pl.DataFrame, changed: pl.DataFrame, policy: str) -> pl.DataFrame:
+    """The tidy frame under a policy: as published, or with the repaired cells; nulled cells are dropped, as missing ones are."""
+    if policy == "raw":
+        return scores
+    joined = scores.join(changed.with_columns(pl.lit(True).alias("hit")), on=["row", "task"], how="left", maintain_order="left")
+    score = pl.when(pl.col("hit")).then(pl.col("value")).otherwise(pl.col("score"))
+    return joined.with_columns(score.alias("score")).drop("value", "finding", "hit").drop_nulls("score")

@@ -11,16 +11,15 @@ def main(args: argparse.Namespace) -> None:
     import polars as pl
 
     from sft_atlas.published import figures, frames
-    from sft_atlas.published.audit import detect
     from sft_atlas.report.figures import style
 
     changed = pl.read_parquet(args.repairs)
     published = pl.read_parquet(args.scores)
-    found = frames.of_scores(detect.apply(published, changed, args.policy))
+    data = frames.of_scores(frames.under_policy(published, changed, args.policy))
     tables = {path.stem: pl.read_parquet(path) for path in sorted(args.tables.glob("*.parquet"))}
     for name in FIGURES:
         style.save(
-            figures.draw(name, found, tables, published, changed, args.policy), args.folder / f"{name}.pdf", args.folder / f"{name}.png"
+            figures.draw(name, data, tables, published, changed, args.policy), args.folder / f"{name}.pdf", args.folder / f"{name}.png"
         )
 
 

@@ -5,7 +5,7 @@ import polars as pl
 
 from sft_atlas.published import columns
 from sft_atlas.published.audit.wide import Finding, Wide, name, neighbours
-from sft_atlas.published.tidy import RUN
+from sft_atlas.published.tidy_published import RUN
 
 SPIKE = 10.0  # robust standard deviations
 FEWEST, BEYOND = 20, 4.0  # checkpoints of a model, and ranges of all but one of them

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from sft_atlas.published import columns
-from sft_atlas.published.tidy import RUN
+from sft_atlas.published.tidy_published import RUN
 
 SEVERITIES = ("high", "medium", "low", "note")
 REPAIRS = {"row": pl.Int64, "task": pl.String, "value": pl.Float64, "finding": pl.String}
