@@ -1,0 +1,38 @@
+"""What modules of the package import, read from their syntax trees: independent of `sft_atlas.core.sources`."""
+
+import ast
+import functools
+
+from sft_atlas.core.provenance import ROOT
+
+SCRIPTS = ROOT / "workflow_scripts"
+MODULES = {
+    ".".join(path.relative_to(SCRIPTS).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted((SCRIPTS / "sft_atlas").rglob("*.py"))
+}
+
+
+@functools.cache
+def imported(module: str) -> frozenset[str]:
+    """Modules of the package that a module names in its imports, also inside functions, not for type checkers alone."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    skipped = {
+        id(node)
+        for guard in ast.walk(tree)
+        if isinstance(guard, ast.If) and ast.unparse(guard.test) == "TYPE_CHECKING"
+        for node in guard.body
+    }
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import) and id(node) not in skipped:
+            names |= {alias.name for alias in node.names if alias.name in MODULES}
+        elif isinstance(node, ast.ImportFrom) and id(node) not in skipped and node.module:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                names |= {name for name in (inner if inner in MODULES else node.module,) if name in MODULES}
+    return frozenset(names)
+
+
+def parents(module: str) -> set[str]:
+    """The packages that Python imports before a module: ``a.b.c`` needs ``a`` and ``a.b``."""
+    return {".".join(module.split(".")[:depth]) for depth in range(1, module.count(".") + 1)}
