@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 from harness import copy_workflow, machine, print_table, run, snakemake
 
-from sft_atlas.plan.history import seconds
+from sft_atlas.plan.forecast import logged_seconds
 
 BASE = "import torch; from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM"
 # What each kind of job that needs torch imports.
@@ -60,7 +60,7 @@ def job_seconds(logs: Path) -> dict[str, list[float]]:
     """Wall seconds of every finished job by kind, from the logs; they leave out the start of the process."""
     found = defaultdict(list)
     for path in logs.rglob("*.log"):
-        if (wall := seconds(path)) is not None:
+        if (wall := logged_seconds(path)) is not None:
             found[path.relative_to(logs).parts[0].removesuffix(".log")].append(wall)
     return found
 

@@ -66,7 +66,7 @@ def any_of(names):
 def wait_for_leftovers():
     """Wait for jobs of an earlier call that are still in Slurm."""
     try:
-        recover.settle(workflow, logger.warning, workflow.executor_settings.init_seconds_before_status_checks)
+        recover.wait_for_earlier_jobs(workflow, logger.warning, workflow.executor_settings.init_seconds_before_status_checks)
     except AtlasError as error:
         raise WorkflowError(str(error)) from None
 
@@ -100,13 +100,14 @@ measure = MeasureInputs(study, paths)
 tables = TableInputs(study, paths)
 advice = AdviseInputs(study, paths, published_inputs.SCORES)
 report_inputs = ReportInputs(paths)
-needs = requests.Needs(Forecast(study, device, Path(paths.root)), gpus=site.device != "cpu") if site else None
-cluster = ClusterInputs(workflow, site, needs, bool(GPUS), train.gpus)
+forecast = Forecast(study, device, Path(paths.root)) if site else None
+job_requests = requests.JobRequests(forecast, gpus=site.device != "cpu") if site else None
+cluster = ClusterInputs(workflow, site, job_requests, bool(GPUS), train.gpus)
 
-if site and workflow.is_main_process and (too_large := requests.too_large(needs)):
+if site and site.device != "cpu" and workflow.is_main_process and (too_large := forecast.too_large()):
     logger.warning(
-        f"{len(too_large)} runs do not fit into the memory of their GPUs ({site.device}), {too_large[0]} for one: weights, gradients and "
-        "Adam's moments alone are larger. Give their recipe more `gpus`, or name a larger device in the site file."
+        f"{len(too_large)} runs do not fit into the memory of their GPUs ({site.device}), for example {'/'.join(too_large[0].key)}: weights, "
+        "gradients and Adam's moments alone are larger. Give their recipe more `gpus`, or name a larger device in the site file."
     )
 
 

@@ -24,9 +24,7 @@ rule plan:
 for block in study.blocks:
 
     if workflow.is_rule(block):
-        raise WorkflowError(
-            f"{study.source}: blocks.{block}: the name is a rule or target of the workflow; choose another"
-        )
+        raise WorkflowError(f"{study.source}: blocks.{block}: the name is a rule or target of the workflow; choose another")
 
     rule:
         """Everything of one block of the study: its runs trained, scored and measured."""

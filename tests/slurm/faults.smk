@@ -12,11 +12,11 @@ from sft_atlas.study import site
 
 SITE = site.load(Path("slurm/site.yaml"))
 FAULTS = ("none", "time", "memory", "cancelled", "failing")
-NEED = requests.Need(gpus=0, mem_mb=500, minutes=1)
+REQUEST = requests.JobRequest(gpus=0, mem_mb=500, minutes=1)
 
 
 def want(wildcards, attempt):
-    return requests.grown(NEED, slurm.shortages(Path(f"logs/{wildcards.fault}.log"), attempt - 1), SITE)
+    return requests.scaled_for_retry(REQUEST, slurm.shortages(Path(f"logs/{wildcards.fault}.log"), attempt - 1), SITE)
 
 
 def mem_mb(wildcards, attempt):

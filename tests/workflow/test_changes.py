@@ -201,12 +201,12 @@ def test_only_that_matches_nothing_ends_before_any_job_and_lists_what_there_is(e
 
 def test_the_plan_says_what_is_done_and_changes_nothing(copied):
     said = copied.run("plan")
-    assert "| evaluate tasks         |     20 |   20 |     0 |     0 |" in said
+    assert "| evaluate tasks         |     20 |   20 |     0 |         0 |" in said
     assert not copied.planned()
 
 
 def test_the_plan_says_what_a_new_suite_trains_again(copied):
     said = with_new_suite(copied).run("plan")
     again = {name: count for name, count in copied.planned("results/small/tables/scores.parquet").items() if name.startswith("train")}
-    assert f"**Trained again: {sum(again.values())} runs" in said and sum(again.values()) == 3
+    assert f"**{sum(again.values())} finished runs must be trained again**" in said and sum(again.values()) == 3
     assert "qwen3-numbers/all/merged-full" in said

@@ -1,4 +1,4 @@
-"""What jobs ask a cluster for, what their retry asks for, and what Slurm's answers mean."""
+"""What jobs and their retries request of a cluster, and what Slurm's answers mean."""
 
 import re
 from pathlib import Path
@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from sft_atlas.cluster import requests, slurm
-from sft_atlas.cluster.inputs import ONE_AFTER_THE_OTHER
-from sft_atlas.cluster.requests import Need, Needs, grown
+from sft_atlas.cluster.inputs import OF_A_CHECKPOINT
+from sft_atlas.cluster.requests import JobRequest, JobRequests, scaled_for_retry
 from sft_atlas.core.errors import ConfigError
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.plan.forecast import Forecast
@@ -24,96 +24,83 @@ FULL = {"model": "llama3-8b", "dataset": "magicoder", "recipe": "full"}
 LORA = FULL | {"recipe": "lora"}
 
 
-def needs(name, study=PAPER):
-    return Needs(Forecast(study, device(ROOT / "config/devices.yaml", name, "test"), Path("results")), gpus=name != "cpu")
+def forecast(name, study=PAPER):
+    return Forecast(study, device(ROOT / "config/devices.yaml", name, "test"), Path("results"))
 
 
-# ---------------------------------------------------------------- what jobs need
+def job_requests(name, study=PAPER):
+    return JobRequests(forecast(name, study), gpus=name != "cpu")
+
+
+# ---------------------------------------------------------------- requests
 
 
 def test_a_training_run_asks_for_its_model_and_its_tokens():
-    need = needs("h100").of("train", FULL)
+    request = job_requests("h100").of("train", FULL)
     parameters = PAPER.file.models["llama3-8b"].parameters
-    dear = 6 * parameters * 1000 * 10 * PAPER.file.plan.tokens["magicoder"][2] / (4 * 989e12 * 0.20) + 240
-    assert need.gpus == 4 and need.partition == "multi_gpu"
-    assert dear * 1.25 / 60 <= need.minutes < dear * 1.25 / 60 + 5
-    assert 16 * parameters / 1e6 < need.mem_mb < 24 * parameters / 1e6  # float32 weights, read by each process, and some more
-    assert needs("h100").of("train", LORA).gpus == needs("h100").of("evaluate", FULL | {"suite": "zero-shot"}).gpus == 1
+    high = 6 * parameters * 1000 * 10 * PAPER.file.plan.tokens["magicoder"][2] / (4 * 989e12 * 0.20) + 240
+    assert request.gpus == 4 and request.partition == "multi_gpu"
+    assert high * 1.25 / 60 <= request.minutes < high * 1.25 / 60 + 5
+    assert 16 * parameters / 1e6 < request.mem_mb < 24 * parameters / 1e6  # float32 weights, read by each process, and some more
+    assert job_requests("h100").of("train", LORA).gpus == job_requests("h100").of("evaluate", FULL | {"suite": "zero-shot"}).gpus == 1
 
 
 def test_lora_needs_less_of_everything():
-    full, lora = (needs("h100").of("train", run) for run in (FULL, LORA))
+    full, lora = (job_requests("h100").of("train", run) for run in (FULL, LORA))
     assert lora.mem_mb < full.mem_mb and lora.minutes * lora.gpus <= full.minutes * full.gpus
 
 
 def test_more_rows_and_a_slower_device_take_longer():
     short = FULL | {"model": "olmo-7b", "recipe": "constant-1k"}
     long = short | {"recipe": "constant-20k"}
-    assert needs("h100").of("train", long).minutes > 5 * needs("h100").of("train", short).minutes
-    assert needs("a100").of("train", long).minutes > needs("h100").of("train", long).minutes
+    assert job_requests("h100").of("train", long).minutes > 5 * job_requests("h100").of("train", short).minutes
+    assert job_requests("a100").of("train", long).minutes > job_requests("h100").of("train", long).minutes
 
 
 def test_a_cpu_needs_no_gpu_and_holds_everything_in_the_nodes_memory():
-    need = needs("cpu").of("train", FULL)
+    request = job_requests("cpu").of("train", FULL)
     held = 16 * PAPER.file.models["llama3-8b"].parameters  # weights, gradients and two moments
-    assert need.gpus == 0 and need.partition == "cpu" and need.mem_mb > held / 1e6
+    assert request.gpus == 0 and request.partition == "cpu" and request.mem_mb > held / 1e6
 
 
 def test_a_merged_adapter_is_held_in_float32():
     checkpoint = {"suite": "zero-shot", "epoch": "10"}
-    full, lora = (needs("h100").of("evaluate", run | checkpoint) for run in (FULL, LORA))
+    full, lora = (job_requests("h100").of("evaluate", run | checkpoint) for run in (FULL, LORA))
     assert lora.mem_mb > 1.4 * full.mem_mb and lora.minutes == full.minutes
 
 
 @pytest.mark.parametrize("kind", ["prepare_dataset", "merge_datasets", "check_overlap", "collect", "plot", "write_findings"])
 def test_a_job_without_a_model_needs_no_gpu(kind):
-    assert needs("h100").of(kind, {}).partition == "cpu"
+    assert job_requests("h100").of(kind, {}).partition == "cpu"
 
 
 def test_a_study_that_states_nothing_gets_upper_bounds():
     demo = load(ROOT / "config/demo.yaml")
     run = {"model": "llama-strings", "dataset": "all", "recipe": "merged-full"}
     for name in ("h100", "cpu"):
-        asked = needs(name, demo)
+        all_requests = job_requests(name, demo)
         for kind in ("pretrain_demo_model", "train", "evaluate", "measure_layers", "measure_representation", "measure_perplexity"):
-            need = asked.of(kind, run | {"suite": "tasks", "epoch": "1"})
-            assert need.minutes >= requests.SHORTEST and need.mem_mb >= 2000
+            request = all_requests.of(kind, run | {"suite": "tasks", "epoch": "1"})
+            assert request.minutes >= requests.SHORTEST and request.mem_mb >= 2000
 
 
 def test_ranks_of_weight_changes_cost_time_and_memory_that_the_sums_do_not():
     config = strict_yaml(ROOT / "config/paper.yaml")
     ranks = from_config(config | {"measure": {"layers": {"ranks": True}}}, "ranks")
-    plain, ranked = (needs("h100", study).of("measure_layers", FULL | {"epoch": "10"}) for study in (PAPER, ranks))
+    plain, ranked = (job_requests("h100", study).of("measure_layers", FULL | {"epoch": "10"}) for study in (PAPER, ranks))
     assert plain.mem_mb < 4000 and plain.gpus == ranked.gpus == 0
     assert ranked.mem_mb > plain.mem_mb + 4000 and ranked.minutes > plain.minutes + 30
 
 
 def test_several_gpus_make_another_class_of_partition():
-    assert [Need(gpus, 1, 1).partition for gpus in (0, 1, 2, 8)] == ["cpu", "gpu", "multi_gpu", "multi_gpu"]
-
-
-def test_runs_that_cannot_fit_are_named():
-    assert not requests.too_large(needs("h100")) and not requests.too_large(needs("a100"))
-    full = [name for name, recipe in PAPER.file.recipes.items() if recipe.method == "full"]
-    one = from_config(strict_yaml(ROOT / "config/paper.yaml") | {"overrides": [{"recipes": full, "set": {"gpus": 1}}]}, "on one GPU")
-    large = {name: requests.too_large(needs(name, one)) for name in ("h100", "h200", "cpu")}
-    assert len(large["h100"]) == 199 and "llama3-8b/magicoder/full" in large["h100"], "all that is fully fine-tuned, and no LoRA run"
-    assert large["cpu"] == [] and len(large["h200"]) < 199
-
-
-@pytest.mark.parametrize("changes", [{"weights": "bfloat16"}, {"layers": [0.0, 0.2]}])
-def test_weights_in_bfloat16_or_few_trained_layers_fit_on_one_gpu(changes):
-    config = strict_yaml(ROOT / "config/paper.yaml")
-    run = {"models": ["llama3-8b"], "datasets": ["lima"], "recipes": ["full"]}
-    study = from_config(config | {"overrides": [run | {"set": {"gpus": 1, **changes}}]}, "small")
-    assert requests.too_large(needs("h100", study)) == []
+    assert [JobRequest(gpus, 1, 1).partition for gpus in (0, 1, 2, 8)] == ["cpu", "gpu", "multi_gpu", "multi_gpu"]
 
 
 def test_the_shares_of_a_checkpoints_jobs_add_up():
-    asked = needs("h100")
+    paper = job_requests("h100")
     place = FULL | {"epoch": "10"}
-    parts = [asked.share("evaluate", place | {"suite": suite}) for suite in PAPER.file.suites]
-    parts += [asked.share(kind, place) for kind in ("measure_layers", "measure_representation")]
+    parts = [paper.share("evaluate", place | {"suite": suite}) for suite in PAPER.file.suites]
+    parts += [paper.share(kind, place) for kind in ("measure_layers", "measure_representation")]
     assert sum(parts) == pytest.approx(1)
 
 
@@ -125,14 +112,14 @@ def test_the_shares_of_a_checkpoints_jobs_add_up():
     [({}, (1000, 60)), ({"memory": 1}, (2000, 60)), ({"time": 1}, (1000, 120)), ({"memory": 2, "time": 1}, (4000, 120))],
 )
 def test_a_retry_asks_for_more_of_what_ran_out(lacking, wanted):
-    need = grown(Need(1, 1000, 60), lacking, Site())
-    assert (need.mem_mb, need.minutes) == wanted and need.gpus == 1
+    request = scaled_for_retry(JobRequest(1, 1000, 60), lacking, Site())
+    assert (request.mem_mb, request.minutes) == wanted and request.gpus == 1
 
 
 def test_no_job_asks_for_more_than_the_site_has():
-    need = grown(Need(1, 400_000, 1000), {"memory": 1, "time": 1}, Site(max_minutes=1440, max_memory_gb=500))
-    assert (need.mem_mb, need.minutes) == (500_000, 1440)
-    assert grown(Need(1, 1, 1000), {}, Site(max_minutes=1440), share=0.5).minutes == 720
+    request = scaled_for_retry(JobRequest(1, 400_000, 1000), {"memory": 1, "time": 1}, Site(max_minutes=1440, max_memory_gb=500))
+    assert (request.mem_mb, request.minutes) == (500_000, 1440)
+    assert scaled_for_retry(JobRequest(1, 1, 1000), {}, Site(max_minutes=1440), share=0.5).minutes == 720
 
 
 @pytest.mark.parametrize(
@@ -224,4 +211,4 @@ def test_every_job_on_the_weights_of_a_checkpoint_is_in_its_group_and_takes_the_
         for name, body in re.findall(r"^rule (\w+):\n((?:    .*\n|\n)+)", path.read_text(encoding="utf-8"), re.M):
             if re.search(r"weights=(evaluate|paths)\.weights,", body):
                 of_checkpoint.add(name)
-    assert set(grouped) == of_checkpoint == set(ONE_AFTER_THE_OTHER) and len(set(grouped.values())) == 1
+    assert set(grouped) == of_checkpoint == set(OF_A_CHECKPOINT) and len(set(grouped.values())) == 1

@@ -1,7 +1,7 @@
-"""What jobs ask a scheduler for: GPUs, memory and time, from the cost model of the plan.
+"""What jobs request of a scheduler: GPUs, memory and time, from the cost model of the plan.
 
-Time is the plan's dear case and a quarter more, because a job that is cut off is lost. Memory is that of the job's node, not of the
-GPU, in bytes per parameter as the code behind each job holds them. A retry asks for twice of what ran out before, and only of that.
+Time is the plan's high case and a quarter more, because a job that is cut off is lost. Memory is that of the node, not of the GPU, in bytes
+per parameter as each job's code holds them. A retry requests twice as much of what ran out before, and only of that.
 """
 
 import math
@@ -17,7 +17,7 @@ from sft_atlas.study.schema import Load
 from sft_atlas.study.site import Site
 
 GIGABYTE = 1000  # MB, as Slurm counts
-MARGIN = 1.25  # on the dear case of the plan
+MARGIN = 1.25  # on the high case of the plan
 SHORTEST = 10  # minutes
 PROCESSES = 1 * GIGABYTE  # Slurm's step and the two Snakemake processes around a job
 LIBRARIES = {"cpu": 2 * GIGABYTE, "gpu": 5 * GIGABYTE}  # a job's process before it loads anything, with CUDA's context on a GPU
@@ -46,8 +46,8 @@ PLAIN = {
 
 
 @dataclass(frozen=True)
-class Need:
-    """What one job asks for: GPUs, MB of its node's memory, minutes."""
+class JobRequest:
+    """What one job requests: GPUs, MB of its node's memory, minutes."""
 
     gpus: int
     mem_mb: int
@@ -59,79 +59,79 @@ class Need:
         return ("cpu", "gpu", "multi_gpu")[min(self.gpus, 2)]
 
 
-def grown(need: Need, lacking: Mapping[str, int], site: Site, share: float = 1) -> Need:
-    """The need of a retry: doubled for each time that memory or time ran out; never more than the site has.
+def scaled_for_retry(request: JobRequest, shortages: Mapping[str, int], site: Site, share: float = 1) -> JobRequest:
+    """The request of a retry: doubled for each time that "memory" or "time" ran out, and never more than the site has.
 
     ``share`` is the part of the longest time limit that a job may have, where it runs in one allocation with others.
     """
-    memory = need.mem_mb * 2 ** lacking.get("memory", 0)
-    minutes = need.minutes * 2 ** lacking.get("time", 0)
+    memory = request.mem_mb * 2 ** shortages.get("memory", 0)
+    minutes = request.minutes * 2 ** shortages.get("time", 0)
     most = site.max_memory_gb * GIGABYTE if site.max_memory_gb else memory
-    return replace(need, mem_mb=min(memory, most), minutes=min(minutes, int(site.max_minutes * share)))
+    return replace(request, mem_mb=min(memory, most), minutes=min(minutes, int(site.max_minutes * share)))
 
 
-class Needs:
-    """The needs of a study's jobs on one kind of device; without GPUs (``gpus`` false) everything is in the node's memory."""
+class JobRequests:
+    """Requests of a study's jobs on one kind of device; without GPUs (``gpus`` false) everything is in the node's memory."""
 
     def __init__(self, forecast: Forecast, gpus: bool):
         self.forecast, self.study, self.device, self.gpus = forecast, forecast.study, forecast.device, int(gpus)
 
-    def of(self, kind: str, wildcards: Mapping[str, str]) -> Need:
-        """The need of one job; ``kind`` is the name of its script."""
-        if kind in PLAIN:
-            minutes, memory = PLAIN[kind]
-            return Need(0, memory, minutes)
+    def of(self, rule: str, wildcards: Mapping[str, str]) -> JobRequest:
+        """The request of one job of a rule."""
+        if rule in PLAIN:
+            minutes, memory = PLAIN[rule]
+            return JobRequest(0, memory, minutes)
         model = wildcards["model"]
         parameters = self.forecast.parameters(model) or UNKNOWN
-        return getattr(self, f"_{kind}")(wildcards, model, parameters)
+        return getattr(self, f"_{rule}")(wildcards, model, parameters)
 
-    def share(self, kind: str, wildcards: Mapping[str, str]) -> float:
-        """A job's part of the time that everything measured on its checkpoint takes."""
-        place = dict(wildcards)
-        parts = [self.of("evaluate", place | {"suite": suite}).minutes for suite in self.study.file.suites]
-        parts += [self.of(other, place).minutes for other in ("measure_layers", "measure_representation")]
-        return self.of(kind, wildcards).minutes / sum(parts)
+    def share(self, rule: str, wildcards: Mapping[str, str]) -> float:
+        """A job's part of the time that all jobs on its checkpoint take together."""
+        checkpoint = dict(wildcards)
+        minutes = [self.of("evaluate", checkpoint | {"suite": suite}).minutes for suite in self.study.file.suites]
+        minutes += [self.of(other, checkpoint).minutes for other in ("measure_layers", "measure_representation")]
+        return self.of(rule, wildcards).minutes / sum(minutes)
 
-    def _pretrain_demo_model(self, wildcards, model: str, parameters: float) -> Need:
+    def _pretrain_demo_model(self, wildcards, model: str, parameters: float) -> JobRequest:
         entry = self.study.all_models[model].pretrain
         tokens = entry.steps * entry.batch_size * entry.sequence_length
-        seconds = cost.training(parameters, (tokens,) * 3, "full", self.device)
-        return Need(0, _mb(LIBRARIES["cpu"], 20 * parameters), _minutes(seconds[2]))
+        seconds = cost.training_seconds(parameters, (tokens,) * 3, "full", self.device)
+        return JobRequest(0, _mb(LIBRARIES["cpu"], 20 * parameters), _minutes(seconds[2]))
 
-    def _train(self, wildcards, model: str, parameters: float) -> Need:
+    def _train(self, wildcards, model: str, parameters: float) -> JobRequest:
         run = self.study.runs[model, wildcards["dataset"], wildcards["recipe"]]
         settings = run.settings
         gpus = self.gpus * settings.gpus
         members = len(self.study.members(run.dataset)) or 1
         bound = settings.rows * settings.epochs * members * settings.max_length  # no sample is longer
         tokens = self.forecast.run_tokens(run) or (bound,) * 3
-        seconds = cost.training(parameters, tokens, settings.method, self.device, max(gpus, 1))[2]
+        seconds = cost.training_seconds(parameters, tokens, settings.method, self.device, max(gpus, 1))[2]
         if settings.method == "full":
             # On a GPU's node: float32 weights while loading, by each process, or Adam's two moments while resuming.
             held = max(4 * gpus, 8) if gpus else 16
         else:
             held = BYTES[self.study.all_models[model].dtype] * max(gpus, 1)
-        return Need(gpus, self._memory(1.25 * held * parameters, max(gpus, 1)), _minutes(seconds))
+        return JobRequest(gpus, self._memory(1.25 * held * parameters, max(gpus, 1)), _minutes(seconds))
 
-    def _evaluate(self, wildcards, model: str, parameters: float) -> Need:
+    def _evaluate(self, wildcards, model: str, parameters: float) -> JobRequest:
         benchmarks = self.study.file.suites[wildcards["suite"]].benchmarks
-        seconds = cost.scoring(parameters, [self._load(name) for name in benchmarks], self.device)
-        return Need(self.gpus, self._loaded(wildcards, model, parameters), _minutes(seconds[2]))
+        seconds = cost.scoring_seconds(parameters, [self._load(name) for name in benchmarks], self.device)
+        return JobRequest(self.gpus, self._loaded(wildcards, model, parameters), _minutes(seconds[2]))
 
     _generate = _evaluate_vllm = _evaluate
 
-    def _measure_representation(self, wildcards, model: str, parameters: float) -> Need:
-        seconds = self.forecast.representation(parameters)
-        return Need(self.gpus, self._loaded(wildcards, model, parameters), _minutes(seconds[2]))
+    def _measure_representation(self, wildcards, model: str, parameters: float) -> JobRequest:
+        seconds = self.forecast.representation_seconds(parameters)
+        return JobRequest(self.gpus, self._loaded(wildcards, model, parameters), _minutes(seconds[2]))
 
-    def _measure_perplexity(self, wildcards, model: str, parameters: float) -> Need:
+    def _measure_perplexity(self, wildcards, model: str, parameters: float) -> JobRequest:
         rows = self.study.smallest_rows(wildcards["dataset"])
         longest = self.study.file.measure.perplexity.max_length
         tokens = self.forecast.tokens(wildcards["dataset"], rows) or (rows * longest,) * 3
-        seconds = cost.reading(parameters, tokens, self.device)
-        return Need(self.gpus, self._loaded({"recipe": BASE}, model, parameters), _minutes(seconds[2]))
+        seconds = cost.reading_seconds(parameters, tokens, self.device)
+        return JobRequest(self.gpus, self._loaded({"recipe": BASE}, model, parameters), _minutes(seconds[2]))
 
-    def _measure_layers(self, wildcards, model: str, parameters: float) -> Need:
+    def _measure_layers(self, wildcards, model: str, parameters: float) -> JobRequest:
         study = self.study.file
         seconds, held = 2 * BYTES[study.models[model].dtype] * parameters / 50e6, 0.0  # read at 50 MB/s; windows of the files weigh nothing
         if study.measure.layers.ranks:
@@ -140,7 +140,7 @@ class Needs:
             h = width(parameters)
             seconds += 4 * h * parameters / 10e9 / study.threads
             held = study.threads * 4 * 4 * 4 * h**2
-        return Need(0, _mb(LIBRARIES["cpu"], held), _minutes(seconds))
+        return JobRequest(0, _mb(LIBRARIES["cpu"], held), _minutes(seconds))
 
     def _memory(self, model_bytes: float, processes: int = 1) -> int:
         return _mb(LIBRARIES["gpu" if self.gpus else "cpu"] * processes, model_bytes)
@@ -158,28 +158,11 @@ class Needs:
         return self.study.file.plan.load.get(benchmark) or Load(items=items, prompt_tokens=prompt, generated_tokens=generated)
 
 
-def too_large(needs: Needs) -> list[str]:
-    """Runs whose weights, gradients and Adam moments alone exceed the memory of their GPUs, over which they are sharded."""
-    room = needs.device.memory_gib * 2**30
-    found = []
-    for run in needs.study.runs.values() if needs.gpus else ():
-        parameters = needs.forecast.parameters(run.model)
-        if parameters is None:
-            continue
-        settings = run.settings
-        trained = settings.layers[1] - settings.layers[0] if settings.layers else 1
-        full = BYTES[settings.weights] * (1 + 3 * trained)
-        each = full if settings.method == "full" else BYTES[needs.study.file.models[run.model].dtype]
-        if each * parameters / settings.gpus > room:
-            found.append("/".join(run.key))
-    return found
-
-
 def _mb(base: float, more_bytes: float) -> int:
     """MB of a job: the processes around it, its libraries, its model; to the next hundred."""
     return math.ceil((PROCESSES + base + more_bytes / 1e6) / 100) * 100
 
 
 def _minutes(seconds: float) -> int:
-    """Time limit of a job: the dear case and the margin, to the next five minutes."""
+    """Time limit of a job: the high case and the margin, to the next five minutes."""
     return max(SHORTEST, math.ceil(MARGIN * seconds / 300) * 5)

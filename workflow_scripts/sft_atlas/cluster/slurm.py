@@ -1,4 +1,4 @@
-"""What the workflow asks Slurm: why a job ended, and which jobs are still in its queue."""
+"""Questions to Slurm: why a job ended, and which jobs are in the queue."""
 
 import functools
 import getpass
@@ -14,29 +14,29 @@ EVERYTHING = frozenset({"memory", "time"})
 
 
 def shortages(log: Path, failures: int) -> Counter:
-    """How often "memory" and "time" ran out in the last so many Slurm jobs of a job, which a file beside its log names."""
+    """How often "memory" and "time" ran out in the last ``failures`` Slurm jobs of a job, whose numbers stand in a file beside its log."""
     attempts = Path(f"{log}{ATTEMPTS}")
     if not failures or not attempts.exists():
-        return Counter()  # it never got as far as its own log
-    named = dict.fromkeys(attempts.read_text().split())  # Slurm starts a job again under the same number
-    return Counter(kind for job in list(named)[-failures:] for kind in shortage(job))
+        return Counter()  # it failed before it opened its log
+    numbers = dict.fromkeys(attempts.read_text().split())  # Slurm starts a job again under the same number
+    return Counter(kind for job in list(numbers)[-failures:] for kind in shortage(job))
 
 
 @functools.cache
 def shortage(job: str) -> frozenset[str]:
-    """What a Slurm job that has ended ran out of: nothing, "memory" or "time"; both where Slurm does not say any more."""
+    """What an ended Slurm job ran out of: nothing, "memory" or "time"; both if Slurm has forgotten it."""
     for call, read in (
         (["sacct", "--noheader", "--parsable2", "--jobs", job, "--format=State,ExitCode"], read_sacct),
         (["scontrol", "--oneliner", "show", "job", job], read_scontrol),
     ):
         try:
-            told = subprocess.run(call, capture_output=True, text=True, timeout=60)
+            answer = subprocess.run(call, capture_output=True, text=True, timeout=60)
         except (OSError, subprocess.TimeoutExpired) as error:
             LOG.warning("%s: %s", call[0], error)
             continue
-        if told.returncode == 0 and told.stdout.strip():
-            return ran_out_of(read(told.stdout))
-    LOG.warning("Slurm does not say why its job %s ended; it gets more memory and more time", job)
+        if answer.returncode == 0 and answer.stdout.strip():
+            return ran_out_of(read(answer.stdout))
+    LOG.warning("Slurm no longer knows why its job %s ended; the retry gets more memory and more time", job)
     return EVERYTHING
 
 
@@ -67,12 +67,12 @@ def ran_out_of(ends: list[tuple[str, str]]) -> frozenset[str]:
 def queued(folder: Path) -> dict[str, list[str]]:
     """Slurm ids, by job comment, of this user's waiting and running jobs that work in ``folder``."""
     call = ["squeue", "--noheader", "--user", getpass.getuser(), "--format=%i|%k|%Z"]
-    told = subprocess.run(call, capture_output=True, text=True)
-    if told.returncode:
-        raise AtlasError(f"squeue failed: {told.stderr.strip()}; is Slurm up?")
-    found = defaultdict(list)
-    for line in told.stdout.splitlines():
+    answer = subprocess.run(call, capture_output=True, text=True)
+    if answer.returncode:
+        raise AtlasError(f"squeue failed: {answer.stderr.strip()}; is Slurm up?")
+    ids = defaultdict(list)
+    for line in answer.stdout.splitlines():
         job, comment, where = line.split("|", 2)
         if where == str(folder):
-            found[comment].append(job)
-    return dict(found)
+            ids[comment].append(job)
+    return dict(ids)

@@ -1,25 +1,218 @@
-"""Forecast a study: what runs, what it costs in device-hours, disk and time, what is done and what would be done again."""
+"""Forecast a study: its jobs, their cost in device-hours, disk and time, what is done and what must be repeated."""
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
-from sft_atlas.core.files import atomic, write_table
+import polars as pl
+
+from sft_atlas.core import markdown
+from sft_atlas.core.files import write_table, write_text
 from sft_atlas.core.log import print_to_terminal
-from sft_atlas.plan.forecast import Forecast
-from sft_atlas.plan.page import jobs_table, page
+from sft_atlas.plan import cost
+from sft_atlas.plan.cost import Triple
+from sft_atlas.plan.forecast import Forecast, Job
 from sft_atlas.study.device_table import device
+from sft_atlas.study.paths import Paths
+from sft_atlas.study.runs import Run
 from sft_atlas.study.study import from_config
+
+TERABYTE, GIGABYTE = 1e12, 1e9
+
+
+def page(forecast: Forecast) -> str:
+    """The plan as a Markdown page."""
+    study = forecast.study
+    checkpoints = len(study.checkpoints) - len(study.models)
+    sections = {
+        "Cost by block": [
+            "Hours are device-hours, wall time times devices: likely (low to high). A run in several blocks counts in the first.",
+            "",
+            *block_table(forecast),
+        ],
+        "Jobs": [*job_table(forecast)],
+        "Time and disk": time_and_disk(forecast),
+        "Warnings": warnings(forecast),
+        "Compared with other sources": comparisons(forecast),
+        "Assumptions": assumptions(forecast),
+    }
+    lines = [
+        f"# Plan of study {study.name}",
+        "",
+        f"{len(study.models)} base models, {len(study.runs)} training runs, {checkpoints:,} checkpoints and {len(study.file.suites)} suites of "
+        f"benchmarks, on {study.file.plan.parallel} devices at a time ({forecast.device.label}).",
+    ]
+    for title, body in sections.items():
+        lines += ["", f"## {title}", "", *body] if body else []
+    return "\n".join(lines) + "\n"
+
+
+def block_table(forecast: Forecast) -> list[str]:
+    """Runs, checkpoints, tokens and hours of each block."""
+    runs = forecast.study.runs.values()
+    names = [*dict.fromkeys(run.blocks[0] for run in runs), "base models"]
+    rows = []
+    for name in names:
+        members = [run for run in runs if run.blocks[0] == name]
+        jobs = [job for job in forecast.jobs if job.blocks[0] == name]
+        checkpoints = sum(len(run.settings.kept_epochs) for run in members)
+        rows.append([name, len(members), checkpoints, million_tokens(forecast, members), *stage_hours(forecast, jobs)])
+    total = [sum(row[column] for row in rows) for column in (1, 2)]
+    rows.append(["all", *total, million_tokens(forecast, runs), *stage_hours(forecast, forecast.jobs)])
+    return markdown.table(["block", "runs", "checkpoints", "million tokens", "training h", "scoring h", "measuring h"], rows, align="lr")
+
+
+def million_tokens(forecast: Forecast, runs: Iterable[Run]) -> str:
+    """Millions of tokens that runs train on, all epochs together; `?` where a training set's tokens are not stated."""
+    tokens = [forecast.run_tokens(run) for run in runs]
+    return "-" if not tokens else "?" if None in tokens else f"{sum(likely for _, likely, _ in tokens) / 1e6:,.4g}"
+
+
+def stage_hours(forecast: Forecast, jobs: list[Job]) -> list[str]:
+    """Hours of training, scoring and measuring among jobs; `?` where some cannot be forecast."""
+    stages = [[job for job in jobs if job.kind.startswith(stage)] for stage in ("train", "evaluate", "measure")]
+    return [hours_of(forecast, stage) if stage else "-" for stage in stages]
+
+
+def hours_of(forecast: Forecast, jobs: list[Job]) -> str:
+    return "?" if any(job.seconds is None for job in jobs) else span(forecast.hours(jobs))
+
+
+def span(hours: Triple) -> str:
+    """`likely (low to high)`, two digits each; a single number where the three agree."""
+    low, likely, high = (f"{cost.round_digits(value):,.10g}" for value in hours)
+    return likely if low == high else f"{likely} ({low} to {high})"
+
+
+def job_table(forecast: Forecast) -> list[str]:
+    """Jobs of each kind: how many, how many are done, left and to be repeated, and the hours that are left."""
+    rows = []
+    for kind in dict.fromkeys(job.kind for job in forecast.jobs):
+        jobs = [job for job in forecast.jobs if job.kind == kind]
+        repeated = sum(job.repeat for job in jobs)
+        left = [job for job in jobs if job.left]
+        source = "logs" if kind in forecast.corrections else "assumptions"
+        rows.append([kind, len(jobs), sum(job.done for job in jobs), len(left) - repeated, repeated, hours_of(forecast, left), source])
+    return markdown.table(["job", "number", "done", "to do", "to repeat", "hours left", "forecast from"], rows, align="lr")
+
+
+def time_and_disk(forecast: Forecast) -> list[str]:
+    """When the study could be finished, and the disk that it needs."""
+    parallel, chain = forecast.study.file.plan.parallel, forecast.longest_chain()
+    work = cost.scale(forecast.hours([job for job in forecast.jobs if job.left]), 1 / parallel)
+    finish = tuple(map(max, chain, work))
+    disk = "; ".join(f"{name} {size(value)}" for name, value in forecast.disk().items())
+    return [
+        f"- Time left on {parallel} devices: at least {span(finish)} h, without waiting in a queue. No number of devices is faster than the "
+        f"longest chain of jobs, {span(chain)} h.",
+        f"- Disk: {disk} (`keep_weights: {forecast.study.file.keep_weights}`).",
+    ]
+
+
+def size(value: float | None) -> str:
+    if value is None:
+        return "?"
+    return f"{value / TERABYTE:.3g} TB" if value >= TERABYTE / 2 else f"{value / GIGABYTE:.3g} GB"
+
+
+def warnings(forecast: Forecast) -> list[str]:
+    """Runs that do not fit, finished runs that must be trained again, entries without a commit, jobs that cannot be forecast."""
+    lines = []
+    if large := too_large(forecast):
+        lines.append(
+            f"- **{len(large)} runs do not fit into GPU memory** ({forecast.device.label}): weights, gradients and Adam's moments alone are "
+            f"larger. Give their recipe more `gpus`, or `weights: bfloat16`: {first_of('/'.join(run.key) for run in large)}."
+        )
+    if forecast.retrained:
+        jobs = [job for job in forecast.jobs if job.repeat]
+        runs = first_of("/".join(key) for key in sorted(forecast.retrained))
+        lines.append(
+            f"- **{len(forecast.retrained)} finished runs must be trained again**, {span(forecast.hours(jobs))} h with the jobs that follow: "
+            f"new results need weights that were deleted (`keep_weights: {forecast.study.file.keep_weights}`). {runs}."
+        )
+    if unpinned := forecast.unpinned():
+        lines.append(f"- Not pinned to a commit, so their content may change: {first_of(unpinned, 12)}. `make pin` writes the commits.")
+    if unknown := {job.kind for job in forecast.jobs if job.seconds is None}:
+        lines.append(
+            f"- `?`: the study states too little to forecast {', '.join(sorted(unknown))}; see `plan.tokens`, `plan.load`, `parameters`."
+        )
+    return lines
+
+
+def too_large(forecast: Forecast) -> list[Run]:
+    """Runs that do not fit into the memory of the plan's devices; of a CPU, whose memory is the machine's, nothing is known."""
+    return [] if forecast.study.file.plan.device == "cpu" else forecast.too_large()
+
+
+def first_of(names: Iterable[str], most: int = 6) -> str:
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def comparisons(forecast: Forecast) -> list[str]:
+    """The study's totals beside those of other sources."""
+    jobs = forecast.jobs
+    disk = forecast.disk()["peak without deleting weights"] or float("nan")
+    totals = {
+        "train_gpu_hours": ("training, device-hours", span(forecast.hours([job for job in jobs if job.kind.startswith("train")]))),
+        "evaluate_gpu_hours": ("scoring, device-hours", span(forecast.hours([job for job in jobs if job.kind.startswith("evaluate")]))),
+        "gpu_hours": ("all jobs, device-hours", span(forecast.hours(jobs))),
+        "disk_tb": ("disk without deleting weights, TB", f"{disk / TERABYTE:.3g}"),
+    }
+    rows = [(*totals[other.what], f"{other.value:,.10g}", other.source) for other in forecast.study.file.plan.compare]
+    return markdown.table(["total", "this plan", "elsewhere", "source"], rows, align="lrrl") if rows else []
+
+
+def assumptions(forecast: Forecast) -> list[str]:
+    """Where the numbers come from."""
+    on, plan = forecast.device, forecast.study.file.plan
+    lines = [
+        f"- {on.label} (`config/devices.yaml`), low / likely / high: {on.peak_tflops:g} TFLOP/s in bfloat16, of which full fine-tuning reaches "
+        f"{estimate(on.mfu_full)}, LoRA {estimate(on.mfu_lora)} and reading {estimate(on.mfu_score)}; {estimate(on.decode_tokens_per_second)} "
+        f"generated tokens/s with 7 billion parameters; {estimate(on.start_seconds)} s to start a job. Hidden states and likelihoods are read "
+        f"in float32, at the same share of {on.float32_tflops:g} TFLOP/s.",
+    ]
+    if several := sorted({run.settings.gpus for run in forecast.study.runs.values()} - {1}):
+        lines.append(f"- Runs on {' or '.join(map(str, several))} devices (`gpus`) are assumed to be as efficient as runs on one.")
+    for kind, (low, likely, high) in forecast.corrections.items():
+        lines.append(
+            f"- {kind}: finished jobs took {likely:.2f} ({low:.2f} to {high:.2f}) times as long as assumed; the forecast is scaled by that."
+        )
+    return [
+        *lines,
+        "- Low and high take all assumptions at their low or high case together. Where logs replace them, the range is the 95 % bootstrap "
+        "interval of the mean.",
+        "- A job is done if its files are there; `snakemake -n` lists jobs that a changed setting affects. CPU jobs and judges behind an API are "
+        f"not counted. {plan.parallel} devices at a time: `plan.parallel`.",
+    ]
+
+
+def estimate(values: Triple) -> str:
+    return " / ".join(f"{value:g}" for value in values)
+
+
+def plan_table(forecast: Forecast) -> pl.DataFrame:
+    """One row per block and kind of job: counts, and device-hours (null where they cannot be forecast)."""
+    rows, large = [], {Path(forecast.paths.log("train", *run.key)) for run in too_large(forecast)}
+    for block, kind in dict.fromkeys((job.blocks[0], job.kind) for job in forecast.jobs):
+        jobs = [job for job in forecast.jobs if (job.blocks[0], job.kind) == (block, kind)]
+        hours = forecast.hours(jobs) if all(job.seconds for job in jobs) else (None, None, None)
+        counts = (sum(job.done for job in jobs), sum(job.repeat for job in jobs), sum(job.log in large for job in jobs))
+        rows.append((block, kind, len(jobs), *counts, *hours))
+    schema = {"block": pl.String, "kind": pl.String}
+    schema |= dict.fromkeys(("jobs", "done", "repeat", "too_large"), pl.Int64)
+    schema |= dict.fromkeys(("hours_low", "hours", "hours_high"), pl.Float64)
+    return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def main(args: argparse.Namespace) -> None:
-    study = from_config(json.loads(args.study), "the study")
+    study, paths = from_config(json.loads(args.study), "the study"), Paths(args.results)
     forecast = Forecast(study, device(args.devices, study.file.plan.device, "plan.device of the study"), args.results)
     text = page(forecast)
-    write_table(args.results / "plan.parquet", jobs_table(forecast))
-    with atomic(args.results / "plan.md") as part:
-        part.write_text(text, encoding="utf-8")
-    print_to_terminal(f"{text}\nWritten to {args.results / 'plan.md'} and plan.parquet")
+    write_table(Path(paths.plan_table), plan_table(forecast))
+    write_text(Path(paths.plan), text)
+    print_to_terminal(f"{text}\nWritten to {paths.plan} and {paths.plan_table}")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,7 +1,6 @@
 """What a study consists of: runs, and the checkpoints that they give. Standard library only."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -48,7 +47,3 @@ class Checkpoint:
     def keys(self, **more: str) -> dict[str, str | int]:
         """The keys that every result of this checkpoint carries."""
         return {"model": self.model, "dataset": self.dataset, "recipe": self.recipe, "epoch": self.epoch, **more}
-
-    def file(self, root: Path, name: str) -> Path:
-        """The path of one of this checkpoint's results."""
-        return root / f"runs/{self.model}/{self.dataset}/{self.recipe}/epoch-{self.epoch}/{name}"
