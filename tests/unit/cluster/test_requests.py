@@ -208,7 +208,8 @@ def test_every_job_on_the_weights_of_a_checkpoint_is_in_its_group_and_takes_the_
     grouped = dict(entry.split("=") for entry in profile["groups"])
     of_checkpoint = set()
     for path in (ROOT / "rules").glob("*.smk"):
-        for name, body in re.findall(r"^rule (\w+):\n((?:    .*\n|\n)+)", path.read_text(encoding="utf-8"), re.M):
+        text = path.read_text(encoding="utf-8")
+        for name, body in re.findall(r"^rule (\w+):\n((?:    .*\n|\n)+)", text, re.M):
             if re.search(r"weights=(evaluate|paths)\.weights,", body):
-                of_checkpoint.add(name)
+                of_checkpoint |= {name, *re.findall(rf"^use rule {name} as (\w+) with", text, re.M)}
     assert set(grouped) == of_checkpoint == set(OF_A_CHECKPOINT) and len(set(grouped.values())) == 1
