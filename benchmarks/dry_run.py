@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/dry_run.py --repeats 3
 
-The generic Snakefile is written from what the dry run reports: as many jobs, dependencies, inputs, outputs and logs, and
-the same profile, but no configuration, no settings, and a dictionary look-up as its only input function. Three states: nothing exists, everything exists, one
-recipe has changed. Files are empty and recorded with `snakemake --touch`, all in a temporary folder.
+The generic Snakefile is written from what the dry run reports: as many jobs, dependencies, inputs, outputs and logs, and the same
+profile, but no configuration, no settings, and a dictionary look-up as its only input function. Three states: nothing exists, everything
+exists, one recipe has changed. Files are empty and recorded with `snakemake --touch`, all in a temporary folder.
 
 Prints Markdown for benchmarks/README.md (best of the repeats; the two workflows take turns). Exits with status 1 where the dry run takes
 more than 450 MiB or 1.5 times the CPU time of the generic Snakefile.
