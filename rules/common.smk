@@ -27,9 +27,9 @@ from sft_atlas.report.figures import FIGURES
 from sft_atlas.report.inputs import ReportInputs
 from sft_atlas.study import site as sites
 from sft_atlas.study import study as studies
-from sft_atlas.study.device_table import device as device_of
 from sft_atlas.study.messages import strict_yaml
 from sft_atlas.study.paths import ANALYSED, ANALYSES, OVERLAPS, REPORTED, TABLES, Paths
+from sft_atlas.study.runs import BASE
 from sft_atlas.tables.inputs import TableInputs, folder_of_outputs, folder_of_tables
 from sft_atlas.train.inputs import TrainInputs
 from sft_atlas.train.resume_state import announce_scratch
@@ -50,10 +50,10 @@ def load_study():
 
 def load_site():
     """Facts about the cluster and its device, where the profile in use names a site file; nothing in local runs."""
-    file = sites.named(workflow.resource_settings.default_resources)
+    file = sites.site_file(workflow.resource_settings.default_resources)
     try:
         loaded = sites.load(file) if file else None
-        return loaded, device_of(Path("config/devices.yaml"), loaded.device, f"device of {file}") if loaded else None
+        return loaded, sites.device(Path("config/devices.yaml"), loaded.device, f"device of {file}") if loaded else None
     except ConfigError as error:
         raise WorkflowError(str(error)) from None
 
@@ -113,8 +113,8 @@ if site and site.device != "cpu" and workflow.is_main_process and (too_large := 
 
 wildcard_constraints:
     model=any_of(study.all_models),
-    dataset=any_of([*study.datasets, *advice.datasets, studies.BASE]),
-    recipe=any_of([*study.file.recipes, studies.BASE]),
+    dataset=any_of([*study.datasets, *advice.datasets, BASE]),
+    recipe=any_of([*study.file.recipes, BASE]),
     benchmark=any_of(study.file.benchmarks),
     suite=any_of(study.file.suites),
     table=any_of(TABLES),

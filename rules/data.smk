@@ -138,7 +138,7 @@ rule prepare_dataset:
     log:
         paths.log("prepare_dataset", "{dataset}", "{rows}"),
     wildcard_constraints:
-        dataset=any_of([*study.source_datasets, *advice.datasets]),
+        dataset=any_of([*study.file.source_datasets, *advice.datasets]),
     priority: 90
     conda:
         "../envs/data.yaml"

@@ -56,7 +56,7 @@ def test_the_models_are_the_papers_and_differ_by_family_and_language(paper):
 
 def test_the_data_are_the_papers(paper):
     assert len(paper.sources) == 10 and paper.members("all") == paper.sources
-    assert paper.rows_of("alpaca_cleaned") == (1000, 20000) and paper.rows_of("lima") == (1000,)
+    assert paper.sample_sizes("alpaca_cleaned") == (1000, 20000) and paper.sample_sizes("lima") == (1000,)
     assert [name for name in paper.sources if paper.file.datasets[name].drop_responses == ["none"]] == [
         "flan_knowledge",
         "flan_reasoning",

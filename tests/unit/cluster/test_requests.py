@@ -14,9 +14,8 @@ from sft_atlas.core.errors import ConfigError
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.plan.forecast import Forecast
 from sft_atlas.study import site as sites
-from sft_atlas.study.device_table import device
 from sft_atlas.study.messages import strict_yaml
-from sft_atlas.study.site import Site
+from sft_atlas.study.site import Site, device
 from sft_atlas.study.study import from_config, load
 
 PAPER = load(ROOT / "config/paper.yaml")
@@ -189,8 +188,8 @@ def test_a_mistake_in_the_site_file_is_explained(tmp_path):
 
 def test_the_profile_names_the_site_file():
     profile = yaml.safe_load((ROOT / "slurm/config.yaml").read_text())
-    assert sites.named(SimpleNamespace(args=["tmpdir=system_tmpdir", *profile["default-resources"]])) == Path("slurm/site.yaml")
-    assert sites.named(SimpleNamespace(args=["tmpdir=system_tmpdir"])) is None and sites.named(None) is None
+    assert sites.site_file(SimpleNamespace(args=["tmpdir=system_tmpdir", *profile["default-resources"]])) == Path("slurm/site.yaml")
+    assert sites.site_file(SimpleNamespace(args=["tmpdir=system_tmpdir"])) is None and sites.site_file(None) is None
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "rules").glob("*.smk")), ids=lambda path: path.name)

@@ -11,7 +11,7 @@ from sft_atlas.data import items as benchmarks
 from sft_atlas.data.records import sliced
 from sft_atlas.evaluate.tasks import DELIMITER, PROMPT, SHOTS, BenchmarkFiles, LengthLimit, Suite, task_config
 from sft_atlas.models.base_model import ModelFolder, load_tokenizer
-from sft_atlas.study import study, task_files
+from sft_atlas.study import checks, study, task_files
 from sft_atlas.study.messages import strict_yaml
 from sft_atlas.study.schema import Benchmark, StudyFile, Template
 
@@ -148,7 +148,7 @@ def smoke(**changes):
 
 
 def complaints(config):
-    return "\n".join(task_files.problems(StudyFile.model_validate(config)))
+    return "\n".join(checks.suites(StudyFile.model_validate(config)))
 
 
 def test_the_smoke_study_has_nothing_to_complain_about():
@@ -162,7 +162,7 @@ def test_the_papers_study_has_nothing_to_complain_about():
 
 def test_code_needs_permission_before_any_job_runs():
     found = complaints(smoke(allow_code_execution=False))
-    assert "allow_code_execution: humaneval runs code that models write; set it to true" in found
+    assert "allow_code_execution: humaneval runs code written by models; set it to true" in found
 
 
 def test_a_scoring_function_under_its_former_name_is_an_error_with_the_new_one(tmp_path):

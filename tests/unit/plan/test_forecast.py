@@ -13,9 +13,9 @@ from sft_atlas.plan import cost, plan
 from sft_atlas.plan.forecast import Forecast, correction_factor
 from sft_atlas.plan.plan import page, plan_table, span
 from sft_atlas.study import study as studies
-from sft_atlas.study.device_table import device
 from sft_atlas.study.messages import strict_yaml
 from sft_atlas.study.schema import Device, Load
+from sft_atlas.study.site import device
 
 PAPER = strict_yaml(ROOT / "config/paper.yaml")
 DEVICE = Device(

@@ -126,12 +126,11 @@ def test_the_key_is_no_part_of_the_resolved_study():
 
     from sft_atlas.core.errors import ConfigError
     from sft_atlas.core.provenance import ROOT
-    from sft_atlas.study.resolved import resolve
     from sft_atlas.study.study import from_config
 
     config = yaml.safe_load((ROOT / "config/demo.yaml").read_text(encoding="utf-8"))
     plain, named = from_config(config, "demo"), from_config(config | {"published_csv": "some.csv"}, "demo")
     assert named.file.published_csv == "some.csv"
-    assert resolve(plain) == resolve(named) and plain.file.model_dump_json() == named.file.model_dump_json()
+    assert plain.resolved() == named.resolved() and plain.file.model_dump_json() == named.file.model_dump_json()
     with pytest.raises(ConfigError, match="results/published"):
         from_config(config | {"study": "published"}, "demo")

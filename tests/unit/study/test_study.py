@@ -10,7 +10,6 @@ from sft_atlas.core.errors import ConfigError
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.study import study as studies
 from sft_atlas.study.messages import strict_yaml
-from sft_atlas.study.resolved import resolve
 from sft_atlas.study.schema import Hyperparameters, StudyFile
 
 SMALL = {
@@ -83,7 +82,7 @@ def test_demo_has_the_runs_and_checkpoints_of_its_blocks(demo):
 
 
 def test_no_run_of_the_demo_stands_twice(demo):
-    rows = resolve(demo)["runs"]
+    rows = demo.resolved()["runs"]
     same = Counter((row["model"], row["dataset"], json.dumps(row["settings"], sort_keys=True)) for row in rows)
     assert len(rows) == len(demo.runs)
     assert max(same.values()) == 1
@@ -106,12 +105,12 @@ def test_a_run_is_represented_when_one_of_its_blocks_is(first):
 
 def test_merged_and_leave_one_out_sets_have_their_members(demo):
     sources = ("arithmetic", "sorting", "reversal", "spelling", "deduction", "prose")
-    assert demo.source_datasets == sources
+    assert demo.file.source_datasets == sources
     assert demo.members("all") == sources
     assert demo.members("without-sorting") == ("arithmetic", "reversal", "spelling", "deduction", "prose")
-    assert demo.without("without-sorting") == "sorting"
+    assert demo.left_out("without-sorting") == "sorting"
     assert demo.members("sorting") == ()
-    assert demo.without("all") is None
+    assert demo.left_out("all") is None
     assert demo.datasets == (*sources, "all", *(f"without-{name}" for name in sources))
 
 
@@ -127,15 +126,15 @@ def test_rows_are_counted_per_source_dataset():
         "blocks|rest": {"models": ["ant"], "datasets": ["all"], "recipes": ["fewer"], "leave_one_out": True},
     }
     study = study_of(**changes)
-    assert study.rows_of("red") == (2, 3, 8)  # left out sets, merged, single
-    assert study.rows_of("green") == (2, 8)
-    assert study.rows_of("pair") == (3,)
-    assert study.rows_of("without-red") == (2,)
+    assert study.sample_sizes("red") == (2, 3, 8)  # left out sets, merged, single
+    assert study.sample_sizes("green") == (2, 8)
+    assert study.sample_sizes("pair") == (3,)
+    assert study.sample_sizes("without-red") == (2,)
 
 
 def test_a_dataset_that_no_run_uses_is_measured_on_the_smallest_sample():
     study = study_of(**{"blocks|single|datasets": ["red"], "blocks|single|set": {"rows": 5}})
-    assert study.rows_of("red") == study.rows_of("green") == (5,)
+    assert study.sample_sizes("red") == study.sample_sizes("green") == (5,)
 
 
 def paper():
@@ -175,8 +174,8 @@ def test_the_papers_grid_has_341_runs_and_1070_checkpoints():
     assert len(study.runs) == 341
     assert len([checkpoint for checkpoint in study.checkpoints if checkpoint.epoch > 0]) == 1070
     assert len(study.members("without-set-3")) == 9
-    assert study.rows_of("set-0") == (1000,)
-    assert study.rows_of("set-1") == (1000, 20000)
+    assert study.sample_sizes("set-0") == (1000,)
+    assert study.sample_sizes("set-1") == (1000, 20000)
 
 
 # ---------------------------------------------------------------- which value holds
@@ -246,7 +245,7 @@ def test_kept_epochs(save_epochs, kept):
 
 
 def test_the_json_of_a_study_says_all_that_the_study_says(demo):
-    resolved = resolve(demo)
+    resolved = demo.resolved()
     runs = {(row["model"], row["dataset"], row["recipe"]): row for row in resolved["runs"]}
     assert list(runs) == list(demo.runs)
     for key, run in demo.runs.items():
@@ -255,7 +254,7 @@ def test_the_json_of_a_study_says_all_that_the_study_says(demo):
         assert runs[key]["blocks"] == list(run.blocks)
     assert list(resolved["datasets"]) == list(demo.datasets)
     for name, entry in resolved["datasets"].items():
-        assert (tuple(entry["members"]), entry["without"]) == (demo.members(name), demo.without(name))
+        assert (tuple(entry["members"]), entry["without"]) == (demo.members(name), demo.left_out(name))
         assert entry["label"]
     assert {name: entry["label"] for name, entry in resolved["models"].items()} == {
         name: model.label or name for name, model in demo.file.models.items()
@@ -276,7 +275,7 @@ def test_a_label_is_no_part_of_what_a_run_is_made_with(path):
     assert [run.settings.model_dump_json() for run in labelled.runs.values()] == [
         run.settings.model_dump_json() for run in plain.runs.values()
     ]
-    assert resolve(labelled) != resolve(plain)
+    assert labelled.resolved() != plain.resolved()
 
 
 def test_local_paths_start_at_data_root_and_know_the_environment(monkeypatch):
@@ -545,14 +544,14 @@ def test_a_selection_keeps_the_members_of_a_merged_set_and_no_other_dataset():
     narrowed = study_of(blocks=BLOCKS, select={"datasets": ["pair"]})
     assert narrowed.datasets == ("red", "blue", "pair") and narrowed.sources == ("red", "blue")
     assert narrowed.members("pair") == ("red", "blue")
-    assert set(resolve(narrowed)["models"]) == {"ant"}
+    assert set(narrowed.resolved()["models"]) == {"ant"}
 
 
 def test_a_selection_does_not_change_what_perplexity_is_measured_on():
     changes = {"blocks": {**BLOCKS, "large": {"models": ["ant"], "datasets": ["red"], "recipes": ["big"]}}}
     changes["recipes"] = SMALL["recipes"] | {"big": SMALL["recipes"]["full"] | {"rows": 64}}
     narrowed = study_of(**changes, select={"recipes": ["big"]})
-    assert narrowed.rows_of("red") == (64,) and narrowed.smallest_rows("red") == 8
+    assert narrowed.sample_sizes("red") == (64,) and narrowed.smallest_rows("red") == 8
 
 
 def test_a_dataset_that_joins_no_run_keeps_its_place_in_the_whole_study_only():
@@ -582,7 +581,7 @@ def test_candidates_that_the_study_has_are_named_and_the_study_stays_as_it_is(da
     study = study_of(advise={"model": "ant", "datasets": datasets})
     assert (study.candidates.model, study.candidates.datasets) == ("ant", names)
     assert (study.all_models, study.all_datasets) == (study.file.models, study.file.datasets)
-    assert resolve(study) == resolve(study_of())
+    assert study.resolved() == study_of().resolved()
 
 
 def test_candidates_from_folders_files_and_the_hub_join_no_run_table_or_plan(tmp_path):
@@ -592,9 +591,9 @@ def test_candidates_from_folders_files_and_the_hub_join_no_run_table_or_plan(tmp
     assert (study.candidates.model, study.candidates.datasets) == ("tuned", ("red", "mine"))
     assert study.all_models["tuned"].path == str(tmp_path / "tuned") and study.all_datasets["mine"].allow_fewer
     assert study.members("mine") == () and study.smallest_rows("mine") == 8 and study.members("all") == plain.members("all")
-    for part in ("models", "datasets", "sources", "source_datasets", "runs", "checkpoints"):
+    for part in ("models", "datasets", "sources", "runs", "checkpoints"):
         assert getattr(study, part) == getattr(plain, part)
-    assert resolve(study) == resolve(plain) and study.file.model_dump_json() == plain.file.model_dump_json()
+    assert study.resolved() == plain.resolved() and study.file.model_dump_json() == plain.file.model_dump_json()
     study = study_of(advise={"model": "org/model-7b@abc123", "datasets": ["red"]})
     assert study.all_models["model-7b"].model_dump(exclude_defaults=True) == {"hub": "org/model-7b", "revision": "abc123"}
 

@@ -49,7 +49,7 @@ class DataInputs:
 
     def samples(self, datasets) -> list[str]:
         """Every sample of these training sets."""
-        return [self.paths.fill(self.paths.sample, dataset=name, rows=rows) for name in datasets for rows in self.study.rows_of(name)]
+        return [self.paths.fill(self.paths.sample, dataset=name, rows=rows) for name in datasets for rows in self.study.sample_sizes(name)]
 
     def items(self) -> list[str]:
         """The items of every benchmark in a suite."""

@@ -23,7 +23,7 @@ class MeasureInputs:
 
     def items(self) -> list[str]:
         """The items of every benchmark in a suite that has right answers: the others have no likelihood to measure."""
-        return [self.paths.fill(self.paths.items, benchmark=name) for name in self.study.answered]
+        return [self.paths.fill(self.paths.items, benchmark=name) for name in self.study.benchmarks_with_answers]
 
     def items_options(self, wildcards) -> str:
         """Those items as options."""

@@ -170,7 +170,7 @@ class Forecast:
     def _item_tokens(self) -> Triple:
         """Tokens of one item of each benchmark, without examples: a prompt with k of them is taken for k + 1 items, answers included."""
         plan, parts = self.study.file.plan, []
-        for name in self.study.answered:
+        for name in self.study.benchmarks_with_answers:
             shots = self.study.file.benchmarks[name].shots
             prompt = plan.load[name].prompt_tokens if name in plan.load else ITEM_TOKENS
             parts.append(cost.scale(prompt, 1 / (1 + shots.count) if shots and name in plan.load else 1))

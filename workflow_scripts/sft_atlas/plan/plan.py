@@ -13,9 +13,9 @@ from sft_atlas.core.log import print_to_terminal
 from sft_atlas.plan import cost
 from sft_atlas.plan.cost import Triple
 from sft_atlas.plan.forecast import Forecast, Job
-from sft_atlas.study.device_table import device
 from sft_atlas.study.paths import Paths
 from sft_atlas.study.runs import Run
+from sft_atlas.study.site import device
 from sft_atlas.study.study import from_config
 
 TERABYTE, GIGABYTE = 1e12, 1e9

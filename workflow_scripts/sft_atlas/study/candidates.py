@@ -19,7 +19,7 @@ class Candidates:
     new_datasets: dict[str, Dataset] = field(default_factory=dict)
 
 
-def resolve(advise: Advise, file: StudyFile) -> tuple[Candidates, list[str]]:
+def resolve_candidates(advise: Advise, file: StudyFile) -> tuple[Candidates, list[str]]:
     """The candidates, and what is wrong with them. Without ``datasets`` they are all source datasets of the study."""
     problems: list[str] = []
     new_models: dict[str, Model] = {}

@@ -1,4 +1,4 @@
-"""Recipes with a `grid`: one recipe for every combination of the values that it lists."""
+"""Recipes with a `grid`: one recipe for each combination of its values."""
 
 import itertools
 from collections.abc import Mapping
@@ -11,33 +11,33 @@ SHORT = {"learning_rate": "lr", "batch_size": "bs", "weight_decay": "wd"}  # els
 
 
 def expand(config: Mapping[str, object], source: str) -> dict[str, object]:
-    """The configuration with every recipe that has a `grid` replaced by its combinations, wherever it is named.
+    """Replace every recipe that has a `grid` by one recipe per combination, wherever it is named.
 
-    `search` with ``grid: {learning_rate: [1e-5, 1e-6]}`` becomes `search_lr1e-05` and `search_lr1e-06`. What is not a recipe with a
-    well-formed grid is left to validation; raises :class:`ConfigError` for keys that are no hyper-parameters and lists without values.
+    `search` with ``grid: {learning_rate: [1e-5, 1e-6]}`` becomes `search_lr1e-05` and `search_lr1e-06`. Raises :class:`ConfigError` for
+    keys that are not hyper-parameters and for values that are not lists; the schema checks everything else.
     """
     recipes = config.get("recipes")
     if not isinstance(recipes, Mapping) or not any(isinstance(recipe, Mapping) and recipe.get("grid") for recipe in recipes.values()):
         return dict(config)
-    made: dict[str, dict[str, object]] = {}  # name -> its combinations by their names
+    recipes_of: dict[str, dict[str, object]] = {}  # name in the file -> its recipes by name
     problems: list[str] = []
     for name, recipe in recipes.items():
         grid = recipe.get("grid") if isinstance(recipe, Mapping) else None
         if grid and isinstance(grid, Mapping):
-            found = _problems(name, grid)
-            problems += found
-            made[name] = {} if found else dict(_combinations(name, recipe, grid))
+            wrong = _problems(name, grid)
+            problems += wrong
+            recipes_of[name] = {} if wrong else dict(_combinations(name, recipe, grid))
         else:
-            made[name] = {name: recipe}
+            recipes_of[name] = {name: recipe}
     if problems:
         raise ConfigError(source, problems)
-    expanded = {**config, "recipes": {name: recipe for several in made.values() for name, recipe in several.items()}}
+    expanded = {**config, "recipes": {name: recipe for combinations in recipes_of.values() for name, recipe in combinations.items()}}
     if isinstance(config.get("blocks"), Mapping):
-        expanded["blocks"] = {name: _renamed(block, made) for name, block in config["blocks"].items()}
+        expanded["blocks"] = {name: _with_combinations(block, recipes_of) for name, block in config["blocks"].items()}
     if isinstance(config.get("overrides"), list):
-        expanded["overrides"] = [_renamed(override, made) for override in config["overrides"]]
+        expanded["overrides"] = [_with_combinations(override, recipes_of) for override in config["overrides"]]
     if config.get("select"):
-        expanded["select"] = _renamed(config["select"], made)
+        expanded["select"] = _with_combinations(config["select"], recipes_of)
     return expanded
 
 
@@ -68,7 +68,7 @@ def _text(value: object) -> str:
     return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
 
 
-def _renamed(part: object, made: dict[str, dict[str, object]]) -> object:
+def _with_combinations(part: object, recipes_of: dict[str, dict[str, object]]) -> object:
     if not isinstance(part, Mapping) or not isinstance(part.get("recipes"), list):
         return part
-    return {**part, "recipes": [new for name in part["recipes"] for new in made.get(name, [name])]}
+    return {**part, "recipes": [new for name in part["recipes"] for new in recipes_of.get(name, [name])]}

@@ -1,9 +1,9 @@
-"""Read YAML strictly and say what is wrong with a configuration: file, key path, problem, remedy."""
+"""Read YAML strictly, check it against the schema, and explain what is wrong: file, key path, problem, remedy."""
 
 import difflib
 import types
 import typing
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 
 import yaml
@@ -12,11 +12,13 @@ from pydantic import ValidationError
 from sft_atlas.core.errors import ConfigError
 from sft_atlas.study.schema import Part
 
+Checked = typing.TypeVar("Checked", bound=Part)
+
 MERGE = "tag:yaml.org,2002:merge"  # the key `<<`
 
 
 def strict_yaml(path: Path) -> dict[str, object]:
-    """Load YAML; a key that stands twice is an error (plain YAML keeps the last one silently)."""
+    """Load YAML; a repeated key is an error (plain YAML silently keeps the last value)."""
 
     class Loader(yaml.SafeLoader):
         pass
@@ -25,7 +27,7 @@ def strict_yaml(path: Path) -> dict[str, object]:
         seen: dict[object, int] = {}
         for key_node, _ in node.value:
             key = None if key_node.tag == MERGE else loader.construct_object(key_node)
-            if key is None or not isinstance(key, Hashable):  # `<<`, or a list or mapping as key, which is refused below
+            if key is None or not isinstance(key, Hashable):  # `<<`, or a key that construct_mapping refuses below
                 continue
             if key in seen:
                 raise ConfigError(
@@ -53,6 +55,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def validated(schema: type[Checked], config: Mapping[str, object], source: str) -> Checked:
+    """The configuration as ``schema``; raises :class:`ConfigError` with every problem. ``source``: the file's name in messages."""
+    try:
+        return schema.model_validate(config)
+    except ValidationError as error:
+        raise ConfigError(source, explain(error, schema)) from None
+
+
 def explain(error: ValidationError, schema: type[Part]) -> list[str]:
     """One line per problem: key path, what is wrong, what to do."""
     lines = []
@@ -75,16 +85,16 @@ def explain(error: ValidationError, schema: type[Part]) -> list[str]:
 
 
 def renamed(part: type[Part], key: object) -> str | None:
-    """What to say of a key that had this name once; None where it is merely unknown."""
+    """The error for a key under its former name; None for any other unknown key."""
     return f"is called {part.renamed[key]} now; rename it" if key in part.renamed else None
 
 
 def _message(item: dict, schema: type[Part], loc: tuple) -> str:
-    """What is wrong, and what to write where one value stands for a list or for keys and values."""
+    """The problem, and what to write if a single value stands where a list or keys and values belong."""
     if item["type"] == "model_type":
         return f"must hold keys and values, of {', '.join(_part(schema, loc).model_fields)}"
-    told = item["msg"].removeprefix("Value error, ")
-    return f"{told}: write [{item['input']}]" if item["type"] == "list_type" and isinstance(item["input"], str) else told
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{message}: write [{item['input']}]" if item["type"] == "list_type" and isinstance(item["input"], str) else message
 
 
 def _is_branch(part: object) -> bool:

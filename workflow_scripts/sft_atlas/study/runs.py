@@ -7,11 +7,13 @@ if TYPE_CHECKING:
     from sft_atlas.study.schema import Hyperparameters
 
 BASE = "base"  # dataset and recipe of a base model's own results
+WITHOUT = "without-"  # prefix of leave-one-out sets
+Key = tuple[str, str, str]  # base model, dataset, recipe
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training job: base model x dataset x recipe, with the hyper-parameters that hold for it."""
+    """One training job: base model x dataset x recipe, with its hyper-parameters."""
 
     model: str
     dataset: str
@@ -21,7 +23,7 @@ class Run:
     measure_representation: bool
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> Key:
         return self.model, self.dataset, self.recipe
 
     def within(self, blocks: set[str]) -> "Run":
@@ -31,7 +33,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One kept epoch of a run, or a base model (dataset and recipe ``base``, epoch 0, whose representation is always measured)."""
+    """One kept epoch of a run, or a base model (dataset and recipe ``base``, epoch 0)."""
 
     model: str
     dataset: str
@@ -43,6 +45,11 @@ class Checkpoint:
     def of_base(cls, model: str) -> "Checkpoint":
         """The base model itself."""
         return cls(model, BASE, BASE, 0)
+
+    @property
+    def run(self) -> Key:
+        """The run that the checkpoint belongs to."""
+        return self.model, self.dataset, self.recipe
 
     def keys(self, **more: str) -> dict[str, str | int]:
         """The keys that every result of this checkpoint carries."""

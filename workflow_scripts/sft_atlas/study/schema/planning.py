@@ -1,4 +1,4 @@
-"""What the plan needs to know before anything was run: devices, and the load of data and benchmarks."""
+"""What the plan must know before any job has run: devices, and the size of data and benchmarks."""
 
 from typing import Annotated, Literal
 
@@ -17,23 +17,21 @@ Estimate = Annotated[tuple[float, float, float], AfterValidator(_ascending)]
 
 
 class Device(Part):
-    """A kind of device: what jobs cost on it, until the jobs' own logs say it. Estimates are [low, likely, high]."""
+    """A kind of device and its rates, used until logs of finished jobs give measured ones. Estimates are [low, likely, high]."""
 
     label: str = Field(description="Name in the plan.")
-    peak_tflops: float = Field(gt=0, description="Dense bfloat16 matrix rate of the data sheet, TFLOP/s.")
-    float32_tflops: float = Field(
-        gt=0, description="The same for float32 without TF32, in which hidden states and likelihoods are measured."
-    )
+    peak_tflops: float = Field(gt=0, description="Dense bfloat16 TFLOP/s from the data sheet.")
+    float32_tflops: float = Field(gt=0, description="Float32 TFLOP/s without TF32; hidden states and likelihoods are measured in float32.")
     memory_gib: float = Field(gt=0, description="Memory of one device, GiB.")
-    mfu_full: Estimate = Field(description="Share of the peak that full fine-tuning reaches, counting 6 FLOP per parameter and token.")
-    mfu_lora: Estimate = Field(description="The same for LoRA, counting 4 FLOP per parameter and token (no weight gradients).")
+    mfu_full: Estimate = Field(
+        description="Model FLOPs utilisation of full fine-tuning: share of the peak, at 6 FLOP per parameter and token."
+    )
+    mfu_lora: Estimate = Field(description="The same for LoRA, at 4 FLOP per parameter and token (no weight gradients).")
     mfu_score: Estimate = Field(
-        description="The same for reading prompts, counting 2 FLOP per parameter and token; in float32, of that peak."
+        description="The same for prompts (prefill), at 2 FLOP per parameter and token; float32 jobs reach this share of the float32 peak."
     )
-    decode_tokens_per_second: Estimate = Field(
-        description="Generated tokens per second of a 7-billion-parameter model, all sequences of a batch."
-    )
-    start_seconds: Estimate = Field(description="From job start to first step or request: imports and loading the weights.")
+    decode_tokens_per_second: Estimate = Field(description="Tokens per second that a 7B model generates, summed over the batch.")
+    start_seconds: Estimate = Field(description="Seconds from job start to the first step or request: imports and loading of weights.")
 
 
 class Devices(Part):
@@ -43,31 +41,31 @@ class Devices(Part):
 
 
 class Load(Part):
-    """What a benchmark asks of a model."""
+    """The work of one benchmark for a model."""
 
     items: Positive = Field(description="Items of the test set.")
-    prompt_tokens: Estimate = Field(description="Tokens of one prompt, examples included: [low, likely, high].")
-    generated_tokens: Estimate = Field((0, 0, 0), description="Generated tokens of one item; 0 where options are scored by likelihood.")
-    requests: Positive = Field(1, description="Requests for each item: options, or turns.")
+    prompt_tokens: Estimate = Field(description="Tokens of one prompt including examples: [low, likely, high].")
+    generated_tokens: Estimate = Field(
+        (0, 0, 0), description="Generated tokens per item; 0 for multiple choice, which is scored by likelihood."
+    )
+    requests: Positive = Field(1, description="Requests per item: options or turns.")
 
 
 class Comparison(Part):
-    """A figure from elsewhere that the plan puts beside its own."""
+    """A published figure to compare the forecast with."""
 
     what: Literal["train_gpu_hours", "evaluate_gpu_hours", "gpu_hours", "disk_tb"] = Field(
-        description="Which total; `gpu_hours`: all jobs."
+        description="The total to compare; `gpu_hours` is that of all jobs."
     )
-    value: float = Field(gt=0, description="The other figure.")
-    source: str = Field(description="Where it is from, and what it covers.")
+    value: float = Field(gt=0, description="The published figure.")
+    source: str = Field(description="Where it comes from and what it covers.")
 
 
 class Plan(Part):
-    """Assumptions of `snakemake plan`. They change no result."""
+    """Assumptions of `snakemake plan`; they change no result."""
 
     device: Name = Field("cpu", description="Kind of device, a key of `config/devices.yaml`.")
-    parallel: Positive = Field(8, description="Devices at work at once: for the time to finish and the disk in use.")
-    tokens: dict[Name, Estimate] = Field(
-        {}, description="Tokens per sample of each training set, template included, until the data are there."
-    )
-    load: dict[Name, Load] = Field({}, description="What each benchmark asks of a model.")
-    compare: list[Comparison] = Field([], description="Figures from elsewhere to print beside the forecast.")
+    parallel: Positive = Field(8, description="Devices in use at once; decides wall time and peak disk.")
+    tokens: dict[Name, Estimate] = Field({}, description="Tokens per sample of each training set, including the template.")
+    load: dict[Name, Load] = Field({}, description="The work of each benchmark.")
+    compare: list[Comparison] = Field([], description="Published figures to print beside the forecast.")

@@ -10,65 +10,67 @@ Depths = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=2
 
 
 class Lora(Part):
-    """The adapter (section on LoRA; rank, alpha and targets are not stated in the paper)."""
+    """The LoRA adapter; the paper states no rank, alpha or target modules."""
 
-    rank: Positive = Field(8, description="Rank r of the factors (ours).")
-    alpha: Positive = Field(16, description="Scale alpha; the update is alpha / r times B A (ours).")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input (ours).")
-    targets: Literal["all-linear"] | list[str] = Field("all-linear", description="Modules that get an adapter (ours).")
+    rank: Positive = Field(8, description="Rank r (ours).")
+    alpha: Positive = Field(16, description="Alpha; the update is alpha / r times B A (ours).")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the input of the adapter (ours).")
+    targets: Literal["all-linear"] | list[str] = Field("all-linear", description="Modules with an adapter (ours).")
     rslora: bool = Field(False, description="Scale by alpha / sqrt(r) (ours).")
 
 
 class Hyperparameters(Part):
-    """What a training run is made with. All of it is part of the run's identity: a change trains again."""
+    """Hyper-parameters of a training run. All are part of its identity: changing one trains the run again."""
 
     renamed: ClassVar = {"keep": "save_epochs", "schedule": "lr_scheduler_type", "warmup": "warmup_ratio", "packing": "padding_free"}
 
     method: Literal["full", "lora"] = Field(description="Full fine-tuning or LoRA.")
     rows: Positive = Field(description="Rows sampled from each source dataset (paper: 1,000 or 20,000).")
     epochs: Positive = Field(description="Epochs (paper: 10).")
-    save_epochs: Literal["last", "all"] | list[Positive] = Field("last", description="Epochs whose weights become checkpoints.")
+    save_epochs: Literal["last", "all"] | list[Positive] = Field("last", description="Epochs whose weights are saved as checkpoints.")
     lr_scheduler_type: Literal["cosine", "constant", "linear"] = Field("cosine", description="Learning-rate schedule.")
     learning_rate: float = Field(gt=0, description="Peak learning rate (paper: 1e-5 full, 2e-6 LoRA).")
     batch_size: Positive = Field(description="Effective batch size in samples (paper: 32 full, 128 LoRA).")
     micro_batch_size: Positive | None = Field(
         None,
-        description="Samples per forward pass and device; divides `batch_size`. Default: `batch_size`, on an accelerator what the memory forecast allows.",
+        description="Samples per forward pass and device; must divide `batch_size`. Default: `batch_size`, on an accelerator what is forecast to fit into memory.",
     )
-    warmup_ratio: float = Field(0.0, ge=0, lt=1, description="Share of the steps with rising learning rate (ours).")
+    warmup_ratio: float = Field(0.0, ge=0, lt=1, description="Share of the steps for linear warmup (ours).")
     weight_decay: float = Field(0.0, ge=0, description="Weight decay (paper: 0).")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradient clipping by global norm (ours).")
-    max_length: Positive = Field(2048, description="Longest sample in tokens; longer ones are dropped and counted, never cut (ours).")
+    max_length: Positive = Field(2048, description="Longest sample in tokens; longer ones are dropped and counted, never truncated (ours).")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="Autocast type; auto: bfloat16 on an accelerator that has it, else float32."
+        "auto", description="Autocast type; auto: bfloat16 on an accelerator that supports it, else float32."
     )
     weights: Literal["float32", "bfloat16"] = Field(
         "float32",
-        description="Type that full fine-tuning holds weights and optimiser state in. bfloat16 halves the memory and loses most updates at the paper's rates.",
+        description="Type of weights and optimiser state in full fine-tuning. bfloat16 halves the memory but loses most updates at the paper's learning rates.",
     )
     lora: Lora = Field(Lora(), description="Adapter settings; only with `method: lora`.")
-    layers: Depths | None = Field(
-        None, description="Train only the layers whose depth, layer / (layers - 1), lies in this range, ends included (ours)."
-    )
-    freeze_embeddings: bool = Field(False, description="Leave the input embedding and the output head as they are (ours).")
+    layers: Depths | None = Field(None, description="Train only layers whose depth, layer / (layers - 1), is in this closed range (ours).")
+    freeze_embeddings: bool = Field(False, description="Do not train the input embedding and the output head (ours).")
     padding_free: bool = Field(
         False,
-        description="Lay the samples of a forward pass end to end instead of padding them; steps and effective batch stay. Refused where samples would see each other.",
+        description="Concatenate the samples of a forward pass instead of padding them; steps and effective batch size are unchanged. An error if samples would attend to each other.",
     )
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3"] = Field(
-        "auto", description="Attention kernel; auto: Flash Attention on a GPU that has it installed, else the model's default."
+        "auto",
+        description="Attention implementation; auto: Flash Attention if it is installed and there is a GPU, else the model's default.",
     )
     activation_checkpointing: bool = Field(
-        False, description="Recompute activations in the backward pass; without, only once one sample per forward pass does not fit."
+        False,
+        description="Recompute activations in the backward pass. If false, only when one sample per forward pass does not fit into memory.",
     )
-    liger: bool = Field(False, description="Liger kernels for norms, RoPE and feed-forward; needs a GPU and the package liger-kernel.")
-    compile: bool = Field(False, description="torch.compile; pays off in long runs only.")
+    liger: bool = Field(
+        False, description="Use Liger kernels for norms, RoPE and feed-forward layers; needs a GPU and the package liger-kernel."
+    )
+    compile: bool = Field(False, description="Use torch.compile; only pays off in long runs.")
     gpus: Positive = Field(
         1,
-        description="GPUs of a job; with more than one it runs under `accelerate launch`. The effective batch stays; a change trains again, as order of summation differs.",
+        description="GPUs of a job; several use `accelerate launch`. The effective batch size is unchanged, but a change trains again because the order of summation differs.",
     )
-    sharding: Literal["fsdp2", "zero3"] = Field("fsdp2", description="With several GPUs: PyTorch FSDP2 or DeepSpeed ZeRO stage 3.")
-    seed: int = Field(0, description="Seed of data order, adapter weights and dropout.")
+    sharding: Literal["fsdp2", "zero3"] = Field("fsdp2", description="With several GPUs: PyTorch FSDP2 or DeepSpeed ZeRO-3.")
+    seed: int = Field(0, description="Seed of data order, adapter initialisation and dropout.")
 
     @property
     def kept_epochs(self) -> tuple[int, ...]:
@@ -102,9 +104,9 @@ class Hyperparameters(Part):
 
 
 class Recipe(Hyperparameters):
-    """A named way to fine-tune."""
+    """A way to fine-tune, by name."""
 
     label: str | None = Field(None, description="Name in figures; default: the key.")
     grid: dict[str, list[object]] = Field(
-        {}, description="Hyper-parameters with lists of values: the recipe stands for one recipe of each combination, wherever it is named."
+        {}, description="Hyper-parameters and lists of values; wherever it is named, the recipe stands for one recipe per combination."
     )

@@ -1,0 +1,129 @@
+"""From blocks and overrides to runs, and the runs that `select` chooses."""
+
+import itertools
+from collections.abc import Iterator
+
+from pydantic import ValidationError
+
+from sft_atlas.study.messages import explain, nearest
+from sft_atlas.study.runs import WITHOUT, Key, Run
+from sft_atlas.study.schema import Block, Hyperparameters, Select, StudyFile
+
+
+def resolve_runs(file: StudyFile) -> tuple[dict[Key, Run], list[str]]:
+    """The runs of all blocks, each with its hyper-parameters, and what is wrong with them.
+
+    A run that several blocks define must be the same in all of them; its representation is measured if one of them says so.
+    """
+    runs: dict[Key, Run] = {}
+    problems: list[str] = []
+    matched: set[int] = set()  # overrides that hold for some run
+    for name, block in file.blocks.items():
+        if not block.models or not block.datasets:
+            problems.append(f"blocks.{name}: defines no run; name at least one model, dataset and recipe")
+        for key in _keys(file, block):
+            overrides = _matching(file, key)
+            matched.update(overrides)
+            values, ties = _values(file, block, key, overrides)
+            problems += ties
+            try:
+                settings = Hyperparameters.model_validate(values)
+            except ValidationError as error:
+                problems += [f"{'/'.join(key)} in blocks.{name}: {text}" for text in explain(error, Hyperparameters)]
+                continue
+            run = Run(*key, settings, (name,), block.measure_representation)
+            first = runs.setdefault(key, run)
+            if first.settings != settings:
+                problems.append(_contradiction(first, run))
+            elif first is not run:
+                blocks = tuple(dict.fromkeys([*first.blocks, name]))
+                runs[key] = Run(*key, settings, blocks, first.measure_representation or run.measure_representation)
+    problems += [
+        f"overrides[{i}]: matches no run; remove it or correct its models, datasets and recipes"
+        for i in range(len(file.overrides))
+        if i not in matched
+    ]
+    return runs, problems
+
+
+def _keys(file: StudyFile, block: Block) -> Iterator[Key]:
+    models = file.models if block.models == "*" else block.models
+    datasets = file.source_datasets if block.datasets == "*" else block.datasets
+    if block.leave_one_out:
+        datasets = [WITHOUT + member for name in datasets for member in file.members(name)]
+    return itertools.product(models, datasets, block.recipes)
+
+
+def _matching(file: StudyFile, key: Key) -> dict[int, int]:
+    """Index of each override that holds for a run -> how many of model, dataset and recipe it names, the most specific first."""
+    matching = {}
+    for i, override in enumerate(file.overrides):
+        names = [
+            (part, chosen)
+            for part, chosen in zip(key, (override.models, override.datasets, override.recipes), strict=True)
+            if chosen is not None
+        ]
+        if all(part in chosen for part, chosen in names):
+            matching[i] = len(names)
+    return dict(sorted(matching.items(), key=lambda item: -item[1]))
+
+
+def _values(file: StudyFile, block: Block, key: Key, overrides: dict[int, int]) -> tuple[dict[str, object], list[str]]:
+    """Hyper-parameters of a run: the recipe's, then the block's `set`, then the overrides'; and overrides that contradict each other."""
+    recipe = file.recipes[key[2]]
+    values = {name: getattr(recipe, name) for name in Hyperparameters.model_fields} | block.set
+    decided_by: dict[str, int] = {}
+    ties = []
+    for i, rank in overrides.items():
+        for name, value in file.overrides[i].set.items():
+            first = decided_by.setdefault(name, i)
+            if first == i:
+                values[name] = value
+            elif overrides[first] == rank and values[name] != value:
+                ties.append(
+                    f"overrides[{i}].set.{name}: overrides[{first}] sets it as well for {'/'.join(key)} and is as specific; name more in one of them"
+                )
+    return values, ties
+
+
+def _contradiction(first: Run, second: Run) -> str:
+    ours, theirs = first.settings.model_dump(), second.settings.model_dump()
+    differences = ", ".join(f"{name} ({ours[name]} and {theirs[name]})" for name in ours if ours[name] != theirs[name])
+    return (
+        f"blocks.{second.blocks[0]}: defines the run {'/'.join(first.key)} differently from blocks.{first.blocks[0]}: {differences}; "
+        "give one of them a recipe of its own"
+    )
+
+
+def select_runs(runs: dict[Key, Run], select: Select) -> tuple[dict[Key, Run], list[str]]:
+    """The runs that match every given part of ``select``, and what is wrong with it: unknown names, or no run that matches.
+
+    A run keeps its settings, so its results are those of the whole study; of its blocks only the selected ones remain.
+    """
+    existing = {
+        "models": dict.fromkeys(run.model for run in runs.values()),
+        "datasets": dict.fromkeys(run.dataset for run in runs.values()),
+        "recipes": dict.fromkeys(run.recipe for run in runs.values()),
+        "blocks": dict.fromkeys(block for run in runs.values() for block in run.blocks),
+    }
+    problems = [
+        f"select.{part}: no run has the {part[:-1]} {name!r}{nearest(name, existing[part])} (there are {', '.join(existing[part])})"
+        for part in existing
+        for name in getattr(select, part) or ()
+        if name not in existing[part]
+    ]
+    if problems:
+        return {}, problems
+    selected = {part: set(getattr(select, part) or names) for part, names in existing.items()}
+    matching = {
+        key: run.within(selected["blocks"])
+        for key, run in runs.items()
+        if run.model in selected["models"]
+        and run.dataset in selected["datasets"]
+        and run.recipe in selected["recipes"]
+        and selected["blocks"].intersection(run.blocks)
+    }
+    if not matching:
+        parts = [f"{len(names)} {part} ({', '.join(names)})" for part, names in existing.items()]
+        return {}, [f"select: matches no run; each of its names exists, but no run has them all. The study has {'; '.join(parts)}"]
+    return matching, []

@@ -1,0 +1,147 @@
+"""Checks that the schema cannot make: of names that the parts of a study file use, of local files, and of task files."""
+
+import os
+import re
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+import yaml
+
+from sft_atlas.study.messages import nearest, renamed
+from sft_atlas.study.runs import BASE, WITHOUT
+from sft_atlas.study.schema import Hyperparameters, Override, StudyFile, Suite
+from sft_atlas.study.task_files import JUDGED, judged, task_file, task_sources
+
+FORMER_METRICS = re.compile(r"!function\s+(sft_atlas\.scoring(\.\S+))")  # the former name of sft_atlas.evaluate.metrics
+SETTABLE = sorted(set(Hyperparameters.model_fields) - {"epochs", "method", "save_epochs"})
+
+
+def names(file: StudyFile) -> list[str]:
+    """Problems with reserved, undefined and repeated names, with leave-one-out blocks, and with keys that `set` must not change."""
+    checks = (_reserved_names, _undefined_names, _repeated_benchmarks, _leave_one_out, _settings)
+    return [problem for check in checks for problem in check(file)]
+
+
+def local_files(file: StudyFile, path: Callable[[str], str]) -> list[str]:
+    """Local files and folders of the study that do not exist; ``path`` resolves a `path` of the study file."""
+    entries = {f"{part}.{name}.path": entry for part in ("models", "datasets", "benchmarks") for name, entry in getattr(file, part).items()}
+    entries |= {f"benchmarks.{name}.shots.path": entry.shots for name, entry in file.benchmarks.items() if entry.shots}
+    if file.measure.similarity.encoder:
+        entries["measure.similarity.encoder.path"] = file.measure.similarity.encoder
+    start = "data_root" if file.data_root else "the current directory"
+    absent = [
+        f"{key}: there is no {path(entry.path)}; correct the path (relative to {start}) or put it there"
+        for key, entry in entries.items()
+        if entry.path and not os.path.exists(path(entry.path))
+    ]
+    return absent + [
+        f"benchmarks.{name}.task: there is no {entry.task}; name an lm-eval task file, such as config/benchmarks/generate.yaml"
+        for name, entry in file.benchmarks.items()
+        if not os.path.exists(entry.task)
+    ]
+
+
+def suites(file: StudyFile) -> list[str]:
+    """Problems with the task files of suites and with their judges."""
+    return [problem for name, suite in file.suites.items() for problem in _suite(file, name, suite)]
+
+
+def _reserved_names(file: StudyFile) -> Iterator[str]:
+    if file.study == "published":
+        yield "study: results/published belongs to `snakemake published`; choose another name"
+    for name in file.datasets:
+        if name == BASE or name.startswith(WITHOUT):
+            yield f"datasets.{name}: the name is reserved; choose one that is not {BASE!r} and does not begin with {WITHOUT!r}"
+    if BASE in file.recipes:
+        yield f"recipes.{BASE}: the name is reserved for the base models; choose another"
+
+
+def _undefined_names(file: StudyFile) -> Iterator[str]:
+    sources = "source dataset", file.source_datasets
+    for name, dataset in file.datasets.items():
+        if isinstance(dataset.merge, list):
+            yield from _undefined(f"datasets.{name}.merge", dataset.merge, *sources)
+    for name, suite in file.suites.items():
+        yield from _undefined(f"suites.{name}.benchmarks", suite.benchmarks, "benchmark", file.benchmarks)
+    for group, names in file.analyse.leave_out.items():
+        yield from _undefined(f"analyse.leave_out.{group}", names, *sources)
+    for path, part in _parts(file):
+        left_out = file.leave_one_out if isinstance(part, Override) else ()
+        defined = {"model": file.models, "dataset": [*file.datasets, *left_out], "recipe": file.recipes}
+        for kind, known in defined.items():
+            names = getattr(part, f"{kind}s")
+            if isinstance(names, list):
+                yield from _undefined(f"{path}.{kind}s", names, kind, known)
+
+
+def _undefined(path: str, names: list[str], kind: str, defined: Collection[str]) -> Iterator[str]:
+    for i, name in enumerate(names):
+        if name not in defined:
+            yield f"{path}[{i}]: there is no {kind} {name!r}{nearest(name, defined)} (defined: {', '.join(defined)})"
+
+
+def _repeated_benchmarks(file: StudyFile) -> Iterator[str]:
+    suite_of: dict[str, str] = {}
+    for name, suite in file.suites.items():
+        for benchmark in suite.benchmarks:
+            if suite_of.setdefault(benchmark, name) != name or suite.benchmarks.count(benchmark) > 1:
+                yield f"suites.{name}.benchmarks: {benchmark!r} is measured twice (also in {suite_of[benchmark]!r}); name it once"
+
+
+def _leave_one_out(file: StudyFile) -> Iterator[str]:
+    for name, block in file.blocks.items():
+        if block.leave_one_out and block.datasets == "*":
+            yield f"blocks.{name}.datasets: leave_one_out needs merged datasets by name; '*' means the others"
+        for i, merged in enumerate(block.datasets) if block.leave_one_out and isinstance(block.datasets, list) else ():
+            if merged not in file.datasets:
+                continue
+            if len(file.members(merged)) < 2:
+                yield f"blocks.{name}.datasets[{i}]: leave_one_out needs a `merge` of two datasets or more; {merged!r} is none"
+            for member in file.members(merged):
+                other = file.leave_one_out[WITHOUT + member][0]
+                if other != merged:
+                    yield f"blocks: {WITHOUT}{member} would come from both {other!r} and {merged!r}; use one merged set"
+
+
+def _settings(file: StudyFile) -> Iterator[str]:
+    for path, part in _parts(file):
+        for key in part.set:
+            if key not in SETTABLE:
+                unknown = f"not a hyper-parameter that may differ{nearest(key, SETTABLE)} (allowed: {', '.join(SETTABLE)})"
+                yield f"{path}.set.{key}: {renamed(Hyperparameters, key) or unknown}"
+
+
+def _parts(file: StudyFile) -> list[tuple[str, object]]:
+    """Path and part of everything that names models, datasets and recipes."""
+    blocks = [(f"blocks.{name}", block) for name, block in file.blocks.items()]
+    return [*blocks, *((f"overrides[{i}]", override) for i, override in enumerate(file.overrides))]
+
+
+def _suite(file: StudyFile, name: str, suite: Suite) -> Iterator[str]:
+    protocols: dict[str, str | None] = {}  # benchmark -> how it is judged
+    for benchmark in suite.benchmarks:
+        task = file.benchmarks[benchmark].task
+        try:
+            keys, protocols[benchmark] = task_file(task), judged(task)
+        except (OSError, yaml.YAMLError, AttributeError) as error:
+            yield f"benchmarks.{benchmark}.task: {task} is not an lm-eval task file: {' '.join(str(error).split())}"
+            continue
+        for source in task_sources(task):
+            for former, function in FORMER_METRICS.findall(Path(source).read_text(encoding="utf-8")):
+                yield f"{source}: {former} was renamed; write `!function sft_atlas.evaluate.metrics{function}`"
+        if keys.get("unsafe_code") and not file.allow_code_execution:
+            yield (
+                f"allow_code_execution: {benchmark} runs code written by models; set it to true to run that code in the sandbox, or leave"
+                f" {benchmark} out"
+            )
+        if protocols[benchmark] not in (None, *JUDGED):
+            yield f"{task}: metadata.judged must be one of {', '.join(JUDGED)}, not {protocols[benchmark]!r}"
+    misplaced = [benchmark for benchmark, protocol in protocols.items() if (protocol is None) == (suite.judge is not None)]
+    if misplaced and suite.judge:
+        yield f"suites.{name}.benchmarks: {misplaced[0]!r} needs no judge; put it into a suite without one"
+    elif misplaced:
+        yield f"suites.{name}: {misplaced[0]!r} is judged; give the suite a `judge`, and move benchmarks without one to another suite"
+    if suite.judge and not suite.judge.url and suite.judge.model not in file.models:
+        yield f"suites.{name}.judge.model: without `url` it must be one of the models ({', '.join(file.models)}), not {suite.judge.model!r}"
+    if suite.judge and suite.backend != "hf":
+        yield f"suites.{name}.backend: judged answers are generated with hf; remove the key"
