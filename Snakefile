@@ -27,7 +27,7 @@ include: "rules/common.smk"
 
 
 rule all:
-    """Everything: tables, figures and the page of findings."""
+    """Everything: scores, tables, figures and the page of findings."""
     default_target: True
     input:
         # Named, so that a score that was deleted is missed although the tables made from it are there.

@@ -16,7 +16,7 @@ rule analyses:
 
 
 rule analyse_predictors:
-    """Relate perplexity, length, diversity and similarity of training sets to their gains."""
+    """Relate perplexity, length, diversity and similarity of training sets to gain."""
     input:
         tables=tables.named("gains", "perplexity", "properties", "similarity"),
         study=paths.study,
@@ -36,7 +36,7 @@ rule analyse_predictors:
 
 
 rule analyse_layers:
-    """Relate weight change by depth to the gain."""
+    """Relate weight change by layer to gain."""
     input:
         tables=tables.named("gains", "layers"),
         study=paths.study,
@@ -79,7 +79,7 @@ rule analyse_map:
 
 
 rule advise:
-    """Rank candidate training sets for a base model, or say that they cannot be ranked."""
+    """Rank candidate training sets for a new base model, or say why they cannot be ranked."""
     input:
         study=paths.study,
         perplexity=advice.files("perplexity"),

@@ -71,6 +71,19 @@ def wait_for_leftovers():
         raise WorkflowError(str(error)) from None
 
 
+def list_rules(only_targets=False):
+    """Print rules for `snakemake --list`: what people ask for first, then jobs, both in the order of the chain."""
+    groups = {"Targets": [], "Blocks of the study": [], "Jobs, which targets start": []}
+    for entry in workflow.rules:
+        target = "Targets" if entry.norun or entry.name in ("advise", "plan", "release") else "Jobs, which targets start"
+        groups["Blocks of the study" if entry.name in study.blocks else target].append(entry)
+    for title, members in groups.items():
+        if members and not (only_targets and title.startswith("Jobs")):
+            print(f"{title}:", *(f"  {entry.name:24} {entry.docstring or ''}" for entry in members), "", sep="\n")
+
+
+workflow.list_rules = list_rules  # Snakemake's own list is alphabetical
+
 # A dry run of thousands of jobs creates millions of objects that all stay: collecting garbage again and again takes long.
 gc.set_threshold(100_000, 50, 1000)
 

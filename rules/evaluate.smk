@@ -14,7 +14,7 @@ localrules:
 
 
 rule scores:
-    """Scores of every base model and checkpoint on every suite; and everything else that is made of weights that are deleted."""
+    """Scores of every base model and checkpoint, and whatever else needs weights that are then deleted."""
     input:
         evaluate.files(paths.scores),
         deleted=train.files_before_deletion(study.checkpoints),
@@ -41,7 +41,7 @@ rule prepare_suite:
 
 
 rule evaluate:
-    """Score one checkpoint on one suite with transformers."""
+    """Score one checkpoint on one suite."""
     input:
         base=paths.model,
         weights=evaluate.weights,
@@ -81,13 +81,13 @@ use rule evaluate as evaluate_vllm with:
 
 
 rule rescore:
-    """Every score computed again from the stored answers, without a model."""
+    """Every score, computed again from the stored answers without a model."""
     input:
         evaluate.files(paths.rescored, evaluate.scored),
 
 
 rule rescore_samples:
-    """Score the stored answers of one checkpoint and suite again; replaces its scores and samples, and lists what changed."""
+    """Score the stored answers of one checkpoint and suite again; list what changed."""
     input:
         scores=paths.scores,
         samples=paths.samples,
@@ -115,7 +115,7 @@ rule rescore_samples:
 
 
 rule generate:
-    """The answers of one checkpoint to the questions of a judged suite, both turns."""
+    """Generate the answers of one checkpoint to a judged suite, both turns."""
     input:
         base=paths.model,
         weights=evaluate.weights,
@@ -178,7 +178,7 @@ rule judge:
 
 
 rule contamination:
-    """Overlap of benchmarks with training sets, and the scores without the overlapping items."""
+    """Overlap of benchmarks with training sets, and scores without the overlapping items."""
     input:
         tables.named("contamination", "clean_scores"),
 
@@ -204,7 +204,7 @@ rule measure_contamination:
 
 
 rule score_clean_items:
-    """Score every checkpoint on the items that occur in none of its training sets."""
+    """Score every checkpoint on the items that are in none of its training sets."""
     input:
         evaluate.files(paths.samples),
         study=paths.study,

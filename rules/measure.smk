@@ -6,7 +6,7 @@
 
 
 rule measure_perplexity:
-    """Log-likelihood of every sample of a training set under a base model."""
+    """Measure the log-likelihood of a training set under a base model."""
     input:
         base=paths.model,
         data=measure.smallest_sample,
@@ -33,7 +33,7 @@ rule measure_perplexity:
 
 
 rule measure_dataset:
-    """Lengths, lexical diversity and near-duplicates of a training set."""
+    """Measure lengths, lexical diversity and near-duplicates of a training set."""
     input:
         data=paths.sample,
         code=sources("measure_dataset"),
@@ -52,7 +52,7 @@ rule measure_dataset:
 
 
 rule measure_similarity:
-    """Similarity of every training set and benchmark, in words and, with an encoder, in meaning."""
+    """Measure the similarity of training sets and benchmarks: of words and, with an encoder, of meaning."""
     input:
         encoder=measure.encoder,
         datasets=measure.compared,
@@ -83,7 +83,7 @@ rule measure_similarity:
 
 
 rule measure_layers:
-    """Weight change of a checkpoint by layer and kind of matrix."""
+    """Measure the weight change of a checkpoint by layer and component."""
     input:
         base=paths.model,
         weights=paths.weights,
@@ -107,7 +107,7 @@ rule measure_layers:
 
 
 rule measure_representation:
-    """Intrinsic dimension of hidden states and log-likelihood of answers, on benchmark items."""
+    """Measure the intrinsic dimension of hidden states and the log-likelihood of answers on benchmark items."""
     input:
         base=paths.model,
         weights=evaluate.weights,

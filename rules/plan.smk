@@ -9,7 +9,7 @@ localrules:
 
 
 rule plan:
-    """Forecast device-hours, disk and time; what is done, and what would be done again."""
+    """Forecast jobs, device-hours, disk and time; list what is done and what must be repeated."""
     log:
         paths.log("plan"),
     conda:
@@ -27,7 +27,7 @@ for block in study.blocks:
         raise WorkflowError(f"{study.source}: blocks.{block}: the name is a rule or target of the workflow; choose another")
 
     rule:
-        """Everything of one block of the study: its runs trained, scored and measured."""
+        """One block of the study: its runs trained, scored and measured."""
         name:
             f"{block}"
         input:

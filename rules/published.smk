@@ -18,7 +18,7 @@ localrules:
 
 
 rule published:
-    """The published scores: audited, repaired, analysed, drawn, and the paper's claims held against them."""
+    """The authors' published scores: audited, repaired, analysed, plotted and compared with the paper's claims."""
     input:
         f"{PUBLISHED}/audit.md",
         f"{PUBLISHED}/claims.md",
@@ -28,7 +28,7 @@ rule published:
 
 
 rule fetch_published:
-    """Bring the CSV to disk, from its public address or from published_csv."""
+    """Fetch the published CSV from its address, or take the file that published_csv names."""
     input:
         published_inputs.local_csv(study.file.published_csv),
     output:
@@ -45,7 +45,7 @@ rule fetch_published:
 
 
 rule tidy_published:
-    """One row per score, with units; refuse a file that cannot be read so."""
+    """Convert the published CSV to one row per score; refuse a file with another layout."""
     input:
         csv=f"{PUBLISHED}/evaluation_result.csv",
         code=sources("tidy_published"),
@@ -60,7 +60,7 @@ rule tidy_published:
 
 
 rule audit_published:
-    """What is wrong with the scores, and what is done about it."""
+    """Find errors in the published scores and write the repairs."""
     input:
         scores=published_inputs.SCORES,
         source=f"{PUBLISHED}/evaluation_result.json",
@@ -79,7 +79,7 @@ rule audit_published:
 
 
 rule analyse_published:
-    """Every analysis under one policy: raw or repaired."""
+    """Run every analysis on the published scores, raw or repaired."""
     input:
         scores=published_inputs.SCORES,
         repairs=f"{PUBLISHED}/tables/repairs.parquet",
@@ -100,7 +100,7 @@ rule analyse_published:
 
 
 rule plot_published:
-    """Every figure under one policy."""
+    """Draw every figure of the published scores, raw or repaired."""
     input:
         tables=published_inputs.tables("{policy}"),
         scores=published_inputs.SCORES,
@@ -123,7 +123,7 @@ rule plot_published:
 
 
 rule test_claims:
-    """The paper's claims against its own scores, before and after the repairs."""
+    """Test the paper's claims on its published scores, raw and repaired."""
     input:
         tables=published_inputs.tables(*published_names.POLICIES),
         scores=published_inputs.SCORES,

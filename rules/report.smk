@@ -46,7 +46,7 @@ rule plot:
 
 
 rule write_findings:
-    """Write the findings, worded from their numbers."""
+    """Write the page of findings."""
     input:
         tables=tables.named(*REPORTED),
         study=paths.study,
@@ -72,14 +72,14 @@ rule write_findings:
 
 
 rule cards:
-    """A model card for every checkpoint whose weights stay."""
+    """A model card for every checkpoint whose weights are kept."""
     input:
         train.files(paths.card, train.kept),
         train.files_before_deletion(study.checkpoints),
 
 
 rule write_card:
-    """Write the card of one checkpoint from its provenance and scores."""
+    """Write the model card of one checkpoint."""
     input:
         record=paths.record,
         base=paths.model,
@@ -100,7 +100,7 @@ rule write_card:
 
 
 rule release:
-    """Say what a release to the hub would upload; upload with `release: {upload: true}`."""
+    """List what a release to the hub would upload; upload it with `release: {upload: true}`."""
     input:
         cards=train.files(paths.card, train.kept),
         weights=train.files(paths.weights, train.kept),
@@ -125,13 +125,13 @@ rule release:
 
 
 rule correctness:
-    """Training invariants on tiny models of eight families, as a page."""
+    """Training invariants, tested on tiny models of eight families, as a page."""
     input:
         paths.invariants,
 
 
 rule check_invariants:
-    """Run the training invariants and write what they found."""
+    """Test the training invariants on tiny models and write a page of the results."""
     input:
         sorted(map(str, [*Path("tests/invariants").glob("*.*"), *Path("tests/helpers").glob("t*.py"), Path("tests/conftest.py")])),
         sources("check_invariants", "sft_atlas.train.train"),

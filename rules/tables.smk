@@ -16,7 +16,7 @@ rule tables:
 
 
 rule resolve_study:
-    """The study with everything resolved, for the jobs that need the whole picture."""
+    """Write the study with all settings resolved, for jobs that need the whole study."""
     output:
         paths.study,
     log:
@@ -30,7 +30,7 @@ rule resolve_study:
 
 
 rule collect:
-    """One kind of result of all runs, in one table."""
+    """Collect one kind of result of all runs into a table."""
     input:
         tables.collected,
         study=paths.study,

@@ -6,7 +6,7 @@
 
 
 rule train:
-    """Every run of the study."""
+    """Every training run of the study."""
     input:
         [paths.fill(paths.record, model=model, dataset=dataset, recipe=recipe) for model, dataset, recipe in study.runs],
         train.trained(study.checkpoints),

@@ -1,0 +1,10 @@
+"""`snakemake --list`, where people look for what they can ask for."""
+
+
+def test_targets_come_first_and_jobs_last(empty):
+    printed = empty.run("--list")
+    positions = [printed.index(f"\n{line}") for line in ("Targets:", "Blocks of the study:", "Jobs, which targets start:")]
+    targets, jobs = printed.index("  all "), printed.index("  measure_layers ")
+    assert positions[0] < targets < printed.index("  plan ") < positions[1] < printed.index("  single ") < positions[2] < jobs
+    lines = [line for line in printed.splitlines() if line.startswith("  ") and "Workflow" not in line]
+    assert all(len(line.split()) > 2 for line in lines), "every rule has a docstring"
