@@ -1,4 +1,4 @@
-# What is inside: perplexity of training sets under base models, weight change by layer, hidden states and log-likelihoods.
+# Measurements beside scores: perplexity, properties and similarity of training sets; weight change, hidden states and log-likelihoods.
 #
 # requires  base models, training sets, a checkpoint's weights, benchmark items
 # gives     perplexity/{model}/{dataset}.parquet; data/{dataset}/{rows}/properties.parquet; tables/similarity.parquet;
@@ -99,7 +99,7 @@ rule measure_layers:
         **cluster.resources("measure_layers"),
     params:
         ranks="--ranks" if study.file.measure.layers.ranks else "",
-    # One thread of BLAS in each of the job's threads, where Snakemake would give each all of them.
+    # One BLAS thread in each of the job's own threads; Snakemake's variables would give each of them all cores.
     shell:
         "OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 python workflow_scripts/run.py measure_layers --base {input.base}"
         " --weights {input.weights} --model {wildcards.model} --dataset {wildcards.dataset} --recipe {wildcards.recipe} --epoch {wildcards.epoch}"

@@ -123,6 +123,14 @@ def test_the_rules_are_found():
     assert sum(len(re.findall(r"^ *rule\b", path.read_text(encoding="utf-8"), re.MULTILINE)) for path in RULE_FILES) == len(RULES)
 
 
+def test_a_twin_of_a_rule_has_a_log_of_its_own():
+    text = "".join(path.read_text(encoding="utf-8") for path in RULE_FILES)
+    twins = re.findall(r"^use rule (\w+) as (\w+) with:\n((?: {4}.*\n)+)", text, re.MULTILINE)
+    assert {name for _, name, _ in twins} >= {"evaluate_vllm"}
+    for base, name, body in twins:
+        assert base in {rule for _, rule, _ in RULES} and f'paths.log("{name}"' in body
+
+
 def test_no_name_is_defined_twice_because_all_files_of_rules_share_one_space():
     names = [
         name

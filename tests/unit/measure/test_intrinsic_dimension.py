@@ -9,8 +9,8 @@ import pytest
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.measure import measure_representation
 from sft_atlas.measure.intrinsic_dimension import ESTIMATORS, dimension_rows, distances, estimate, pooled_states, standard_error
+from sft_atlas.measure.likelihood import token_log_likelihoods
 from sft_atlas.models.base_model import ModelFolder, load_model
-from sft_atlas.models.tokenization import token_log_likelihoods
 
 TEMPLATE = {"prompt": "###Question: {instruction}\n###Answer:", "response": " {response}"}
 
@@ -106,9 +106,10 @@ def measure(run_script, tiny_base, items):
             "batch_size": 4,
             "max_length": 128,
         }
+        base = {"dataset": "base", "recipe": "base"}
         outputs = {"output_dimension": items / "dimension.parquet", "output_likelihood": items / "likelihood.parquet"}
         files = [f"{name}={items / name}.jsonl" for name in benchmarks]
-        run_script(measure_representation, base=tiny_base, model="tiny", items=files, **settings | outputs | options)
+        run_script(measure_representation, base=tiny_base, model="tiny", items=files, **base | settings | outputs | options)
         record = json.loads((items / "likelihood.json").read_text())
         return pl.read_parquet(outputs["output_dimension"]), pl.read_parquet(outputs["output_likelihood"]), record
 

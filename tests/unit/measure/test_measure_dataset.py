@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from sft_atlas.measure import measure_dataset
-from sft_atlas.measure.dataset_statistics import lexical_diversity, near_duplicates, properties, shingles, words
+from sft_atlas.measure.measure_dataset import lexical_diversity, near_duplicates, properties, shingles, words
 
 
 def test_words_of_several_scripts():

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from sft_atlas.measure import measure_similarity
-from sft_atlas.measure.similarity import Products, lexical, measures, median_distance, semantic, similarities
+from sft_atlas.measure.measure_similarity import Products, lexical, measures, median_distance, semantic, similarities
 from sft_atlas.study.schema import EncoderPackage
 
 MATHS = ["add three and four", "add seven and two", "subtract two from nine", "multiply six and seven", "add nine and one"]

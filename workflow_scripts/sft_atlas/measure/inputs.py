@@ -1,4 +1,4 @@
-"""Input and parameter functions of ``rules/measure.smk``. They only look things up in the study."""
+"""Input and parameter functions of ``rules/measure.smk``: samples and items to measure on, and the options of the jobs."""
 
 import shlex
 from pathlib import Path
@@ -14,15 +14,15 @@ class MeasureInputs:
         self.study, self.paths, self.measure = study, paths, study.file.measure
 
     def smallest_rows(self, wildcards) -> int:
-        """Rows of the sample that everything but training is measured on: the smallest in use."""
+        """Size of the sample that properties and perplexity are measured on: the smallest that the study trains on."""
         return self.study.smallest_rows(wildcards.dataset)
 
     def smallest_sample(self, wildcards) -> str:
-        """That sample."""
+        """The sample of that size."""
         return self._sample(wildcards.dataset)
 
     def items(self) -> list[str]:
-        """The items of every benchmark in a suite that has right answers: the others have no likelihood to measure."""
+        """The items of every benchmark with reference answers, whose likelihood is measured."""
         return [self.paths.fill(self.paths.items, benchmark=name) for name in self.study.benchmarks_with_answers]
 
     def items_options(self, wildcards) -> str:
@@ -30,7 +30,7 @@ class MeasureInputs:
         return " ".join(f"--items {Path(path).parent.name}={path}" for path in self.items())
 
     def representation(self, wildcards) -> str:
-        """How hidden states and likelihoods are measured, as options."""
+        """Settings of hidden states and likelihoods, as options."""
         settings = self.measure.representation
         return (
             f"--items-per-benchmark {settings.items_per_benchmark} --seed {self.study.file.seed}"
@@ -43,7 +43,7 @@ class MeasureInputs:
         return self.paths.encoder if self.measure.similarity.encoder else []
 
     def compared(self, wildcards) -> list[str]:
-        """Samples of the training sets whose similarity is measured: the study's, for advice also the candidates."""
+        """Samples of the training sets whose similarity is measured: the study's, and for `advise` the candidates."""
         return [self._sample(name) for name in self._compared(wildcards)]
 
     def similarity_options(self, wildcards, input) -> str:

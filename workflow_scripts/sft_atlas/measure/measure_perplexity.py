@@ -1,4 +1,4 @@
-"""Score every sample of a training set under a base model: negative log-likelihoods, tokens and bytes per sample."""
+"""Measure the negative log-likelihood of every sample of a training set under a base model, with its tokens and bytes."""
 
 import argparse
 import time
@@ -10,7 +10,10 @@ from sft_atlas.core.log import progress
 from sft_atlas.core.provenance import record_provenance, resource_usage
 from sft_atlas.measure.likelihood import token_log_likelihoods
 from sft_atlas.models import prompt_template
+from sft_atlas.models.arguments import add_forward_pass, add_keys, add_model, key_columns
 from sft_atlas.models.base_model import ModelFolder, device, load_model, load_tokenizer
+
+KEYS = ("model", "dataset", "rows")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -19,9 +22,9 @@ def main(args: argparse.Namespace) -> None:
     import torch
 
     torch.set_num_threads(args.threads)
-    base, shape = ModelFolder.read(args.base), prompt_template.read(args.template)
+    base, template = ModelFolder.read(args.base), prompt_template.read(args.template)
     data = pl.read_parquet(args.data, columns=["instruction", "response"])[: args.limit]
-    rendered = [prompt_template.render(shape, instruction, response) for instruction, response in data.iter_rows()]
+    rendered = [prompt_template.render(template, instruction, response) for instruction, response in data.iter_rows()]
     prompts, responses = [prompt for prompt, _ in rendered], [response for _, response in rendered]
     model, tokenizer = load_model(base), load_tokenizer(base)
     started = time.perf_counter()
@@ -29,28 +32,16 @@ def main(args: argparse.Namespace) -> None:
     seconds = time.perf_counter() - started
     if scores.is_empty():
         raise AtlasError(f"none of the {len(prompts)} samples of {args.data} fits into {args.max_length} tokens")
-    sizes = pl.DataFrame(
-        {
-            "sample": pl.Series(range(len(prompts)), dtype=pl.Int64),
-            "bytes_response": pl.Series([len(response.encode()) for response in responses], dtype=pl.Int64),
-            "bytes_full": pl.Series([len((prompt + response).encode()) for prompt, response in rendered], dtype=pl.Int64),
-        }
-    )
-    frame = scores.join(sizes, on="sample", how="left", maintain_order="left").select(
-        pl.lit(args.model).alias("model"),
-        pl.lit(args.dataset).alias("dataset"),
-        pl.lit(args.rows).cast(pl.Int64).alias("rows"),
-        *("sample", "nll_response", "tokens_response", "bytes_response", "nll_full", "tokens_full", "bytes_full"),
-    )
-    settings = {
-        "template": shape,
-        "limit": args.limit,
-        "batch_size": args.batch_size,
-        "max_length": args.max_length,
-        "threads": args.threads,
-    }
+    sizes = pl.DataFrame({
+        "sample": range(len(prompts)),
+        "bytes_response": [len(response.encode()) for response in responses],
+        "bytes_full": [len((prompt + response).encode()) for prompt, response in rendered],
+    })  # fmt: skip
+    columns = ("sample", "nll_response", "tokens_response", "bytes_response", "nll_full", "tokens_full", "bytes_full")
+    frame = scores.join(sizes, on="sample", how="left", maintain_order="left").select(*key_columns(args, *KEYS), *columns)
+    settings = {"template": template} | {name: getattr(args, name) for name in ("limit", "batch_size", "max_length", "threads")}
     facts = {
-        "model": args.model, "dataset": args.dataset, "rows": args.rows,
+        **{name: getattr(args, name) for name in KEYS},
         "n_scored": len(frame), "n_dropped": len(dropped), "dropped": dropped,
         "device": device(), "dtype": base.dtype, "tokens_per_second": round(frame["tokens_full"].sum() / seconds, 1), "usage": resource_usage(),
     }  # fmt: skip
@@ -60,21 +51,16 @@ def main(args: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--base", type=Path, required=True, help="manifest model.json of the base model")
-    parser.add_argument("--data", type=Path, required=True, help="training set: Parquet with the columns instruction and response")
-    parser.add_argument("--model", required=True, help="name of the base model")
-    parser.add_argument("--dataset", required=True, help="name of the training set")
-    parser.add_argument("--rows", type=int, required=True, help="size of the training set in rows")
-    parser.add_argument("--limit", type=int, help="score the first N rows only (default: all)")
-    parser.add_argument("--template", required=True, help="JSON with the strings prompt and response")
-    parser.add_argument("--batch-size", type=int, default=8, help="samples per forward pass")
-    parser.add_argument("--max-length", type=int, default=2048, help="drop samples with more tokens than this")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads")
-    parser.add_argument("--output", type=Path, required=True, help="Parquet, one row per sample")
-    return parser
+    p = argparse.ArgumentParser()
+    add_keys(p, *KEYS)
+    add_model(p, weights=False)
+    p.add_argument("--data", type=Path, required=True, help="training set: Parquet with the columns instruction and response")
+    p.add_argument("--limit", type=int, help="score the first N rows only (default: all)")
+    add_forward_pass(p)
+    p.add_argument("--output", type=Path, required=True, help="Parquet, one row per sample")
+    return p
 
 
-def gpus(args) -> int:
+def gpus(args: argparse.Namespace) -> int:
     """GPUs that the job takes in a local run."""
     return 1

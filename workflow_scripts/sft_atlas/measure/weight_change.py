@@ -1,4 +1,4 @@
-"""How far training moved the weights: per layer and component, by streaming safetensors; for LoRA from its factors alone.
+"""Change of the weights by training, per layer and component: by streaming safetensors, for LoRA from its factors alone.
 
 Needs numpy and numba only. Files are mapped a window at a time, so memory stays bounded by two windows and not by a tensor.
 """
@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.measure.sums import differences, widen
-from sft_atlas.measure.weight_reader import WINDOW, Tensor, tensors, widened
+from sft_atlas.measure.weight_reader import WINDOW, Tensor, differences, tensors, widen, widened
 from sft_atlas.models.base_model import is_adapter
 from sft_atlas.models.layout import layer_and_component
 
@@ -43,7 +42,7 @@ class Change:
     unchanged: int | None = 0
     parameters: int = 0
     skipped: int = 0
-    spectrum: np.ndarray | None = None  # singular values of one matrix's change, where asked for; a sum of matrices has none
+    spectrum: np.ndarray | None = None  # singular values of one matrix's change, if requested; a sum of matrices has none
 
     def __add__(self, other: "Change") -> "Change":
         def total(left, right):
@@ -143,17 +142,17 @@ def full_changes(base: Path, weights: Path, spectra: bool = False, workers: int 
 
 def _measured(tasks: dict[str, tuple], workers: int) -> dict[str, Change]:
     """Results of (function, tensor, further arguments ...) by name, in the order of the base model's files, which is how disks read fast.
-    Workers are threads: the loops of :mod:`sft_atlas.measure.sums` run beside each other."""
+    Workers are threads: the compiled loops of :mod:`sft_atlas.measure.weight_reader` release the GIL."""
     ordered = sorted(tasks, key=lambda name: (tasks[name][1].file, tasks[name][1].start))
     with ThreadPoolExecutor(workers) as pool:
         futures = {name: pool.submit(*tasks[name]) for name in ordered}
         return {name: futures[name].result() for name in tasks}
 
 
-def _tied(found: dict[str, Tensor], name: str) -> Tensor | None:
-    if name in found or not name.endswith(HEAD):
-        return found.get(name)
-    return next((tensor for key, tensor in found.items() if key.endswith(EMBEDDING)), None)
+def _tied(stored: dict[str, Tensor], name: str) -> Tensor | None:
+    if name in stored or not name.endswith(HEAD):
+        return stored.get(name)
+    return next((tensor for key, tensor in stored.items() if key.endswith(EMBEDDING)), None)
 
 
 def adapter_changes(base: Path, weights: Path, spectra: bool = False, workers: int = 1) -> dict[str, Change]:
