@@ -50,7 +50,7 @@ rule evaluate:
         scores=paths.scores,
         samples=paths.samples,
     log:
-        paths.log("evaluate", "{model}", "{dataset}", "{recipe}", "epoch-{epoch}", "{suite}"),
+        paths.checkpoint_log("evaluate", "{suite}"),
     wildcard_constraints:
         suite=any_of(evaluate.suites_on("hf")),
     priority: 20
@@ -71,7 +71,7 @@ rule evaluate:
 
 use rule evaluate as evaluate_vllm with:
     log:
-        paths.log("evaluate_vllm", "{model}", "{dataset}", "{recipe}", "epoch-{epoch}", "{suite}"),
+        paths.checkpoint_log("evaluate_vllm", "{suite}"),
     wildcard_constraints:
         suite=any_of(evaluate.suites_on("vllm")),
     conda:
@@ -96,7 +96,7 @@ rule rescore_samples:
     output:
         paths.rescored,
     log:
-        paths.log("rescore_samples", "{model}", "{dataset}", "{recipe}", "epoch-{epoch}", "{suite}"),
+        paths.checkpoint_log("rescore_samples", "{suite}"),
     wildcard_constraints:
         suite=any_of(evaluate.scored),
     conda:
@@ -123,7 +123,7 @@ rule generate:
     output:
         paths.answers,
     log:
-        paths.log("generate", "{model}", "{dataset}", "{recipe}", "epoch-{epoch}", "{suite}"),
+        paths.checkpoint_log("generate", "{suite}"),
     wildcard_constraints:
         suite=any_of(evaluate.judged),
     priority: 20
@@ -152,7 +152,7 @@ rule judge:
         samples=paths.samples,
         judgements=paths.judgements,
     log:
-        paths.log("judge", "{model}", "{dataset}", "{recipe}", "epoch-{epoch}", "{suite}"),
+        paths.checkpoint_log("judge", "{suite}"),
     wildcard_constraints:
         suite=any_of(evaluate.judged),
     priority: 15

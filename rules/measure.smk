@@ -90,7 +90,7 @@ rule measure_layers:
     output:
         paths.layers,
     log:
-        paths.log("measure_layers", "{model}", "{dataset}", "{recipe}", "epoch-{epoch}"),
+        paths.checkpoint_log("measure_layers"),
     priority: 20
     conda:
         "../envs/data.yaml"
@@ -116,7 +116,7 @@ rule measure_representation:
         dimension=paths.dimension,
         likelihood=paths.likelihood,
     log:
-        paths.log("measure_representation", "{model}", "{dataset}", "{recipe}", "epoch-{epoch}"),
+        paths.checkpoint_log("measure_representation"),
     priority: 20
     conda:
         "../envs/train.yaml"

@@ -89,7 +89,7 @@ rule write_card:
     output:
         paths.card,
     log:
-        paths.log("write_card", "{model}", "{dataset}", "{recipe}", "epoch-{epoch}"),
+        paths.checkpoint_log("write_card"),
     conda:
         "../envs/data.yaml"
     params:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from sft_atlas.study.paths import Paths
 from sft_atlas.tables.collect import ANSWERED
 
 LAYERS, ITEMS, EPOCHS = 6, 100, (1, 2, 3)
@@ -161,39 +162,38 @@ class World:
 def write(root: Path, study: dict, effect: float = 1.0, seed: int = 0) -> Path:
     """Write ``study.json`` and every result file under ``root``; return the path of ``study.json``."""
     world, rng = World(study, effect, seed), np.random.default_rng(seed + 1)
+    paths = Paths(root)
     root.mkdir(parents=True, exist_ok=True)
-    (root / "study.json").write_text(json.dumps(study))
+    Path(paths.study).write_text(json.dumps(study))
     for model in study["models"]:
         keys = {"model": model, "dataset": "base", "recipe": "base", "epoch": 0}
-        folder = root / "runs" / model / "base" / "base" / "epoch-0"
-        _checkpoint(folder, keys, study, world.base[model], world.uniform[model], rng)
-        _represent(folder, keys, world, 0.0, rng)
+        _checkpoint(paths, keys, study, world.base[model], world.uniform[model], rng)
+        _represent(paths, keys, world, 0.0, rng)
         for dataset in world.datasets:
-            _perplexity(root / "perplexity" / model / f"{dataset}.parquet", model, dataset, world.nll[model, dataset], rng)
+            _perplexity(paths.fill(paths.perplexity, model=model, dataset=dataset), model, dataset, world.nll[model, dataset], rng)
     for dataset in world.datasets:
-        _properties(root / "data" / dataset / "256" / "properties.parquet", dataset, rng)
-    _similarity(root / "tables" / "similarity.parquet", world.datasets, rng)
+        _properties(paths.fill(paths.properties, dataset=dataset, rows=256), dataset, rng)
+    _similarity(paths.fill(paths.similarity, place="tables"), world.datasets, rng)
     for run in study["runs"]:
-        folder = root / "runs" / run["model"] / run["dataset"] / run["recipe"]
         keys = {key: run[key] for key in ("model", "dataset", "recipe")}
-        _training(folder, keys, run, rng)
+        _training(paths, keys, run, rng)
         for epoch in run["save_epochs"]:
             at = {**keys, "epoch": epoch}
             probability = np.clip(world.base[run["model"]] + world.gain(run, epoch), 0, 1)
-            _checkpoint(folder / f"epoch-{epoch}", at, study, probability, world.uniform[run["model"]], rng)
-            _layers(folder / f"epoch-{epoch}" / "layers.parquet", at, run["method"], effect, world.gain(run, epoch).mean(), rng)
-            _represent(folder / f"epoch-{epoch}", at, world, epoch / 3, rng)
-    return root / "study.json"
+            _checkpoint(paths, at, study, probability, world.uniform[run["model"]], rng)
+            _layers(paths.fill(paths.layers, **at), at, run["method"], effect, world.gain(run, epoch).mean(), rng)
+            _represent(paths, at, world, epoch / 3, rng)
+    return Path(paths.study)
 
 
-def _save(path: Path, keys: dict, columns: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _save(path: str, keys: dict, columns: dict) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     pl.DataFrame(columns).select(*(pl.lit(value).alias(key) for key, value in keys.items()), pl.all()).write_parquet(
         path, compression="uncompressed"
     )
 
 
-def _checkpoint(folder: Path, keys: dict, study: dict, probability: np.ndarray, uniform: np.ndarray, rng: np.random.Generator) -> None:
+def _checkpoint(paths: Paths, keys: dict, study: dict, probability: np.ndarray, uniform: np.ndarray, rng: np.random.Generator) -> None:
     fresh = rng.uniform(size=uniform.shape) < 0.15  # items whose outcome this checkpoint draws anew
     right = (np.where(fresh, rng.uniform(size=uniform.shape), uniform) < probability[:, None]).astype(float)
     order = list(BENCHMARKS)
@@ -205,20 +205,20 @@ def _checkpoint(folder: Path, keys: dict, study: dict, probability: np.ndarray, 
         stderr = score.std(axis=1, ddof=1) / ITEMS**0.5
         columns = {"benchmark": names, "metric": ["exact_match"] * len(names), "score": score.mean(axis=1), "stderr": stderr}
         columns |= {"n": [ITEMS] * len(names), "backend": ["hf"] * len(names), "scale": [1.0] * len(names)}
-        _save(folder / "scores" / f"{suite}.parquet", at, columns | {name: [None] * len(names) for name in ANSWERED})
+        _save(paths.fill(paths.scores, **at), at, columns | {name: [None] * len(names) for name in ANSWERED})
         text = [""] * (ITEMS * len(names))
         columns = {"benchmark": np.repeat(names, ITEMS), "item": np.tile(np.arange(ITEMS), len(names)), "prompt": text, "target": text}
         columns |= {"output": text, "extracted": text, "score": score.ravel(), "cluster": [None] * len(text)}
-        _save(folder / "samples" / f"{suite}.parquet", at, columns)
+        _save(paths.fill(paths.samples, **at), at, columns)
 
 
-def _represent(folder: Path, keys: dict, world: World, progress: float, rng: np.random.Generator) -> None:
+def _represent(paths: Paths, keys: dict, world: World, progress: float, rng: np.random.Generator) -> None:
     depth = np.arange(1, LAYERS + 1) / LAYERS
     rise = world.effect * progress * 6 * np.clip(depth - 0.5, 0, None)
     columns = {"layer": np.tile(np.arange(LAYERS), 2), "depth": np.tile(depth, 2), "pooling": np.repeat(["last", "mean"], LAYERS)}
     value = 8 + 4 * np.sin(np.pi * depth) + rise
     columns |= {"estimator": ["twonn"] * (2 * LAYERS), "dimension": np.tile(value, 2) + rng.normal(0, 0.15, 2 * LAYERS)}
-    _save(folder / "dimension.parquet", keys, {**columns, "stderr": np.full(2 * LAYERS, 0.15), "n": np.full(2 * LAYERS, 200)})
+    _save(paths.fill(paths.dimension, **keys), keys, {**columns, "stderr": np.full(2 * LAYERS, 0.15), "n": np.full(2 * LAYERS, 200)})
     model = keys["model"]
     own = 0.5 * rng.normal(size=world.common.shape) * (0.2 + progress)
     vector = world.common + world.effect * world.place[model] + own
@@ -228,23 +228,23 @@ def _represent(folder: Path, keys: dict, world: World, progress: float, rng: np.
         "item": np.tile(np.arange(20), len(BENCHMARKS)),
         "log_likelihood": vector.ravel(),
     }
-    _save(folder / "likelihood.parquet", keys, {**columns, "tokens": np.full(count, 12), "bytes": np.full(count, 40)})
+    _save(paths.fill(paths.likelihood, **keys), keys, {**columns, "tokens": np.full(count, 12), "bytes": np.full(count, 40)})
 
 
-def _properties(path: Path, dataset: str, rng: np.random.Generator) -> None:
+def _properties(path: str, dataset: str, rng: np.random.Generator) -> None:
     columns = {"n": [256], "instruction_words": rng.uniform(5, 50, 1), "response_words": rng.uniform(5, 200, 1)}
     columns |= {"response_characters": rng.uniform(20, 900, 1), "lexical_diversity": rng.uniform(0.5, 0.9, 1)}
     _save(path, {"dataset": dataset, "rows": 256}, {**columns, "near_duplicates": rng.uniform(0, 0.1, 1)})
 
 
-def _similarity(path: Path, datasets: list[str], rng: np.random.Generator) -> None:
+def _similarity(path: str, datasets: list[str], rng: np.random.Generator) -> None:
     rows = [(dataset, benchmark, "lexical") for dataset in datasets for benchmark in BENCHMARKS]
     columns = dict(zip(("dataset", "benchmark", "space"), zip(*rows, strict=True), strict=True))
     columns |= {name: rng.uniform(0, 1, len(rows)) for name in ("centroid", "nearest", "mmd")}
     _save(path, {}, {**columns, "n_dataset": [256] * len(rows), "n_benchmark": [ITEMS] * len(rows)})
 
 
-def _layers(path: Path, keys: dict, method: str, effect: float, gain: float, rng: np.random.Generator) -> None:
+def _layers(path: str, keys: dict, method: str, effect: float, gain: float, rng: np.random.Generator) -> None:
     depth = np.arange(LAYERS) / (LAYERS - 1)
     change = (0.02 if method == "full" else 0.004) * (1 + effect * (depth + 0.2)) * rng.lognormal(0, 0.1, LAYERS)
     change = change * np.exp(effect * 4 * gain * np.exp(-(((depth - 0.6) / 0.15) ** 2) / 2))
@@ -265,17 +265,17 @@ def _layers(path: Path, keys: dict, method: str, effect: float, gain: float, rng
     _save(path, keys, {**columns, "unchanged": np.zeros(size), "parameters": np.full(size, 1000)})
 
 
-def _training(folder: Path, keys: dict, run: dict, rng: np.random.Generator) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+def _training(paths: Paths, keys: dict, run: dict, rng: np.random.Generator) -> None:
     steps = 24
     counts = {"steps": steps, "tokens": 90000, "supervised_tokens": 30000, "samples": 3 * run["rows"], "train_loss": 1.2}
     speed = {"seconds": 4.0, "tokens_per_second": 22500.0, "device": "cpu", "dtype": "float32"}
-    (folder / "train.json").write_text(json.dumps({"settings": {**run}, **counts, **speed}))
     columns = {"step": np.arange(1, steps + 1), "epoch": np.arange(1, steps + 1) / steps * 3, "loss": 2 * np.exp(-np.arange(steps) / 10)}
-    _save(folder / "history.parquet", keys, {**columns, "learning_rate": np.full(steps, 1e-4), "grad_norm": rng.lognormal(0, 0.3, steps)})
+    columns |= {"learning_rate": np.full(steps, 1e-4), "grad_norm": rng.lognormal(0, 0.3, steps)}
+    _save(paths.fill(paths.history, **keys), keys, columns)
+    Path(paths.fill(paths.record, **keys)).write_text(json.dumps({"settings": {**run}, **counts, **speed}))
 
 
-def _perplexity(path: Path, model: str, dataset: str, nll: float, rng: np.random.Generator) -> None:
+def _perplexity(path: str, model: str, dataset: str, nll: float, rng: np.random.Generator) -> None:
     tokens = rng.integers(5, 30, 40)
     response, full = nll * tokens * rng.lognormal(0, 0.1, 40), 1.1 * nll * 3 * tokens
     columns = {

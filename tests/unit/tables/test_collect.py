@@ -38,7 +38,8 @@ def tree(written, tmp_path):
 
 
 def checkpoint(root: Path, file: str, model: str = "alder-1b", dataset: str = "arith", recipe: str = "full-256", epoch: int = 3) -> Path:
-    return root / "runs" / model / dataset / recipe / f"epoch-{epoch}" / file
+    tree = paths.Paths(root)
+    return Path(tree.fill(tree.checkpoint, model=model, dataset=dataset, recipe=recipe, epoch=epoch)) / file
 
 
 def rewrite(path: Path, *changes: pl.Expr) -> None:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
+from sft_atlas.study.paths import RECORD
 
 PLACEHOLDERS = {"prompt": "{instruction}", "response": "{response}"}
 
@@ -46,7 +47,7 @@ def require_trained_with(template: dict[str, str], weights: Path) -> str:
     Raises :class:`AtlasError` where the run was trained with another template: its scores would be those of a format it never saw
     (26 % against 57 % in LLaMA-Factory#2509).
     """
-    record = Path(weights).parent.parent / "train.json"
+    record = Path(weights).parent.parent / RECORD
     try:
         trained = json.loads(record.read_text(encoding="utf-8"))["template"]
     except (OSError, KeyError, ValueError) as error:

@@ -106,7 +106,7 @@ class Forecast:
     def retrained(self) -> set[tuple[str, str, str]]:
         """Finished runs that must be trained again: a checkpoint lacks a result, and its weights are gone."""
         return {
-            (c.model, c.dataset, c.recipe)
+            c.run
             for c in self.study.checkpoints
             if c.dataset != BASE and self._trained(c) and not self._exists(self.paths.weights, c) and not self._measured(c)
         }
@@ -130,8 +130,8 @@ class Forecast:
             and (not checkpoint.measure_representation or self._exists(self.paths.likelihood, checkpoint))
         )
 
-    def _log(self, *names: object) -> Path:
-        return Path(self.paths.log(*map(str, names)))
+    def _log(self, rule: str, checkpoint: Checkpoint, *suite: str) -> Path:
+        return Path(self.paths.of(self.paths.checkpoint_log(rule, *suite), checkpoint))
 
     def _trainings(self) -> Iterator[Job]:
         for run in self.study.runs.values():
@@ -139,26 +139,24 @@ class Forecast:
             method, gpus = run.settings.method, run.settings.gpus
             known = tokens is not None and parameters is not None
             seconds = cost.training_seconds(parameters, tokens, method, self.device, gpus) if known else None
-            log = self._log("train", *run.key)
+            log = Path(self.paths.log("train", *run.key))
             yield Job(f"train {method}", run.blocks, seconds, log, self._trained(run), run.key in self.retrained, gpus)
 
     def _checkpoints(self) -> Iterator[Job]:
         plan, file = self.study.file.plan, self.study.file
         for c in self.study.checkpoints:
-            key = (c.model, c.dataset, c.recipe)
-            place = (*key, f"epoch-{c.epoch}")
-            blocks = self.study.runs[key].blocks if c.dataset != BASE else ("base models",)
-            parameters, retrained = self.parameters(c.model), key in self.retrained
+            blocks = self.study.runs[c.run].blocks if c.dataset != BASE else ("base models",)
+            parameters, retrained = self.parameters(c.model), c.run in self.retrained
             for name, suite in file.suites.items():
                 loads = [plan.load.get(benchmark) for benchmark in suite.benchmarks]
                 seconds = None if None in loads or parameters is None else cost.scoring_seconds(parameters, loads, self.device)
                 done = self._scored(c, name)
                 rule = "generate" if suite.judge else "evaluate_vllm" if suite.backend == "vllm" else "evaluate"
-                yield Job(f"evaluate {name}", blocks, seconds, self._log(rule, *place, name), done, retrained and done)
+                yield Job(f"evaluate {name}", blocks, seconds, self._log(rule, c, name), done, retrained and done)
             if c.measure_representation:
                 seconds = self.representation_seconds(parameters) if parameters else None
                 done = self._exists(self.paths.likelihood, c)
-                log = self._log("measure_representation", *place)
+                log = self._log("measure_representation", c)
                 yield Job("measure_representation", blocks, seconds, log, done, retrained and done)
 
     def representation_seconds(self, parameters: float) -> Triple:
@@ -182,7 +180,7 @@ class Forecast:
                 tokens, parameters = self.tokens(dataset, self.study.smallest_rows(dataset)), self.parameters(model)
                 seconds = cost.reading_seconds(parameters, tokens, self.device) if tokens and parameters else None
                 done = Path(self.paths.fill(self.paths.perplexity, model=model, dataset=dataset)).exists()
-                yield Job("measure_perplexity", ("base models",), seconds, self._log("measure_perplexity", model, dataset), done)
+                yield Job("measure_perplexity", ("base models",), seconds, Path(self.paths.log("measure_perplexity", model, dataset)), done)
 
     # ------------------------------------------------------------ totals
 

@@ -10,6 +10,7 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import write_json
 from sft_atlas.core.log import LOG
 from sft_atlas.report.write_card import checkpoint_name
+from sft_atlas.study.paths import RECORD
 
 NETWORK = True
 TOKENIZER = ("tokenizer*", "special_tokens_map.json", "*.model", "vocab.*", "merges.txt")  # of the base model; training changes none of it
@@ -34,7 +35,7 @@ def upload(namespace: str, study: str, page: Path) -> Upload:
     from huggingface_hub.utils import validate_repo_id
 
     folder = page.parent
-    record = json.loads((folder.parent / "train.json").read_text(encoding="utf-8"))
+    record = json.loads((folder.parent / RECORD).read_text(encoding="utf-8"))
     base = json.loads(Path(record["inputs"]["base"]["path"]).read_text(encoding="utf-8"))
     repository = f"{namespace}/{study}-{checkpoint_name(record, int(folder.name.removeprefix('epoch-')))}"
     try:

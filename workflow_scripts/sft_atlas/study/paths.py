@@ -1,7 +1,4 @@
-"""Where the files of a study are: the output tree, spelled once, for rules, jobs, the planner and tests.
-
-Standard library only: a workflow imports this while it is being parsed.
-"""
+"""The output tree of a study, spelled once, for rules, jobs, the planner and tests. Standard library only."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,18 +7,23 @@ from pathlib import Path
 from sft_atlas.study.runs import BASE, Checkpoint
 
 TABLES = ("runs", "history", "scores", "gains", "perplexity", "properties", "layers", "dimension", "likelihood")  # by rule collect
-OVERLAPS = ("overlap", "contamination", "clean_scores")  # what training sets and benchmarks share
-ANALYSES = {  # tables by the rule that writes them
+OVERLAPS = ("overlap", "contamination", "clean_scores")  # tables of what training sets and benchmarks share
+ANALYSES = {  # rule -> the tables that it writes
     "analyse_predictors": ("predictors",),
     "analyse_layers": ("layer_curves", "layer_peaks"),
     "analyse_map": ("map_shares", "map_effects", "map_spread"),
 }
 ANALYSED = tuple(table for tables in ANALYSES.values() for table in tables)
-REPORTED = ("runs", "scores", "gains", "perplexity", "layers", "dimension", "likelihood", *ANALYSED)  # what findings are made of
+REPORTED = ("runs", "scores", "gains", "perplexity", "layers", "dimension", "likelihood", *ANALYSED)  # tables that findings read
+
+# In the folder of a run:
+RECORD, HISTORY, PREFLIGHT = "train.json", "history.parquet", "preflight.txt"
+CHECKPOINT = "epoch-{epoch}"
+WEIGHTS = f"{CHECKPOINT}/weights"
 
 
 class Paths:
-    """The output tree below ``root`` (``results/{study}``): each attribute is a path, or a pattern with Snakemake's wildcards.
+    """The output tree below ``root`` (``results/{study}``). Each attribute is a path or a pattern with Snakemake wildcards.
 
     ``paths.fill(paths.sample, dataset="lima", rows=1000)`` is one file of a pattern.
     """
@@ -38,17 +40,18 @@ class Paths:
 
         self.source = at("data/{dataset}/source.parquet")
         self.sample = at("data/{dataset}/{rows}/train.parquet")
+        self.sample_manifest = at("data/{dataset}/{rows}/manifest.json")
         self.properties = at("data/{dataset}/{rows}/properties.parquet")
         self.items = at("benchmarks/{benchmark}/test.jsonl")
         self.shots = at("benchmarks/{benchmark}/shots.jsonl")
         self.suite = at("suites/{suite}.json")
 
         self.run = at("runs/{model}/{dataset}/{recipe}")
-        self.record = f"{self.run}/train.json"
-        self.history = f"{self.run}/history.parquet"
-        self.preflight = f"{self.run}/preflight.txt"
-        self.checkpoint = f"{self.run}/epoch-{{epoch}}"
-        self.weights = f"{self.checkpoint}/weights"
+        self.record = f"{self.run}/{RECORD}"
+        self.history = f"{self.run}/{HISTORY}"
+        self.preflight = f"{self.run}/{PREFLIGHT}"
+        self.checkpoint = f"{self.run}/{CHECKPOINT}"
+        self.weights = f"{self.run}/{WEIGHTS}"
         self.scores = f"{self.checkpoint}/scores/{{suite}}.parquet"
         self.samples = f"{self.checkpoint}/samples/{{suite}}.parquet"
         self.answers = f"{self.checkpoint}/answers/{{suite}}.parquet"
@@ -61,8 +64,9 @@ class Paths:
         self.base_scores = self.of_base(self.scores)
 
         self.perplexity = at("perplexity/{model}/{dataset}.parquet")
-        self.state = at("state/{model}/{dataset}/{recipe}")  # outside the outputs, which Snakemake deletes on failure
-        self.judgement_state = at("state/judgements/{model}/{dataset}/{recipe}/epoch-{epoch}/{suite}.jsonl")
+        # State for resuming is not below an output, because Snakemake deletes the outputs of a failed job.
+        self.state = at("state/{model}/{dataset}/{recipe}")
+        self.judgement_state = at(f"state/judgements/{{model}}/{{dataset}}/{{recipe}}/{CHECKPOINT}/{{suite}}.jsonl")
 
         self.tables = at("tables")
         self.table = at("tables/{table}.parquet")
@@ -72,7 +76,7 @@ class Paths:
         self.findings = at("findings.md")
         self.advice = at("advice/{model}/advice.md")
         self.advice_table = at("advice/{model}/advice.parquet")
-        self.similarity = at("{place}/similarity.parquet")  # in tables/, and of an advice
+        self.similarity = at("{place}/similarity.parquet")  # place: tables, or advice/{model}
         self.invariants = at("correctness.md")
         self.release = at("release.json")
         self.plan = at("plan.md")
@@ -80,14 +84,14 @@ class Paths:
 
     @staticmethod
     def fill(pattern: str, **values: object) -> str:
-        """A pattern with its wildcards replaced; those without a value stay wildcards."""
+        """A pattern with wildcards replaced by values; the other wildcards remain."""
         for name, value in values.items():
             pattern = pattern.replace(f"{{{name}}}", str(value))
         return pattern
 
     @classmethod
     def of_base(cls, pattern: str) -> str:
-        """A pattern of checkpoints, for the base model itself."""
+        """A pattern of checkpoints for a base model."""
         return cls.fill(pattern, dataset=BASE, recipe=BASE, epoch=0)
 
     @classmethod
@@ -96,20 +100,24 @@ class Paths:
         return cls.fill(pattern, **checkpoint.keys(), **more)
 
     def log(self, rule: str, *wildcards: str) -> str:
-        """The log of a job: ``logs/{rule}/{wildcard}/....log``, where people look for it first."""
+        """The log of a job: ``logs/{rule}/{wildcard}/....log``."""
         return f"{self.root}/logs/{'/'.join([rule, *wildcards])}.log"
+
+    def checkpoint_log(self, rule: str, *wildcards: str) -> str:
+        """The log of a job on a checkpoint, as a pattern."""
+        return self.log(rule, "{model}", "{dataset}", "{recipe}", CHECKPOINT, *wildcards)
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file and the keys that its content must carry, such as ``{"model": "qwen2.5-7b", "epoch": 3}``."""
+    """A result file, and the keys that its rows must have, such as ``{"model": "qwen2.5-7b", "epoch": 3}``."""
 
     path: Path
     keys: dict[str, str | int]
 
 
 def checkpoints(study: dict) -> list[Checkpoint]:
-    """Every checkpoint of the study: base models first, whose representation is always measured."""
+    """Every checkpoint of a resolved study, base models first."""
     bases = [Checkpoint.of_base(model) for model in study["models"]]
     tuned = [
         Checkpoint(run["model"], run["dataset"], run["recipe"], epoch, run["measure_representation"])
@@ -120,40 +128,36 @@ def checkpoints(study: dict) -> list[Checkpoint]:
 
 
 def sources(study: dict, table: str, root: Path) -> list[Source]:
-    """The result files that ``table`` is collected from; ``root`` is the study's result folder.
-
-    ``gains`` reads samples, ``scores`` reads scores, each per checkpoint and suite; ``perplexity`` has a file for every base
-    model and unmerged training set. Raises KeyError on an unknown table.
-    """
+    """The result files that ``table`` is collected from; ``root`` is the study's result folder. KeyError for an unknown table."""
     return list(_SOURCES[table](study, Paths(root)))
 
 
 def _per_run(pattern: str):
-    def find(study: dict, paths: Paths) -> Iterator[Source]:
+    def files(study: dict, paths: Paths) -> Iterator[Source]:
         for run in study["runs"]:
             keys = {key: run[key] for key in ("model", "dataset", "recipe")}
             yield Source(Path(paths.fill(getattr(paths, pattern), **keys)), keys)
 
-    return find
+    return files
 
 
 def _per_suite(pattern: str):
-    def find(study: dict, paths: Paths) -> Iterator[Source]:
+    def files(study: dict, paths: Paths) -> Iterator[Source]:
         for checkpoint in checkpoints(study):
             for suite in study["suites"]:
                 yield Source(Path(paths.of(getattr(paths, pattern), checkpoint, suite=suite)), checkpoint.keys(suite=suite))
 
-    return find
+    return files
 
 
 def _per_checkpoint(pattern: str, tuned: bool, with_representation: bool):
-    def find(study: dict, paths: Paths) -> Iterator[Source]:
+    def files(study: dict, paths: Paths) -> Iterator[Source]:
         for checkpoint in checkpoints(study):
             if (tuned and checkpoint.epoch == 0) or (with_representation and not checkpoint.measure_representation):
                 continue
             yield Source(Path(paths.of(getattr(paths, pattern), checkpoint)), checkpoint.keys())
 
-    return find
+    return files
 
 
 def _perplexity(study: dict, paths: Paths) -> Iterator[Source]:

@@ -226,7 +226,8 @@ def main(args: argparse.Namespace) -> None:
 def data_hashes(study: dict, root: Path) -> dict[str, str]:
     """Hash of every training sample behind the study's runs, by dataset and rows; what is not on disk is left out."""
     samples = dict.fromkeys((run["dataset"], run["rows"]) for run in study["runs"])
-    manifests = {f"{dataset}/{rows}": root / "data" / dataset / str(rows) / "manifest.json" for dataset, rows in samples}
+    manifest = paths.Paths(root).sample_manifest
+    manifests = {f"{dataset}/{rows}": Path(paths.Paths.fill(manifest, dataset=dataset, rows=rows)) for dataset, rows in samples}
     return {name: json.loads(path.read_text(encoding="utf-8"))["sha256"] for name, path in manifests.items() if path.exists()}
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import hash_weights, write_json
 from sft_atlas.core.log import LOG
+from sft_atlas.study.paths import WEIGHTS
 from sft_atlas.study.schema import Hyperparameters
 
 SCRATCH = "SFT_ATLAS_SCRATCH"  # environment variable
@@ -44,7 +45,7 @@ def publish_epochs(state: Path, output: Path, settings: Hyperparameters, known: 
     """Move the kept epochs to ``output/epoch-N/weights`` by rename; returns SHA-256 by epoch and file name (from ``known``, else computed)."""
     hashes = {}
     for epoch in settings.kept_epochs:
-        target = output / f"epoch-{epoch}" / "weights"
+        target = output / WEIGHTS.format(epoch=epoch)
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         (state / f"epoch-{epoch}").rename(target)

@@ -13,6 +13,7 @@ from sft_atlas.core.files import lock_folder, write_json, write_table, write_tex
 from sft_atlas.core.provenance import record_provenance, resource_usage
 from sft_atlas.models import prompt_template
 from sft_atlas.models.base_model import ModelFolder, device, load_tokenizer
+from sft_atlas.study.paths import HISTORY, PREFLIGHT, RECORD
 from sft_atlas.study.schema import Hyperparameters
 
 
@@ -36,7 +37,7 @@ def main(args: argparse.Namespace) -> None:
         return
     with lock_folder(args.state) as lock:
         forecast = memory.describe(base, settings, samples.longest, device())
-        write_text(args.output / "preflight.txt", dataset.preflight(samples, tokenizer, name, forecast))
+        write_text(args.output / PREFLIGHT, dataset.preflight(samples, tokenizer, name, forecast))
         inputs = {"base": args.base, "data": args.data}
         provenance = record_provenance(
             settings.model_dump(), inputs, template=template, threads=args.threads, rows_dropped=samples.overlong
@@ -55,11 +56,11 @@ def main(args: argparse.Namespace) -> None:
         }
         facts["seconds_to_first_step"] = round(first_step - started, 3)
         facts["train_loss"] = sum(entry["loss"] for entry in log if "loss" in entry) / facts["steps"]
-        write_table(args.output / "history.parquet", trainer.history(log, args.model, args.dataset, args.recipe))
+        write_table(args.output / HISTORY, trainer.history(log, args.model, args.dataset, args.recipe))
         facts["weights_sha256"] = resume_state.publish_epochs(args.state, args.output, settings, hashes)
         facts["seconds_to_publish"] = round(time.perf_counter() - last_step, 3)
         keys = {"model": args.model, "dataset": args.dataset, "recipe": args.recipe}
-        write_json(args.output / "train.json", {**keys, **facts, **provenance, "usage": resource_usage()})
+        write_json(args.output / RECORD, {**keys, **facts, **provenance, "usage": resource_usage()})
         resume_state.close_state(args.state)
 
 
