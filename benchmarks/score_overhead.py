@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> None:
     from lm_eval.tasks import TaskManager
 
     from sft_atlas.data import records
-    from sft_atlas.data.items import benchmark_items
+    from sft_atlas.data.fetch_benchmark import benchmark_items
     from sft_atlas.evaluate import lm_eval_runner
     from sft_atlas.evaluate.tasks import BenchmarkFiles, task_config
     from sft_atlas.models.base_model import ModelFolder, load_model, load_tokenizer

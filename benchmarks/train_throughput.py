@@ -82,7 +82,7 @@ def make_base(name: str, folder: Path) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from sft_atlas.data.pretraining import train_tokenizer
+    from sft_atlas.data.pretrain_demo_model import train_tokenizer
     from sft_atlas.models.base_model import device
 
     layers, hidden, intermediate, heads, groups, vocabulary = SHAPES[name]

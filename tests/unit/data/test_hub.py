@@ -104,7 +104,7 @@ def fetch(folder, address, repository="team/model", revision="main", tries=5, sc
         ),
         *("--folder", str(folder / "weights"), "--output", str(folder / "model.json"), "--log", str(folder / "log")),
     ]
-    quick = f"import sys; sys.path.insert(0, 'workflow_scripts'); from sft_atlas.data import hub; hub.ask.__defaults__ = (0.01,); hub.RETRIES = {tries}; import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    quick = f"import sys; sys.path.insert(0, 'workflow_scripts'); from sft_atlas.data import hub; hub.request.__defaults__ = (0.01,); hub.RETRIES = {tries}; import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     own = {
         "HF_ENDPOINT": address,
         "HF_TOKEN": SECRET,
@@ -124,7 +124,7 @@ def test_a_model_comes_without_pickles_code_or_second_copies_and_with_its_commit
     assert set(manifest["sha256"]) == {"config.json", "tokenizer.json", "model.safetensors"}
     assert manifest["sha256"]["model.safetensors"] == hashlib.sha256(FILES["model.safetensors"]).hexdigest()
     assert manifest["provenance"]["settings"]["commit"] == COMMIT
-    assert "revision 'main' is no commit" in log
+    assert "revision 'main' is not a commit" in log
     assert small_hub.tokens == {f"Bearer {SECRET}"} and SECRET not in log + json.dumps(manifest)
 
 
@@ -137,7 +137,7 @@ def test_a_sentence_encoder_comes_the_same_way(small_hub, tmp_path):
 def test_code_comes_along_only_where_the_study_says_so(small_hub, tmp_path):
     status, manifest, log = fetch(tmp_path, small_hub.address, revision=COMMIT, trust_remote_code=True)
     assert status == 0, log
-    assert "modeling_own.py" in manifest["sha256"] and "is no commit" not in log
+    assert "modeling_own.py" in manifest["sha256"] and "is not a commit" not in log
 
 
 def test_a_hub_that_fails_is_asked_again_and_what_is_there_is_kept(small_hub, tmp_path):
@@ -188,7 +188,7 @@ class Answers:
 
 def test_a_load_is_tried_again_when_the_network_fails(caplog):
     answers = Answers(ConnectionError("reset"), TimeoutError())
-    assert hub.ask(answers, "dataset", "a/b", "1", wait=0) == "loaded"
+    assert hub.request(answers, "dataset", "a/b", "1", wait=0) == "loaded"
     assert answers.calls == 3
     assert "dataset a/b at 1: ConnectionError; try 2 of 5" in caplog.text
 
@@ -197,7 +197,7 @@ def test_a_load_is_tried_again_when_the_network_fails(caplog):
 def test_a_load_that_always_fails_ends_with_advice(error):
     answers = Answers(*[error] * 9)
     with pytest.raises(AtlasError) as caught:
-        hub.ask(answers, "dataset", "a/b", "1", wait=0)
+        hub.request(answers, "dataset", "a/b", "1", wait=0)
     assert answers.calls == hub.RETRIES
     assert f"dataset a/b at 1 could not be loaded from the hub after 5 tries: {type(error).__name__}" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -207,13 +207,13 @@ def test_a_gated_dataset_is_explained():
     from datasets.exceptions import DatasetNotFoundError
 
     with pytest.raises(AtlasError, match=r"gated; accept its licence at https://huggingface\.co/datasets/a/b, and set HF_TOKEN"):
-        hub.ask(Answers(DatasetNotFoundError("Dataset 'a/b' is a gated dataset on the Hub.")), "dataset", "a/b", "1")
+        hub.request(Answers(DatasetNotFoundError("Dataset 'a/b' is a gated dataset on the Hub.")), "dataset", "a/b", "1")
 
 
 def test_a_mistake_of_ours_is_not_tried_again():
     answers = Answers(ValueError("no such split"))
     with pytest.raises(ValueError, match="no such split"):
-        hub.ask(answers, "dataset", "a/b", "1", wait=0)
+        hub.request(answers, "dataset", "a/b", "1", wait=0)
     assert answers.calls == 1
 
 
@@ -230,16 +230,16 @@ def test_a_mistake_of_ours_is_not_tried_again():
     ],
 )
 def test_a_branch_is_replaced_by_its_commit_and_nothing_else(text):
-    assert pin_revisions.pinned(text, "a/b", "main", COMMIT) == text.replace("revision: main", f"revision: {COMMIT}").replace(
+    assert pin_revisions.pin(text, "a/b", "main", COMMIT) == text.replace("revision: main", f"revision: {COMMIT}").replace(
         'revision: "main"', f'revision: "{COMMIT}"'
     )
 
 
 def test_another_repository_keeps_its_branch():
     text = "m: {hub: a/b, revision: main}\nn: {hub: a/bc, revision: main}\n"
-    assert "a/bc, revision: main" in pin_revisions.pinned(text, "a/b", "main", COMMIT)
+    assert "a/bc, revision: main" in pin_revisions.pin(text, "a/b", "main", COMMIT)
 
 
 def test_a_revision_in_another_place_is_an_error_with_the_commit():
     with pytest.raises(AtlasError, match=f"write the commit {COMMIT} there by hand"):
-        pin_revisions.pinned("m: {revision: main, hub: a/b}", "a/b", "main", COMMIT)
+        pin_revisions.pin("m: {revision: main, hub: a/b}", "a/b", "main", COMMIT)

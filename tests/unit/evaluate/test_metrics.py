@@ -9,7 +9,8 @@ import pytest
 from helpers import styles
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.data import records
-from sft_atlas.data.items import benchmark_items, draw_shots
+from sft_atlas.data.fetch_benchmark import benchmark_items
+from sft_atlas.data.fetch_shots import draw_shots
 from sft_atlas.evaluate import lm_eval_runner
 from sft_atlas.evaluate.metrics import choice, code, last_boxed, mathematics, open_answers, plain
 from sft_atlas.evaluate.rescore_samples import rescore, stored_answers

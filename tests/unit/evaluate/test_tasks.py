@@ -1,19 +1,16 @@
-"""Prompts with examples: drawn from another split, seeded, dropped where they do not fit; and suites that may not run."""
+"""Prompts with examples, dropped where they do not fit; and suites that may not run."""
 
 import json
 
-import polars as pl
 import pytest
 
 from sft_atlas.core.errors import AtlasError, ConfigError
 from sft_atlas.core.provenance import ROOT
-from sft_atlas.data import items as benchmarks
-from sft_atlas.data.records import sliced
 from sft_atlas.evaluate.tasks import DELIMITER, PROMPT, SHOTS, BenchmarkFiles, LengthLimit, Suite, task_config
 from sft_atlas.models.base_model import ModelFolder, load_tokenizer
 from sft_atlas.study import checks, study, task_files
 from sft_atlas.study.messages import strict_yaml
-from sft_atlas.study.schema import Benchmark, StudyFile, Template
+from sft_atlas.study.schema import StudyFile, Template
 
 TEMPLATE = Template().model_dump()
 TASKS = ROOT / "config/benchmarks"
@@ -24,53 +21,6 @@ def rows(count, subjects=("x",), start=0):
         {"instruction": f"question {start + i}", "answer": f"answer {start + i}", "subject": subjects[i % len(subjects)]}
         for i in range(count)
     ]
-
-
-# ---------------------------------------------------------------- the draw
-
-
-def test_examples_are_a_seeded_draw_that_the_items_do_not_change():
-    pool = rows(50, start=100)
-    first, left_out = benchmarks.draw_shots(pool, 4, None, 0, rows(9), "b")
-    assert (len(first), left_out) == (4, 0)
-    assert benchmarks.draw_shots(pool, 4, None, 0, rows(3), "b")[0] == first
-    assert benchmarks.draw_shots(pool, 4, None, 1, rows(9), "b")[0] != first
-    assert benchmarks.draw_shots(pool, 2, None, 0, rows(9), "b")[0] == first[:2]
-
-
-def test_items_are_never_examples():
-    pool = rows(6)
-    shots, left_out = benchmarks.draw_shots(pool, 3, None, 0, rows(3), "b")
-    assert left_out == 3 and {row["instruction"] for row in shots} == {f"question {i}" for i in (3, 4, 5)}
-    with pytest.raises(AtlasError, match=r"b: every example is a benchmark item; name another split"):
-        benchmarks.draw_shots(rows(3), 3, None, 0, rows(3), "b")
-
-
-def test_examples_share_the_subject_of_the_items():
-    shots, _ = benchmarks.draw_shots(rows(20, ("x", "y", "z"), start=100), 2, "subject", 0, rows(4, ("y", "x")), "b")
-    assert [row["subject"] for row in shots] == ["y", "y", "x", "x"]
-    with pytest.raises(AtlasError, match=r"b: 2 examples of subject 'q' are asked for, the split has 0"):
-        benchmarks.draw_shots(rows(20), 2, "subject", 0, rows(1, ("q",)), "b")
-    with pytest.raises(AtlasError, match=r"shots\.by names 'topic', which its examples lack"):
-        benchmarks.draw_shots(rows(20), 2, "topic", 0, rows(1), "b")
-
-
-def test_examples_come_from_the_benchmarks_own_source_unless_told_otherwise():
-    hub = {"task": "t.yaml", "hub": "a/b", "revision": "main", "subset": "s", "split": "test", "columns": {"instruction": "q"}}
-    source = Benchmark(**hub, shots={"count": 2, "split": "dev"}).shot_source()
-    assert (source.hub, source.subset, source.split, source.columns.instruction) == ("a/b", "s", "dev", "q")
-    source = Benchmark(**hub, shots={"count": 2, "path": "x.jsonl", "columns": {}}).shot_source()
-    assert (source.hub, source.path, source.columns.instruction) == (None, "x.jsonl", "instruction")
-    with pytest.raises(ValueError, match="shots needs a path"):
-        Benchmark(task="t.yaml", path="x.jsonl", shots={"count": 2})
-
-
-def test_a_slice_of_a_local_file_is_taken_as_of_a_split():
-    frame = pl.DataFrame({"x": range(10)})
-    assert sliced(frame, "train[2:5]", "f")["x"].to_list() == [2, 3, 4]
-    assert len(sliced(frame, "train[:3]", "f")) == 3 and len(sliced(frame, "test", "f")) == 10
-    with pytest.raises(AtlasError, match=r"split 'train\[2%\]' is not of the form"):
-        sliced(frame, "train[2%]", "f")
 
 
 # ---------------------------------------------------------------- the prompt

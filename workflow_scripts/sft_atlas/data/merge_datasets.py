@@ -6,19 +6,19 @@ from pathlib import Path
 import polars as pl
 
 from sft_atlas.core.files import write_table
-from sft_atlas.data import records
+from sft_atlas.data.records import write_manifest
 
 
 def main(args: argparse.Namespace) -> None:
     inputs = {path.parent.parent.name: path for path in args.inputs}
     frame = pl.concat([pl.read_parquet(path) for path in args.inputs])
     write_table(args.output, frame)
-    records.write_manifest(args.output, frame, {"dataset": args.name, "rows": args.rows, "members": list(inputs)}, inputs)
+    write_manifest(args.output, frame, {"dataset": args.name, "rows": args.rows, "members": list(inputs)}, inputs)
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("--name", required=True)
+    p = argparse.ArgumentParser()
+    p.add_argument("--name", required=True, help="name of the merged set")
     p.add_argument("--rows", type=int, required=True, help="rows sampled from each member")
     p.add_argument("--inputs", type=Path, nargs="+", required=True, help="train.parquet files, {member}/{rows}/train.parquet")
     p.add_argument("--output", type=Path, required=True)

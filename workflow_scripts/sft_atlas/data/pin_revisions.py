@@ -1,4 +1,4 @@
-"""Write the commits that branches mean now into a study file, so that it names what cannot change (asks the model hub).
+"""Replace the branches in a study file by the commits that they stand for now (uses the model hub).
 
 make pin STUDY=paper
 """
@@ -15,14 +15,14 @@ from sft_atlas.study.study import load
 NETWORK = True
 
 
-def pinned(text: str, repository: str, revision: str, commit: str) -> str:
-    """The study file with the revision that stands beside a hub id replaced; nothing else changes.
+def pin(text: str, repository: str, revision: str, commit: str) -> str:
+    """The text of a study file with the revision that follows a hub id replaced by a commit; nothing else changes.
 
     Raises AtlasError where the two keys do not follow each other, in this order.
     """
     beside = rf"(\bhub:\s*['\"]?{re.escape(repository)}['\"]?\s*[,\n]\s*revision:\s*['\"]?){re.escape(revision)}(?=['\"]?\s*[,}}\n#])"
-    text, found = re.subn(beside, rf"\g<1>{commit}", text)
-    if not found:
+    text, count = re.subn(beside, rf"\g<1>{commit}", text)
+    if not count:
         raise AtlasError(f"hub: {repository} is not followed by revision: {revision}; write the commit {commit} there by hand")
     return text
 
@@ -32,8 +32,8 @@ def main(args: argparse.Namespace) -> None:
     entries = {"model": file.models, "dataset": {**file.datasets, **file.benchmarks}}
     branches = {(kind, e.hub, e.revision) for kind, part in entries.items() for e in part.values() if e.hub and not is_commit(e.revision)}
     for kind, repository, revision in sorted(branches):
-        commit = hub.commit_of(kind, repository, revision)
-        args.study.write_text(pinned(args.study.read_text(encoding="utf-8"), repository, revision, commit), encoding="utf-8")
+        commit = hub.resolve_commit(kind, repository, revision)
+        args.study.write_text(pin(args.study.read_text(encoding="utf-8"), repository, revision, commit), encoding="utf-8")
         print(f"{repository}: {revision} is {commit}")
     print(f"{args.study}: {len(branches)} revisions pinned")
 

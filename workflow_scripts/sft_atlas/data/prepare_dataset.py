@@ -1,30 +1,63 @@
-"""Clean one training set and take its seeded sample."""
+"""Clean one training set and draw its seeded sample."""
 
 import argparse
 import json
+import random
 from pathlib import Path
 
 import polars as pl
 
+from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import write_table
-from sft_atlas.data import records
+from sft_atlas.data.records import write_manifest
 from sft_atlas.study.schema import Dataset
 
 
 def main(args: argparse.Namespace) -> None:
     entry = Dataset.model_validate_json(args.entry)
-    clean, dropped = records.clean(pl.read_parquet(args.input), entry)
-    frame = records.sample(clean, args.rows, entry.seed, entry.allow_fewer, f"datasets.{args.name}")
+    cleaned, dropped = clean(pl.read_parquet(args.input), entry)
+    frame = sample(cleaned, args.rows, entry.seed, entry.allow_fewer, f"datasets.{args.name}")
     write_table(args.output, frame)
     settings = {"dataset": args.name, "rows": args.rows, "entry": json.loads(args.entry)}
-    records.write_manifest(args.output, frame, settings, {args.name: args.input}, dropped=dropped, rows_available=len(clean))
+    write_manifest(args.output, frame, settings, {args.name: args.input}, dropped=dropped, rows_available=len(cleaned))
+
+
+def clean(frame: pl.DataFrame, dataset: Dataset) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Strip white space; drop empty, unwanted and repeated rows. Returns the other rows, in order, and the rows dropped by reason."""
+    frame = frame.with_columns(pl.col("instruction", "response").fill_null("").str.strip_chars())
+    unwanted = [text.strip().lower() for text in dataset.drop_responses]
+    steps = {
+        "empty instruction": pl.col("instruction") != "",
+        "empty response": pl.col("response") != "",
+        "unwanted response": ~pl.col("response").str.to_lowercase().is_in(unwanted),
+        "repeated row": pl.struct("instruction", "response").is_first_distinct(),
+    }
+    dropped = {}
+    for reason, keep in steps.items():
+        kept = frame.filter(keep)
+        dropped[reason], frame = len(frame) - len(kept), kept
+    return frame, dropped
+
+
+def sample(frame: pl.DataFrame, rows: int, seed: int, allow_fewer: bool, name: str) -> pl.DataFrame:
+    """The first ``rows`` rows of a seeded shuffle, so that a smaller sample is part of every larger one.
+
+    Raises AtlasError where there are fewer, unless ``allow_fewer``. ``name``: of the training set, for messages.
+    """
+    if len(frame) < rows and not allow_fewer:
+        raise AtlasError(
+            f"{name}: the recipe needs {rows} rows, {len(frame)} are left after cleaning; lower `rows` of the recipe or set `allow_fewer: true`"
+        )
+    order = list(range(len(frame)))
+    random.Random(seed).shuffle(order)
+    return frame[order[:rows]]
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("--name", required=True)
+    p = argparse.ArgumentParser()
+    p.add_argument("--name", required=True, help="name of the training set")
     p.add_argument("--rows", type=int, required=True, help="rows to sample")
-    p.add_argument("--entry", required=True, help="the dataset's entry of the study file, as JSON")
+    p.add_argument("--entry", required=True, help="its entry of the study file, as JSON")
     p.add_argument("--input", type=Path, required=True, help="source.parquet")
-    p.add_argument("--output", type=Path, required=True)
+    p.add_argument("--output", type=Path, required=True, help="train.parquet")
     return p

@@ -104,13 +104,13 @@ PROSE = "prose"
 NAMES = (*TASKS, PROSE)
 
 
-def side(instruction: str) -> str:
+def side_of(instruction: str) -> str:
     """``benchmark`` or ``train``, from the hash of the instruction alone."""
     digest = hashlib.blake2b(" ".join(instruction.lower().split()).encode(), digest_size=8).digest()
     return "benchmark" if int.from_bytes(digest, "big") % BENCHMARK_SHARE == 0 else "train"
 
 
-def generate(weights: Mapping[str, float], size: int, seed: int, wanted: str) -> list[Item]:
+def generate(weights: Mapping[str, float], size: int, seed: int, side: str) -> list[Item]:
     """``size`` distinct items of one side (``train`` or ``benchmark``), tasks in proportion to their weights, shuffled.
 
     The same arguments give the same items on every machine (set PYTHONHASHSEED=0: some tasks iterate over sets).
@@ -122,14 +122,14 @@ def generate(weights: Mapping[str, float], size: int, seed: int, wanted: str) ->
     items: list[Item] = []
     for name, share in zip(weights, itertools.accumulate(weights.values()), strict=True):
         count = round(size * share / sum(weights.values())) - len(items)
-        items += itertools.islice(_distinct(name, count, rng.randrange(2**31), wanted), count)
+        items += itertools.islice(_distinct(name, count, rng.randrange(2**31), side), count)
     rng.shuffle(items)
     return items
 
 
-def _distinct(name: str, count: int, seed: int, wanted: str) -> Iterator[Item]:
+def _distinct(name: str, count: int, seed: int, side: str) -> Iterator[Item]:
     """Distinct items of one task and side; an error where the task has too few."""
-    if name == PROSE and wanted == "benchmark":
+    if name == PROSE and side == "benchmark":
         raise AtlasError("tasks.prose: open text has no single right answer, so it makes no benchmark; use it in datasets and mixtures")
     rng = random.Random(seed)
     seen: set[str] = set()
@@ -138,7 +138,7 @@ def _distinct(name: str, count: int, seed: int, wanted: str) -> Iterator[Item]:
     barren = 0
     for instruction, response in _prose(rng) if name == PROSE else _gym(name, count, seed):
         key = " ".join(instruction.lower().split())
-        if not response or key in seen or side(instruction) != wanted or answers[response] == share:
+        if not response or key in seen or side_of(instruction) != side or answers[response] == share:
             barren += 1
             if barren > 20 * BENCHMARK_SHARE * max(count, 100):
                 break
@@ -153,7 +153,7 @@ def _distinct(name: str, count: int, seed: int, wanted: str) -> Iterator[Item]:
         if len(seen) == count:
             return
     raise AtlasError(
-        f"tasks.{name}: has {len(seen)} distinct items for the {wanted} side, {count} are asked for; lower `size` or mix it with other tasks"
+        f"tasks.{name}: has {len(seen)} distinct items for the {side} side, not {count}; lower `size` or mix it with other tasks"
     )
 
 

@@ -1,6 +1,6 @@
-"""Load base models and checkpoints from ordinary Hugging Face folders.
+"""Base models and checkpoints as Hugging Face folders: the manifest of a base model, and loading.
 
-A base model is known by its manifest ``model.json``; a checkpoint is a folder of full weights or of a LoRA adapter.
+The manifest ``model.json`` says where a base model is; a checkpoint is a folder with full weights or a LoRA adapter.
 """
 
 import json
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.files import sha256, write_json
 from sft_atlas.core.log import LOG
-
-DTYPES = ("float32", "bfloat16", "float16")
+from sft_atlas.core.provenance import record_provenance
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A base model on disk: ``path`` is its folder, ``trust_remote_code`` what its config entry allows."""
+    """A base model on disk: its folder ``path``, the ``dtype`` it is used in, and whether code in the folder may run."""
 
     name: str
     path: Path
@@ -24,7 +24,7 @@ class ModelFolder:
 
     @classmethod
     def read(cls, manifest: Path) -> "ModelFolder":
-        """Read ``model.json``; fails when the folder it names is gone."""
+        """Read a manifest. AtlasError where there is no model in the folder that it names."""
         entry = json.loads(Path(manifest).read_text())
         path = Path(entry["path"])
         if not (path / "config.json").exists():
@@ -33,6 +33,13 @@ class ModelFolder:
             )
         return cls(entry["name"], path, entry["dtype"], entry["trust_remote_code"])
 
+    def write(self, manifest: Path, source: dict[str, object]) -> None:
+        """Write the manifest, with the SHA-256 of each file of the folder and ``source``, what the folder was made from."""
+        folder = Path(self.path).resolve()
+        hashes = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
+        entry = {"name": self.name, "path": str(folder), "dtype": self.dtype, "trust_remote_code": self.trust_remote_code}
+        write_json(manifest, entry | {"sha256": hashes, "provenance": record_provenance(source)})
+
 
 def is_adapter(weights: Path) -> bool:
     """Whether a checkpoint folder holds a LoRA adapter rather than full weights."""
@@ -40,14 +47,14 @@ def is_adapter(weights: Path) -> bool:
 
 
 def device() -> str:
-    """The accelerator if there is one, else the CPU."""
+    """The device type of the accelerator (such as ``cuda``) if there is one, else ``cpu``."""
     import torch
 
     return torch.accelerator.current_accelerator().type if torch.accelerator.is_available() else "cpu"
 
 
 def load_tokenizer(base: ModelFolder):
-    """The base model's tokenizer; its pad token is EOS where it has none (only attention-masked positions hold it)."""
+    """The base model's tokenizer; EOS is the pad token where it has none (padding is masked). AtlasError where it has no EOS."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(base.path, trust_remote_code=base.trust_remote_code)
@@ -61,17 +68,17 @@ def load_tokenizer(base: ModelFolder):
 def load_model(base: ModelFolder, weights: Path | None = None, dtype: str | None = None, facts: dict[str, float] | None = None):
     """Load a base model, or a checkpoint of it, for inference on the available device.
 
-    A LoRA adapter is merged in memory in float32 before the cast to ``dtype`` (default: the base model's own). ``facts`` then receives
-    the largest difference of the logits on a short probe: merged in float32 against the adapter unmerged, and after the cast.
+    A LoRA adapter is merged in float32, in memory, and then cast to ``dtype`` (default: the base model's own). ``facts`` then receives the
+    largest difference to the logits of the unmerged adapter on a short probe: after merging in float32, and after the cast.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
-    wanted = getattr(torch, dtype or base.dtype)
+    target = getattr(torch, dtype or base.dtype)
     adapter = weights is not None and is_adapter(weights)
     folder = base.path if weights is None or adapter else weights
     model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32 if adapter else wanted, trust_remote_code=base.trust_remote_code, use_safetensors=True
+        folder, dtype=torch.float32 if adapter else target, trust_remote_code=base.trust_remote_code, use_safetensors=True
     )
     if adapter:
         from peft import PeftModel
@@ -80,7 +87,7 @@ def load_model(base: ModelFolder, weights: Path | None = None, dtype: str | None
         before = _probe(adapted) if facts is not None else None
         model = adapted.merge_and_unload()
         merged = _probe(model) if facts is not None else None
-        model = model.to(wanted)
+        model = model.to(target)
         if facts is not None:
             facts["merge_logit_difference"] = (merged - before).abs().max().item()
             facts["merge_and_cast_logit_difference"] = (_probe(model) - before).abs().max().item()
@@ -91,7 +98,7 @@ def load_model(base: ModelFolder, weights: Path | None = None, dtype: str | None
 
 
 def _probe(model):
-    """Logits (16 x vocabulary, float32) of the first token ids, to compare a model with itself."""
+    """Logits [16, vocabulary] in float32 of the sequence of token ids 0 to 15, to compare a model before and after a change."""
     import torch
 
     with torch.inference_mode():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sft_atlas.data import pretraining
+from sft_atlas.data import pretrain_demo_model
 
 
 @pytest.mark.parametrize("shape", [(64, 32), (32, 64), (48, 48)])
@@ -15,11 +15,11 @@ def test_muon_is_torchs_up_to_its_bfloat16(shape):
     for _ in range(5):
         ours.grad = torch.randn(shape, generator=generator)
         theirs.grad = ours.grad.clone()
-        pretraining.muon_step([ours], momenta, lr=0.03)
+        pretrain_demo_model.muon_step([ours], momenta, lr=0.03)
         reference.step()
     assert (ours - theirs).norm() < 0.03 * (ours - start).norm()
 
 
 def test_an_update_has_singular_values_near_one():
-    values = torch.linalg.svdvals(pretraining.orthogonal(torch.randn(128, 64, generator=torch.Generator().manual_seed(0))))
+    values = torch.linalg.svdvals(pretrain_demo_model.orthogonal(torch.randn(128, 64, generator=torch.Generator().manual_seed(0))))
     assert values.min() > 0.6 and values.max() < 1.25
