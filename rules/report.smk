@@ -1,8 +1,8 @@
-# What people read: figures, findings, model cards and their release, the page of training invariants.
+# What people read: figures, findings, model cards and their release.
 #
 # requires  study.json, tables/; weights and scores of checkpoints for cards; for an upload `release` in the study file and a login
-#           (`hf auth login`); a clone with its tests for the page of invariants
-# gives     figures/{figure}.pdf and .png, findings.md; on request runs/.../epoch-{epoch}/card.md, release.json, correctness.md
+#           (`hf auth login`)
+# gives     figures/{figure}.pdf and .png, findings.md; on request runs/.../epoch-{epoch}/card.md, release.json
 
 
 localrules:
@@ -119,29 +119,3 @@ rule release:
     shell:
         "python workflow_scripts/run.py release --cards {input.cards} --study {params.study} --namespace {params.namespace:q} {params.flags}"
         " --output {output} --log {log}"
-
-
-# ---------------------------------------------------------------- on request: `snakemake correctness`
-
-
-rule correctness:
-    """Training invariants, tested on tiny models of eight families, as a page."""
-    input:
-        paths.invariants,
-
-
-rule check_invariants:
-    """Test the training invariants on tiny models and write a page of the results."""
-    input:
-        sorted(map(str, [*Path("tests/invariants").glob("*.*"), *Path("tests/helpers").glob("t*.py"), Path("tests/conftest.py")])),
-        sources("check_invariants", "sft_atlas.train.train"),
-    output:
-        report(paths.invariants, category="Training"),
-    log:
-        paths.log("check_invariants"),
-    conda:
-        "../envs/train.yaml"
-    resources:
-        **cluster.resources("check_invariants"),
-    shell:
-        "python workflow_scripts/run.py check_invariants --output {output} --log {log}"

@@ -1,7 +1,7 @@
 # Fine-tuning: one job per run, which gives all its kept epochs. One rule per recipe, because recipes keep different epochs.
 #
-# requires  models/{model}/model.json, data/{dataset}/{rows}/train.parquet, the proof of no overlap
-# gives     runs/{model}/{dataset}/{recipe}/: train.json, history.parquet, preflight.txt, epoch-{epoch}/weights/
+# requires  models/{model}/model.json, data/{dataset}/{rows}/train.parquet, the proof of no overlap; for correctness.md a clone with its tests
+# gives     runs/{model}/{dataset}/{recipe}/: train.json, history.parquet, preflight.txt, epoch-{epoch}/weights/; on request correctness.md
 # state/    of a run lets a killed job resume; it is outside the outputs, which Snakemake deletes on failure
 
 
@@ -50,3 +50,29 @@ for recipe in study.file.recipes:
             " --model {wildcards.model} --dataset {wildcards.dataset} --recipe {wildcards.recipe}"
             " --settings {params.settings:q} --template {params.template:q} --threads {threads}"
             " --state {params.state} --output {params.run} --log {log}"
+
+
+# ---------------------------------------------------------------- on request: `snakemake correctness`
+
+
+rule correctness:
+    """Training invariants, tested on tiny models of eight families, as a page."""
+    input:
+        paths.invariants,
+
+
+rule check_invariants:
+    """Test the training invariants on tiny models and write a page of the results."""
+    input:
+        sorted(map(str, [*Path("tests/invariants").glob("*.*"), *Path("tests/helpers").glob("t*.py"), Path("tests/conftest.py")])),
+        sources("check_invariants", "sft_atlas.train.train"),
+    output:
+        report(paths.invariants, category="Training"),
+    log:
+        paths.log("check_invariants"),
+    conda:
+        "../envs/train.yaml"
+    resources:
+        **cluster.resources("check_invariants"),
+    shell:
+        "python workflow_scripts/run.py check_invariants --output {output} --log {log}"
