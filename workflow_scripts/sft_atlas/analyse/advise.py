@@ -1,8 +1,8 @@
-"""Which training set for a new base model? Gains predicted from what is known before training, with the error such predictions have.
+"""Rank training sets for a new base model by gains predicted from what is known before training, or refuse where that fails.
 
 The predictor is a ridge regression on properties of base model and training set and, for training sets whose gains are known, on the
 training set itself. Everything is relative to the base model's mean over training sets. Its error is that of predictions for base models
-left out, and, where a candidate is a training set never trained on, for base models and training sets left out together.
+held out and, where a candidate is a training set without known gains, for base models and training sets held out together.
 """
 
 import argparse
@@ -77,8 +77,8 @@ def fit(x: np.ndarray, y: np.ndarray, sets: np.ndarray, count: int, with_sets: b
     design = np.concatenate(columns, axis=1)
     if not design.shape[1]:
         return np.zeros(0), np.zeros(count)
-    found = np.linalg.solve(design.T @ design + np.diag(penalty), design.T @ y)
-    return found[: x.shape[1]], found[x.shape[1] :] if with_sets else np.zeros(count)
+    solution = np.linalg.solve(design.T @ design + np.diag(penalty), design.T @ y)
+    return solution[: x.shape[1]], solution[x.shape[1] :] if with_sets else np.zeros(count)
 
 
 def standardised(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -95,7 +95,7 @@ def held_out_predictions(features: np.ndarray, gain: np.ndarray, new_sets: bool)
     x, _ = standardised(features)
     models, sets = gain.shape
     index = np.broadcast_to(np.arange(sets), gain.shape)
-    found = np.full(gain.shape, np.nan)
+    predicted = np.full(gain.shape, np.nan)
     for m in range(models):
         for j in range(sets) if new_sets else (None,):
             use = known.copy()
@@ -109,8 +109,8 @@ def held_out_predictions(features: np.ndarray, gain: np.ndarray, new_sets: bool)
                 target = relative(np.where(np.arange(sets) == j, np.nan, gain))
             slope, effect = fit(x[use], target[use], index[use], sets, with_sets=not new_sets)
             prediction = x[m] @ slope + effect
-            found[m] = np.where(np.arange(sets) == j, prediction, found[m]) if j is not None else prediction
-    return relative(np.where(known, found, np.nan))
+            predicted[m] = np.where(np.arange(sets) == j, prediction, predicted[m]) if j is not None else prediction
+    return relative(np.where(known, predicted, np.nan))
 
 
 def rank_agreement(predicted: np.ndarray, gain: np.ndarray) -> float:
@@ -134,13 +134,13 @@ def skill(training: Training, new_sets: bool, seed: int, shuffles: int = SHUFFLE
 
     Chance: gains shuffled over training sets, and everything fitted anew. Where training sets are known the shuffle is separate in each
     base model (does anything carry over from one base model to another?); for new ones it is the same in all base models (do the
-    properties tell sets apart?).
+    properties distinguish sets?).
     """
     gain, features = training.gain, training.features
     models, sets = gain.shape
-    told = "a base model and a training set" if new_sets else "a base model"
+    held_out = "a base model and a training set" if new_sets else "a base model"
     if models < FEWEST_MODELS or sets < FEWEST_SETS:
-        return Skill(np.nan, np.nan, np.nan, np.nan, np.nan, models, sets, told)
+        return Skill(np.nan, np.nan, np.nan, np.nan, np.nan, models, sets, held_out)
     y = relative(gain)
     predicted = held_out_predictions(features, gain, new_sets)
     both = np.isfinite(predicted) & np.isfinite(y)
@@ -156,7 +156,7 @@ def skill(training: Training, new_sets: bool, seed: int, shuffles: int = SHUFFLE
     absolute = (predicted + guess[:, None] - gain)[both]
     return Skill(
         float(np.sqrt((error**2).mean())), float(np.sqrt((absolute**2).mean())), float(np.sqrt((y[both] ** 2).mean())),
-        rank, shuffle_p(np.array(null), rank, exact=False), models, sets, told,
+        rank, shuffle_p(np.array(null), rank, exact=False), models, sets, held_out,
     )  # fmt: skip
 
 
@@ -181,9 +181,9 @@ def advise(training: Training, candidates: list[str], features: np.ndarray, seed
     from scipy.special import stdtrit
 
     known = [name in training.sets for name in candidates]
-    found = skill(training, not all(known), seed)
-    if not found.useful:
-        return [], found
+    measured = skill(training, not all(known), seed)
+    if not measured.useful:
+        return [], measured
     x, scale = standardised(training.features)
     seen = np.isfinite(training.gain)
     index = np.broadcast_to(np.arange(len(training.sets)), training.gain.shape)
@@ -192,13 +192,13 @@ def advise(training: Training, candidates: list[str], features: np.ndarray, seed
     own = np.where(np.isfinite(own), own, 0.0) / scale
     values = own @ slope + np.array([effect[training.sets.index(name)] if name in training.sets else 0.0 for name in candidates])
     values = values - values.mean()
-    half = float(stdtrit(found.models - 1, 0.975)) * found.rmse_gain
+    half = float(stdtrit(measured.models - 1, 0.975)) * measured.rmse_gain
     level = float(np.nanmean(training.gain[:, [training.sets.index(n) for n in candidates]]) if all(known) else np.nanmean(training.gain))
     made = [
         Advice(name, level + value, level + value - half, level + value + half, value, is_known)
         for name, value, is_known in zip(candidates, values.tolist(), known, strict=True)
     ]
-    return sorted(made, key=lambda one: -one.gain), found
+    return sorted(made, key=lambda one: -one.gain), measured
 
 
 FEATURES = (
@@ -206,14 +206,14 @@ FEATURES = (
 )  # fmt: skip
 
 
-def from_study(tables: dict[str, pl.DataFrame], study: dict, asked: str, candidates: list[str]) -> tuple[Training, np.ndarray]:
-    """Training data without the base model that is asked about, and the candidates' properties under it [candidates, properties].
+def from_study(tables: dict[str, pl.DataFrame], study: dict, model: str, candidates: list[str]) -> tuple[Training, np.ndarray]:
+    """Training data without the base model in question, and the candidates' properties under it [candidates, properties].
 
     ``tables``: gains, and perplexity, properties and similarity of the study together with those of the candidates. Properties that
     neither side has are left out.
     """
     means = select.mean_gains(select.of_leading_method(select.single(tables["gains"], study)))
-    models = [name for name in study["models"] if name in set(means["model"]) and name != asked]
+    models = [name for name in study["models"] if name in set(means["model"]) and name != model]
     sets = [name for name in select.kinds(study, "single") if name in set(means["dataset"])]
     known = known_before(tables).group_by("model", "dataset", "predictor").agg(pl.col("value").mean())
 
@@ -226,24 +226,24 @@ def from_study(tables: dict[str, pl.DataFrame], study: dict, asked: str, candida
             layers.append(select.matrix(part, [(name,) for name in names], columns, ["model"], "value"))
         return np.stack(layers, axis=-1)
 
-    learnt, own = features(models, sets), features([asked], candidates)[0]
-    use = np.isfinite(learnt).any(axis=(0, 1)) & np.isfinite(own).all(axis=0)
+    learned, own = features(models, sets), features([model], candidates)[0]
+    use = np.isfinite(learned).any(axis=(0, 1)) & np.isfinite(own).all(axis=0)
     gain = select.matrix(means, [(name,) for name in models], sets, ["model"], "gain")
     names = [name for name, kept in zip(FEATURES, use, strict=True) if kept]
-    return Training(gain, learnt[:, :, use], models, sets, names, f"the study {study['study']}"), own[:, use]
+    return Training(gain, learned[:, :, use], models, sets, names, f"the study {study['study']}"), own[:, use]
 
 
 PUBLISHED = "the published scores"
 
 
-def from_published(scores: pl.DataFrame, asked: str, candidates: list[str]) -> tuple[Training, np.ndarray]:
+def from_published(scores: pl.DataFrame, model: str, candidates: list[str]) -> tuple[Training, np.ndarray]:
     """Mean gains of the published 1k runs of full tuning at their last epoch, over the benchmarks on a scale of 0 to 1 or 0 to 100.
 
     Scores know no properties of the training sets, so the adviser has the training sets themselves to go by.
     """
     units = {"fraction": 1.0, "percent": 100.0}
     scale = scores["scale"].cast(pl.String).replace_strict(units, default=None, return_dtype=pl.Float64)
-    frame = scores.with_columns((pl.col("score") / scale).alias("score")).drop_nulls("score").filter(pl.col("model") != asked)
+    frame = scores.with_columns((pl.col("score") / scale).alias("score")).drop_nulls("score").filter(pl.col("model") != model)
     test = ["benchmark", "shots"]
     base = frame.filter(pl.col("epoch") == 0).select("model", *test, pl.col("score").alias("base"))
     tuned = frame.filter(pl.col("epoch") > 0, pl.col("method") == "full", pl.col("schedule") == "cosine", pl.col("rows") <= 1000)
@@ -347,7 +347,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", required=True, help="name of the base model")
     parser.add_argument("--dataset", action="append", required=True, help="name of a candidate, repeatable")
     parser.add_argument("--learn-from", type=Path, required=True, help="folder of the study's tables, or the table of published scores")
-    parser.add_argument("--learnt-at", help="when that was written; not read, it makes the advice again when it changes")
+    parser.add_argument("--learned-at", help="time stamp of that; not read, but a change of it renews the advice")
     parser.add_argument(
         "--perplexity", type=Path, action="append", default=[], help="perplexity of a candidate under the model, repeatable"
     )

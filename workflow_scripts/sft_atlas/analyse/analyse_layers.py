@@ -1,4 +1,4 @@
-"""Weight change by depth against the gain: where in the network does change go with gain, and is that place certain?
+"""Relate weight change by depth to the gain: at which depth do they correlate, and is that depth certain?
 
 Change is the log of the relative Frobenius change of a whole layer, gain the mean over benchmarks; both are taken relative to the base
 model's mean over training sets. The layers of base models of different depth are brought to one grid of depths by linear interpolation.
@@ -48,7 +48,7 @@ def cube(tables: dict[str, pl.DataFrame], study: dict, method: str) -> Cube:
     models = [name for name in study["models"] if name in set(profile["model"])]
     sets = [name for name in select.kinds(study, "single") if name in set(profile["dataset"])]
     spans = profile.group_by("model").agg(pl.col("depth").n_unique().alias("layers"), low=pl.col("depth").min(), high=pl.col("depth").max())
-    # A recipe may train a range of layers only: nothing is said of depths that some base model has no trained layer at or beyond.
+    # A recipe may train a range of layers only: depths at or beyond which some base model has no trained layer are left out.
     low, high = (spans["low"].max(), spans["high"].min()) if spans.height else (0.0, 1.0)
     own = sorted(set(profile["depth"])) if spans["layers"].n_unique() == 1 else []
     grid = own if 0 < len(own) <= GRID else np.linspace(low, high, min(GRID, spans["layers"].max() or 2))
@@ -177,8 +177,8 @@ def curves(tables: dict[str, pl.DataFrame], study: dict) -> tuple[pl.DataFrame, 
         data = cube(tables, study, method)
         if not len(data.depths):
             continue
-        found = [measure(data, study["seed"]) for measure in (gain_correlation, agreement)]
-        for curve, peak in filter(None, found):
+        measured = [measure(data, study["seed"]) for measure in (gain_correlation, agreement)]
+        for curve, peak in filter(None, measured):
             rows += [{"method": method, **row} for row in curve]
             peaks.append({"method": method, **peak})
         rows += [{"method": method, **row} for row in magnitude(data)]

@@ -1,4 +1,7 @@
-"""Place checkpoints by the log-likelihoods that they give to the same texts (Oyama et al. 2025, arXiv 2502.16173)."""
+"""Map checkpoints by their log-likelihoods of the same texts (Oyama et al. 2025, arXiv 2502.16173), and partition the distances.
+
+Distances are divergences in bits per byte (:meth:`Vectors.squared_distances`), which add up like squared lengths.
+"""
 
 import argparse
 import json
@@ -62,7 +65,7 @@ def vectors(likelihood: pl.DataFrame, clipped: float = CLIPPED) -> Vectors:
 
 
 def embed(values: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
-    """2-D positions of the rows of ``values`` and how they were found: PCA below 30 rows, else t-SNE."""
+    """2-D positions of the rows of ``values`` and the method: PCA below 30 rows, else t-SNE."""
     return project(values, "tsne" if len(values) >= FEWEST_FOR_NEIGHBOURS else "pca", seed)
 
 
@@ -91,12 +94,12 @@ def project(values: np.ndarray, how: str, seed: int) -> tuple[np.ndarray, str]:
     return UMAP(n_neighbors=near, n_jobs=1, random_state=seed).fit_transform(principal), f"UMAP, {near} neighbours"
 
 
-def distances(found: Vectors) -> pl.DataFrame:
+def distances(checkpoints: Vectors) -> pl.DataFrame:
     """Divergence of every checkpoint from its own base model, bits per byte: the keys and ``distance``; base models are at 0."""
-    keys = found.keys.with_row_index("_row")
+    keys = checkpoints.keys.with_row_index("_row")
     base = keys.filter(pl.col("epoch") == 0).select("model", pl.col("_row").alias("_base"))
     keys = keys.join(base, on="model", maintain_order="left")
-    squared = found.squared_distances()
+    squared = checkpoints.squared_distances()
     return keys.with_columns(pl.Series("distance", squared[keys["_row"].to_numpy(), keys["_base"].to_numpy()], dtype=pl.Float64)).drop(
         "_row", "_base"
     )
@@ -117,7 +120,7 @@ SPREAD = {
 }  # fmt: skip
 
 
-def shares(found: Vectors, study: dict) -> pl.DataFrame:
+def shares(checkpoints: Vectors, study: dict) -> pl.DataFrame:
     """Shares of the squared distance (``SHARES``; ``chance`` and ``test`` as in :class:`sft_atlas.stats.permanova.Term`).
 
     design ``last``: last checkpoints of single-set runs with the main recipes; terms model, dataset, method, residual. What a training
@@ -127,10 +130,10 @@ def shares(found: Vectors, study: dict) -> pl.DataFrame:
     residual. The order of a path's epochs cannot be shuffled and one order for all runs changes nothing, so the units are again base
     models, or training sets; all merged sets count as one, because they share data.
     """
-    squared, rows = found.squared_distances(), []
-    if not found.values.size:
+    squared, rows = checkpoints.squared_distances(), []
+    if not checkpoints.values.size:
         return pl.DataFrame(rows, schema=SHARES)
-    keys = found.keys.with_row_index("_row")
+    keys = checkpoints.keys.with_row_index("_row")
     kept = keys.filter(pl.col("epoch") > 0).filter(pl.col("epoch").n_unique().over(RUN) > 1)
     model, dataset = kept["model"].to_numpy(), kept["dataset"].to_numpy()
     single = np.where(np.isin(dataset, select.kinds(study, "single")), dataset, "merged")
@@ -138,17 +141,17 @@ def shares(found: Vectors, study: dict) -> pl.DataFrame:
     tests = {"epoch": (SignFlipTest(model, "base models"), SignFlipTest(single, "training sets"))}
     at = kept["_row"].to_numpy()
     epochs = partition(squared[np.ix_(at, at)], factors, study["seed"], tests) if len(at) > 2 else []
-    for design, terms in (("last", last_terms(found, study)), ("epochs", epochs)):
+    for design, terms in (("last", last_terms(checkpoints, study)), ("epochs", epochs)):
         rows += [
             {"design": design, "term": term.name, **{key: getattr(term, key) for key in SHARES if key in vars(term)}} for term in terms
         ]
     return pl.DataFrame(rows, schema=SHARES, orient="row")
 
 
-def last_terms(found: Vectors, study: dict) -> list[Term]:
+def last_terms(checkpoints: Vectors, study: dict) -> list[Term]:
     """The terms of the design ``last`` of :func:`shares`."""
-    last = select.single(found.keys.with_row_index("_row"), study)
-    if not found.values.size or last.height < 3:
+    last = select.single(checkpoints.keys.with_row_index("_row"), study)
+    if not checkpoints.values.size or last.height < 3:
         return []
     at = last["_row"].to_numpy()
     factors = {name: last[name].to_numpy() for name in ("model", "dataset", "method")}
@@ -159,48 +162,48 @@ def last_terms(found: Vectors, study: dict) -> list[Term]:
         "dataset": (replace(by_model, fewest=FINE), CellPermutationTest(dataset, model, method, "training sets in each base model")),
         "method": (by_model, by_set),
     }
-    return partition(found.squared_distances()[np.ix_(at, at)], factors, study["seed"], tests)
+    return partition(checkpoints.squared_distances()[np.ix_(at, at)], factors, study["seed"], tests)
 
 
-def base_share(found: Vectors, study: dict) -> tuple[Estimate, float]:
+def base_share(checkpoints: Vectors, study: dict) -> tuple[Estimate, float]:
     """Share of the squared distance between the last checkpoints of single-set runs that lies between base models, and by chance.
 
     The p is that of the term in :func:`shares`; the interval is a jackknife over training sets.
     """
     what = "share of squared distance between base models"
-    term = next((term for term in last_terms(found, study) if term.name == "model"), None)
+    term = next((term for term in last_terms(checkpoints, study) if term.name == "model"), None)
     if term is None:
         return undefined(what, 0, "checkpoints"), np.nan
-    last = select.single(found.keys.with_row_index("_row"), study)
+    last = select.single(checkpoints.keys.with_row_index("_row"), study)
     at = last["_row"].to_numpy()
-    share = explained_share(found.squared_distances()[np.ix_(at, at)], last["model"].to_numpy(), last["dataset"].to_numpy(), what)
+    share = explained_share(checkpoints.squared_distances()[np.ix_(at, at)], last["model"].to_numpy(), last["dataset"].to_numpy(), what)
     return replace(share, p=term.p), term.chance
 
 
-def spread(found: Vectors, study: dict) -> pl.DataFrame:
+def spread(checkpoints: Vectors, study: dict) -> pl.DataFrame:
     """Mean divergence of a base model's checkpoints from their common centre, by kept epoch (``SPREAD``): recipes of single-set runs
     that keep two or more epochs of two or more training sets. Corrected for the centre being estimated, n / (n - 1)."""
     rows = []
-    for (model, recipe, epoch), at in _epoch_groups(found, study):
-        distances = _to_centre(found, at) * len(at) / (len(at) - 1)
+    for (model, recipe, epoch), at in _epoch_groups(checkpoints, study):
+        distances = _to_centre(checkpoints, at) * len(at) / (len(at) - 1)
         rows.append({"model": model, "kind": "single sets", "recipe": recipe, "epoch": epoch, "spread": distances.mean(), "runs": len(at)})
     return pl.DataFrame(rows, schema=SPREAD)
 
 
-def _epoch_groups(found: Vectors, study: dict):
-    keys = found.keys.with_row_index("_row").filter(pl.col("dataset").is_in(select.kinds(study, "single")))
+def _epoch_groups(checkpoints: Vectors, study: dict):
+    keys = checkpoints.keys.with_row_index("_row").filter(pl.col("dataset").is_in(select.kinds(study, "single")))
     keys = keys.filter(pl.col("epoch").n_unique().over(RUN) > 1).filter(pl.col("dataset").n_unique().over("model", "recipe") > 1)
     for group, part in keys.sort("dataset").group_by("model", "recipe", "epoch", maintain_order=True):
         if part.height > 1:
             yield group, part["_row"].to_numpy()
 
 
-def _to_centre(found: Vectors, at: np.ndarray) -> np.ndarray:
-    squared = found.squared_distances()[np.ix_(at, at)]
+def _to_centre(checkpoints: Vectors, at: np.ndarray) -> np.ndarray:
+    squared = checkpoints.squared_distances()[np.ix_(at, at)]
     return squared.mean(axis=1) - squared.mean() / 2
 
 
-def effects(found: Vectors, study: dict) -> pl.DataFrame:
+def effects(checkpoints: Vectors, study: dict) -> pl.DataFrame:
     """Paired effects on divergences (``EFFECTS``), bits per byte; rows are undefined where the study has no such runs.
 
     Intervals and p take base models, or training sets where those are few (``unit``, :func:`sft_atlas.analyse.select.units`), as independent.
@@ -211,8 +214,8 @@ def effects(found: Vectors, study: dict) -> pl.DataFrame:
     renames the training sets of the LoRA runs, alike in all base models, its interval resamples base models (of five) and training sets.
     """
     single = select.kinds(study, "single")
-    moved = distances(found).filter(pl.col("epoch") > 0, pl.col("dataset").is_in(single))
-    rows = [_spread_change(found, study), _size(moved, study), _method(moved, study), _same_set(found, study)]
+    moved = distances(checkpoints).filter(pl.col("epoch") > 0, pl.col("dataset").is_in(single))
+    rows = [_spread_change(checkpoints, study), _size(moved, study), _method(moved, study), _same_set(checkpoints, study)]
     return pl.DataFrame(rows, schema=EFFECTS)
 
 
@@ -221,11 +224,11 @@ def _row(name: str, estimate: Estimate, reference: float | None = None) -> dict[
     return {"effect": name, "value": estimate.effect, **shown, "reference": reference}
 
 
-def _spread_change(found: Vectors, study: dict) -> dict[str, object]:
-    keys, rows = found.keys.with_row_index("_row"), []
-    for (model, recipe, epoch), at in _epoch_groups(found, study):
+def _spread_change(checkpoints: Vectors, study: dict) -> dict[str, object]:
+    keys, rows = checkpoints.keys.with_row_index("_row"), []
+    for (model, recipe, epoch), at in _epoch_groups(checkpoints, study):
         datasets = keys.filter(pl.col("_row").is_in(at.tolist())).sort("dataset")["dataset"]
-        for dataset, value in zip(datasets, _to_centre(found, at) * len(at) / (len(at) - 1), strict=True):
+        for dataset, value in zip(datasets, _to_centre(checkpoints, at) * len(at) / (len(at) - 1), strict=True):
             rows.append((model, dataset, recipe, epoch, value))
     frame = pl.DataFrame(rows, schema=["model", "dataset", "recipe", "epoch", "value"], orient="row")
     if frame.is_empty():
@@ -260,9 +263,9 @@ def _method(moved: pl.DataFrame, study: dict) -> dict[str, object]:
     return _row("method", _paired(both.with_columns((pl.col("lora") - pl.col("full")).alias("change")), "change", study))
 
 
-def _same_set(found: Vectors, study: dict, count: int = 1999) -> dict[str, object]:
-    last = select.single(found.keys.with_row_index("_row"), study)
-    squared, parts = found.squared_distances() if found.values.size else np.zeros((0, 0)), []
+def _same_set(checkpoints: Vectors, study: dict, count: int = 1999) -> dict[str, object]:
+    last = select.single(checkpoints.keys.with_row_index("_row"), study)
+    squared, parts = checkpoints.squared_distances() if checkpoints.values.size else np.zeros((0, 0)), []
     for _, part in last.group_by("model", maintain_order=True):
         lora, full = part.filter(pl.col("method") == "lora"), part.filter(pl.col("method") == "full")
         if full.height > 1 and lora.height:
@@ -298,10 +301,10 @@ def _same_set(found: Vectors, study: dict, count: int = 1999) -> dict[str, objec
 def main(args: argparse.Namespace) -> None:
     """Write shares of the squared distance, paired effects, and the spread of checkpoints by epoch."""
     study = json.loads(args.study.read_text(encoding="utf-8"))
-    found = vectors(pl.read_parquet(args.likelihood))
-    write_table(args.output_shares, shares(found, study))
-    write_table(args.output_effects, effects(found, study))
-    write_table(args.output_spread, spread(found, study))
+    checkpoints = vectors(pl.read_parquet(args.likelihood))
+    write_table(args.output_shares, shares(checkpoints, study))
+    write_table(args.output_effects, effects(checkpoints, study))
+    write_table(args.output_spread, spread(checkpoints, study))
 
 
 def parser() -> argparse.ArgumentParser:

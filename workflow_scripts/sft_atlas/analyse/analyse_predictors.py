@@ -1,4 +1,4 @@
-"""What is known of a training set before training, against the gain that it brings.
+"""Relate what is known of training sets before training to their gains: correlations, mixed models, held-out errors.
 
 Points are the last checkpoints of single-set runs of the leading method. A gain is the mean over benchmarks, or, for predictors that
 know the benchmark, the gain on each. All predictors are compared within base models, whose levels differ for reasons of their own.
@@ -101,7 +101,7 @@ def designs(tables: dict[str, pl.DataFrame], study: dict, leave_out: list[str] =
     means, known = select.mean_gains(cells), known_before(tables)
     models = [name for name in study["models"] if name in set(cells["model"])]
     benchmarks = [name for name in study["benchmarks"] if name in set(cells["benchmark"])]
-    found = {}
+    by_predictor = {}
     for name, (_, per_benchmark) in PREDICTORS.items():
         values = known.filter(pl.col("predictor") == name, pl.col("value").is_finite())
         if values.is_empty() or not sets:
@@ -113,13 +113,13 @@ def designs(tables: dict[str, pl.DataFrame], study: dict, leave_out: list[str] =
             rows, frame, row_keys = [(model,) for model in models], means, ["model"]
         spread = pl.DataFrame(rows, schema=row_keys, orient="row").join(values.select(*keys, "dataset", "value"), on=keys, how="inner") \
             if keys else pl.DataFrame(rows, schema=row_keys, orient="row").join(values.select("dataset", "value"), how="cross")  # fmt: skip
-        found[name] = Design(
+        by_predictor[name] = Design(
             select.matrix(spread, rows, sets, row_keys, "value"),
             select.matrix(frame, rows, sets, row_keys, "gain"),
             np.array([r[0] for r in rows]),
             sets,
         )
-    return found
+    return by_predictor
 
 
 def subsets(study: dict) -> dict[str, list[str]]:

@@ -1,4 +1,4 @@
-"""What training sets do over all base models: consistency, concordance, likeness, components, variance.
+"""Effects of training sets across base models: consistency, concordance of rankings, similarity.
 
 Functions of ``cells``: one row per base model x training set x method x benchmark, with ``score`` and ``gain`` (null without a base
 score). ``select.single(gains, study)`` makes such a frame from a study's tables, ``published.frames.cells`` from a CSV.
@@ -76,9 +76,22 @@ def consistency(cells: pl.DataFrame, value: str, seed: int) -> pl.DataFrame:
             .agg(pl.col(value).mean())
         )
         numbers = known[value].to_numpy()
-        found = paired_difference(numbers, known["model"].to_numpy(), seed, unit="base models", resamples=1999)
+        estimate = paired_difference(numbers, known["model"].to_numpy(), seed, unit="base models", resamples=1999)
         positive = float((numbers > 0).mean()) if len(numbers) else np.nan
-        rows.append((dataset, benchmark, value, found.n, found.effect, found.low, found.high, positive, found.p, signed_rank_p(numbers)))
+        rows.append(
+            (
+                dataset,
+                benchmark,
+                value,
+                estimate.n,
+                estimate.effect,
+                estimate.low,
+                estimate.high,
+                positive,
+                estimate.p,
+                signed_rank_p(numbers),
+            )
+        )
     columns = ["dataset", "benchmark", "value", "n", "effect", "low", "high", "positive", "p", "p_wilcoxon"]
     frame = pl.DataFrame(
         rows, schema=dict.fromkeys(columns[:3], pl.String) | {"n": pl.Int64} | dict.fromkeys(columns[4:], pl.Float64), orient="row"

@@ -1,4 +1,4 @@
-"""What the figures and the findings are about: tidy frames cut from a study's tables by the properties of runs.
+"""Select from a study's tables what figures and findings show: tidy frames of runs with given properties.
 
 Runs are chosen by method, rows, schedule, kept epochs and kind of training set, never by the name of a block, so that any study
 works. Unless epochs are the subject, a run is represented by its last kept epoch. Gains are fractions.
@@ -17,10 +17,10 @@ SCOPES = {"response": "response only", "full": "question and response"}
 
 def kinds(study: dict, kind: str) -> list[str]:
     """Names of the training sets that are ``single``, ``merged`` (whole) or ``without`` (leave-one-out), in the study's order."""
-    found = {
+    kind_of = {
         name: "without" if entry["without"] else "merged" if entry["merged"] else "single" for name, entry in study["datasets"].items()
     }
-    return [name for name, which in found.items() if which == kind]
+    return [name for name, which in kind_of.items() if which == kind]
 
 
 def main_recipes(study: dict) -> dict[str, str]:
@@ -64,14 +64,14 @@ def tested(gains: pl.DataFrame) -> pl.DataFrame:
 
 def mean_gains(gains: pl.DataFrame) -> pl.DataFrame:
     """Mean gain over benchmarks of each checkpoint that has all the benchmarks of this frame, with the item-level standard error."""
-    wanted = gains["benchmark"].n_unique()
+    complete = gains["benchmark"].n_unique()
     keys = [*RUN, "method", "rows", "schedule", "epoch"]
     means = gains.group_by(keys, maintain_order=True).agg(
         pl.col("gain").mean(),
         ((pl.col("stderr") ** 2).sum().sqrt() / pl.len()).alias("stderr"),
         pl.col("gain").is_not_null().sum().alias("benchmarks"),
     )
-    return means.filter(pl.col("benchmarks") == wanted)
+    return means.filter(pl.col("benchmarks") == complete)
 
 
 def gain_vectors(gains: pl.DataFrame, study: dict, of: str, values: str = "gain") -> tuple[list[str], pl.DataFrame]:
@@ -168,7 +168,7 @@ def overall_difference(pairs: pl.DataFrame, seed: int, what: str = "LoRA minus f
 def trajectories(gains: pl.DataFrame, study: dict) -> pl.DataFrame:
     """Mean gain at each kept epoch of the single-set runs that keep two or more epochs, of one method and one schedule.
 
-    The schedule with most training-set sizes is taken, then the one with most runs; full tuning before LoRA. ``rows`` tells sizes apart.
+    The schedule with most training-set sizes is taken, then the one with most runs; full fine-tuning before LoRA. ``rows`` is the size.
     """
     frame = mean_gains(gains.filter(pl.col("dataset").is_in(kinds(study, "single"))))
     frame = frame.filter(pl.col("epoch").n_unique().over(RUN) > 1)
@@ -265,8 +265,8 @@ def halves(frame: pl.DataFrame, value: str) -> pl.DataFrame:
 def matrix(frame: pl.DataFrame, rows: list, columns: list[str], row_keys: list[str], value: str) -> np.ndarray:
     """Values as rows x training sets; NaN where there is none. ``rows`` are tuples of ``row_keys``."""
     at, into = {row: i for i, row in enumerate(rows)}, {name: j for j, name in enumerate(columns)}
-    found = np.full((len(rows), len(columns)), np.nan)
+    values = np.full((len(rows), len(columns)), np.nan)
     for *key, dataset, number in frame.select(*row_keys, "dataset", value).iter_rows():
         if tuple(key) in at and dataset in into and number is not None:
-            found[at[tuple(key)], into[dataset]] = number
-    return found
+            values[at[tuple(key)], into[dataset]] = number
+    return values

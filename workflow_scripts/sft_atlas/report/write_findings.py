@@ -43,11 +43,11 @@ def page(study: dict, tables: dict[str, pl.DataFrame], figures: Path, missing: d
 
     ``figures`` is the folder of the figures as the page's links see it; ``missing`` counts the absent files of each table.
     """
-    found = sections(tables, study)
-    every = [statement for finding in found for statement in finding.statements]
+    findings = sections(tables, study)
+    every = [statement for finding in findings for statement in finding.statements]
     adjusted = iter(benjamini_hochberg([statement.estimate.p for statement in every]).tolist())
     lines = opening(study, tables, sum(not np.isnan(statement.estimate.p) for statement in every), missing or {})
-    for number, finding in enumerate(found, 1):
+    for number, finding in enumerate(findings, 1):
         lines += ["", f"## {number}. {finding.title}", ""]
         q = [next(adjusted) for _ in finding.statements]
         if finding.body:

@@ -1,4 +1,4 @@
-"""How well gains are predicted where they were not seen: for a base model left out, for a training set left out.
+"""Leave-one-out prediction of gains: for a base model, or a training set, that is held out.
 
 A prediction is a baseline plus one slope times the predictor, centred within groups (base models, or base models x benchmarks). The
 slope and the baseline come from the other base models, or the other training sets. For a new base model the error is that of gains
@@ -39,16 +39,16 @@ def errors(data: Matrix, seed: int) -> Iterator[tuple[str, Estimate, float, str,
     sets = np.broadcast_to(np.arange(y.shape[1])[None, :], y.shape)
     alone, joint, mean = new_base_model(x, y, np.asarray(data.clusters))
     by_set, model_mean = new_dataset(x, y)
-    for name, truth, prediction, baseline, told, units, unit in (
+    for name, truth, prediction, baseline, baseline_name, units, unit in (
         ("new base model", _centre(y), alone, mean, "dataset mean", models, "base models"),
         ("new base model, dataset known", _centre(y), joint, mean, "dataset mean", models, "base models"),
         ("new dataset", y, by_set, model_mean, "model mean", sets, "training sets"),
     ):
-        yield name, *compare(truth, prediction, baseline, units, unit, seed, told)
+        yield name, *compare(truth, prediction, baseline, units, unit, seed, baseline_name)
 
 
 def compare(
-    y: np.ndarray, prediction: np.ndarray, baseline: np.ndarray, units: np.ndarray, unit: str, seed: int, told: str
+    y: np.ndarray, prediction: np.ndarray, baseline: np.ndarray, units: np.ndarray, unit: str, seed: int, baseline_name: str
 ) -> tuple[Estimate, float, str, float]:
     """Share of the baseline's squared error that the prediction removes, with the interval and test of the paired difference.
 
@@ -57,14 +57,14 @@ def compare(
     known = np.isfinite(y) & np.isfinite(prediction) & np.isfinite(baseline)
     count = len(np.unique(units[known]))
     if count < FEWEST or np.allclose(prediction[known], baseline[known], rtol=0, atol=1e-9):
-        return undefined("", count, unit), np.nan, told, np.nan
+        return undefined("", count, unit), np.nan, baseline_name, np.nan
     ours, theirs = (y - prediction)[known] ** 2, (y - baseline)[known] ** 2
     removed = paired_difference(theirs - ours, units[known], seed, unit=unit)
     scale = theirs.mean() or np.nan
     estimate = Estimate(
         "", float(removed.effect / scale), removed.low / scale, removed.high / scale, removed.p, count, unit, removed.interval_method
     )
-    return estimate, float(np.sqrt(ours.mean())), told, float(np.sqrt(theirs.mean()))
+    return estimate, float(np.sqrt(ours.mean())), baseline_name, float(np.sqrt(theirs.mean()))
 
 
 def new_base_model(x: np.ndarray, y: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -85,10 +85,10 @@ def new_base_model(x: np.ndarray, y: np.ndarray, clusters: np.ndarray) -> tuple[
         averages = _mean(_centre(others_y), 0)  # each x sets
         slope = _slope(others_x, _centre(others_y))
         alone[held] = slope * centred[held]
-        # The part of predictor and gain that is special to a base model: what the dataset mean does not tell.
-        usual = _mean(others_x, 0)
-        extra = _slope(others_x - usual, _centre(others_y) - averages)
-        joint[held] = averages + extra * (centred[held] - usual)
+        # The part of predictor and gain that is specific to a base model, which the dataset mean lacks.
+        average = _mean(others_x, 0)
+        extra = _slope(others_x - average, _centre(others_y) - averages)
+        joint[held] = averages + extra * (centred[held] - average)
         mean[held] = averages
     return tuple(_centre(np.where(np.isfinite(y), values, np.nan)) for values in (alone, joint, mean))
 

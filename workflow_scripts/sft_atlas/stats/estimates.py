@@ -20,7 +20,7 @@ ITEM_NOISE = "normal, item noise only"
 
 @dataclass(frozen=True)
 class Estimate:
-    """One number with its uncertainty. ``n`` counts what ``unit`` names; NaN marks what the data cannot say."""
+    """One number with its uncertainty. ``n`` counts what ``unit`` names; NaN marks what is undefined."""
 
     what: str
     effect: float
@@ -133,13 +133,13 @@ def most_similar(values, names: list[str], seed: int, axes, permutations: int = 
         null.append(-1.0 if np.isnan(among).all() else np.nanmax(among))
     p = (1 + np.sum(np.asarray(null) >= r[i, j] - 1e-12)) / (1 + permutations)
     both = np.isfinite(values[i]) & np.isfinite(values[j])
-    weights, told, units = rng.multinomial(benchmarks, np.full(benchmarks, 1 / benchmarks), RESAMPLES)[:, benchmark], "", benchmarks
+    weights, resampled, units = rng.multinomial(benchmarks, np.full(benchmarks, 1 / benchmarks), RESAMPLES)[:, benchmark], "", benchmarks
     if models >= FEWEST_CLUSTERS:  # resampling both errs on the wide side (Owen 2007, doi:10.1214/07-AOAS122)
         weights = weights * rng.multinomial(models, np.full(models, 1 / models), RESAMPLES)[:, model]
-        told, units = f"{models} base models and ", RESAMPLES
+        resampled, units = f"{models} base models and ", RESAMPLES
     drawn = _weighted_correlation(values[i, both], values[j, both], weights[:, both].astype(float))
     low, high = expanded_interval(drawn, units)
-    kind = f"bootstrap over {told}{benchmarks} benchmarks"
+    kind = f"bootstrap over {resampled}{benchmarks} benchmarks"
     return Estimate(
         f"{names[i]} and {names[j]}", float(r[i, j]), max(low, -1.0), min(high, 1.0), float(p), int(n[i, j]), interval_method=kind
     )

@@ -69,7 +69,7 @@ class SignFlipTest:
 
 @dataclass(frozen=True)
 class CellPermutationTest:
-    """Reorder whole cells (``labels`` [n]) inside ``within`` [n]; ``roles`` [n] tell the checkpoints of a cell apart. Only cells of the
+    """Reorder whole cells (``labels`` [n]) inside ``within`` [n]; ``roles`` [n] name the checkpoints of a cell. Only cells of the
     same roles change places. Exact where the cells of one ``within`` are interchangeable, in spread as well as in place."""
 
     labels: np.ndarray
@@ -97,14 +97,14 @@ class CellPermutationTest:
 
     def null(self, added: np.ndarray, left: np.ndarray, rest: np.ndarray, inner: np.ndarray, rng, count: int) -> tuple[np.ndarray, bool]:
         """As for :class:`SignFlipTest`; never all arrangements."""
-        orders, shuffled, found = np.tile(np.arange(len(inner)), (1 + count, 1)), rest @ inner @ rest, []
+        orders, shuffled, sums = np.tile(np.arange(len(inner)), (1 + count, 1)), rest @ inner @ rest, []
         for block in self.blocks():
             picked = rng.permuted(np.tile(np.arange(len(block)), (count, 1)), axis=1)
             orders[1:, block.ravel()] = block[picked].reshape(count, -1)
         for order in orders:
             moved = shuffled[order][:, order]
-            found.append((np.vdot(added, moved), np.vdot(left, moved)))
-        return np.array(found), False
+            sums.append((np.vdot(added, moved), np.vdot(left, moved)))
+        return np.array(sums), False
 
 
 def gower(squared: np.ndarray) -> np.ndarray:
@@ -156,7 +156,7 @@ def partition(
         reduced, smaller = projection(*others) if others else (np.full((n, n), 1 / n), 1)
         df = rank - smaller
         if df == 0:
-            terms.append(Term(name, np.nan, 0, np.nan, np.nan, n, test="told completely by the other factors"))
+            terms.append(Term(name, np.nan, 0, np.nan, np.nan, n, test="confounded with the other factors"))
             continue
         added = full - reduced
         share = float((added * inner).sum() / total)
@@ -166,8 +166,8 @@ def partition(
         if way is None:
             terms.append(Term(name, share, df, f, np.nan, n, test="; ".join(way.obstacle() for way in ways)))
             continue
-        found, exact = way.null(added, left, np.eye(n) - reduced, inner, rng, count)
-        ratio = found[:, 0] / np.maximum(found[:, 1], 1e-300)
+        sums, exact = way.null(added, left, np.eye(n) - reduced, inner, rng, count)
+        ratio = sums[:, 0] / np.maximum(sums[:, 1], 1e-300)
         p = float(np.mean(ratio >= ratio[0] * (1 - 1e-9)))  # the observed arrangement is among them
-        terms.append(Term(name, share, df, f, p, n, float(found[0 if exact else 1 :, 0].mean() / total), way.description()))
+        terms.append(Term(name, share, df, f, p, n, float(sums[0 if exact else 1 :, 0].mean() / total), way.description()))
     return [*terms, Term("residual", residual / total, n - rank, np.nan, np.nan, n)]

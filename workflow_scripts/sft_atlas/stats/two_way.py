@@ -156,7 +156,7 @@ def mixed_slope(x, y, clusters, what: str = "") -> Estimate:
     if len(set(clusters.tolist())) < len(clusters):
         parts |= {"group": "0 + C(group)", "cell": "0 + C(cell)"}  # what a set does to a benchmark, it does in every base model
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a variance of zero lies on the boundary, which is told by warnings only
+        warnings.simplefilter("ignore")  # a variance of zero lies on the boundary, of which fit only warns
         model = MixedLM.from_formula("y ~ x", groups="all", vc_formula=parts, re_formula="0", data=frame)
         try:
             fit = model.fit(

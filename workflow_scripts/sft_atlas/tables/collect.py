@@ -1,7 +1,7 @@
 """Collect the many small result files of a study into one tidy table each.
 
-A collector trusts content, not paths: the keys inside a file must equal the place it was found at. A missing file fails, or is
-listed; it never becomes a zero. Which files belong to a table is said by :mod:`sft_atlas.study.paths`.
+The collector trusts content, not paths: the keys inside a file must equal those of its path. A missing file is an error, or is listed;
+it never becomes a zero. :mod:`sft_atlas.study.paths` lists the files of each table.
 """
 
 import argparse
@@ -33,7 +33,7 @@ TRAIN = {
     "device": TEXT,
     "dtype": TEXT,
 }
-# What stands beside a score: how far answers had the form that was asked for, how many could be read, and what a judge adds.
+# Beside the score: how many answers could be parsed and had the requested form, and what a judge adds.
 ANSWERED = {
     "score_strict": REAL,
     "parsed": REAL,
@@ -120,16 +120,16 @@ def collect(study: dict, table: str, root: Path, allow_missing: bool = False) ->
 
     Raises AtlasError when a file is missing (unless ``allow_missing``), unreadable, lacks a column, or holds other keys than its place.
     """
-    wanted = paths.sources(study, table, Path(root))
-    present = [source for source in wanted if source.path.is_file()]
-    missing = [source.path for source in wanted if not source.path.is_file()]
+    expected = paths.sources(study, table, Path(root))
+    present = [source for source in expected if source.path.is_file()]
+    missing = [source.path for source in expected if not source.path.is_file()]
     if missing and not allow_missing:
         listing = "\n".join(f"  {path}" for path in missing[:10])
         raise AtlasError(
-            f"table {table}: {len(missing)} of {len(wanted)} files are missing:\n{listing}{'' if len(missing) <= 10 else chr(10) + '  ...'}"
+            f"table {table}: {len(missing)} of {len(expected)} files are missing:\n{listing}{'' if len(missing) <= 10 else chr(10) + '  ...'}"
         )
     if missing:
-        LOG.warning("table %s: %d of %d files are missing; they are listed in its JSON", table, len(missing), len(wanted))
+        LOG.warning("table %s: %d of %d files are missing; they are listed in its JSON", table, len(missing), len(expected))
     build = {"runs": _runs, "perplexity": _perplexity, "gains": gains, "scores": _scores}.get(table)
     frame = build(study, present) if build else read(present, COLUMNS[table]).drop("_file")
     if table not in ("perplexity", "properties"):
@@ -179,7 +179,9 @@ def _require_settings(study: dict, source: Source, content: dict) -> None:
     used = content.get("settings") or {}
     differing = [f"{key} {used[key]!r} (not {value!r})" for key, value in meant.items() if key in used and used[key] != value]
     if differing:
-        raise AtlasError(f"{source.path} is of other settings than the study has: {', '.join(differing)}; delete it and run again")
+        raise AtlasError(
+            f"{source.path} was trained with other settings than the study has: {', '.join(differing)}; delete it and run again"
+        )
 
 
 def _scores(study: dict, sources: list[Source]) -> pl.DataFrame:

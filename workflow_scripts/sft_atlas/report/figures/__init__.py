@@ -1,4 +1,4 @@
-"""Figures: what each is called and which tables it reads. ``sft_atlas.report.figures.<name>.draw(tables, study)`` makes it.
+"""The figures: the tables that each reads, and its caption. ``sft_atlas.report.figures.<name>.draw(tables, study)`` draws it.
 
 Imports nothing heavy, because a workflow reads ``FIGURES`` while it is being parsed.
 """
@@ -32,28 +32,22 @@ FIGURES: dict[str, tuple[str, ...]] = {
     "leave_one_out": ("scores",),
 }
 
-SCORES, WHY, MAP = "1 What the scores say", "2 Why it works", "3 The map of checkpoints"
+SCORES, INSIDE, MAP = "1 Scores", "2 Predictors and weights", "3 Map of checkpoints"
 CAPTIONS: dict[str, Caption] = {
-    "gains": Caption(SCORES, "Score minus that of the base model, per base model, training set and benchmark; grey: not told from 0."),
+    "gains": Caption(SCORES, "Gain over the base model, per base model, training set and benchmark. Grey: not significant."),
     "similarity": Caption(SCORES, "Correlation of gains between training sets, benchmarks and base models, in hierarchical order."),
-    "consistency": Caption(SCORES, "Whether a training set moves a benchmark the same way in every base model; grey: not told from 0."),
-    "components": Caption(
-        SCORES, "Principal components of what training sets do: how many there are, and training sets and benchmarks in two."
-    ),
-    "variance": Caption(SCORES, "Where the variance of scores comes from: base model, training set, method and their interactions."),
-    "lora_full": Caption(SCORES, "LoRA against full fine-tuning on the same base models and training sets."),
-    "epochs": Caption(SCORES, "Mean gain by epoch, for single sets of two sizes and for the merged set."),
-    "leave_one_out": Caption(SCORES, "What leaving one training set out of the merged set does to each score."),
-    "perplexity_gain": Caption(WHY, "Perplexity of a training set under the base model against the gain that it brings."),
-    "predictors": Caption(
-        WHY, "What is known of a training set before training, against its gain: within base models, and where gains were not seen."
-    ),
-    "layer_change": Caption(WHY, "Relative weight change by depth."),
-    "layer_gain": Caption(WHY, "Where in depth weight change goes with the gain; dotted: the limit for all depths at once."),
-    "dimension": Caption(WHY, "Intrinsic dimension of hidden states by depth, and what tuning changes."),
-    "model_map": Caption(
-        MAP, "Checkpoints by the log-likelihoods that they give to the same texts, and their divergence from the base model."
-    ),
-    "map_drawings": Caption(MAP, "The same map drawn by several methods."),
-    "map_shares": Caption(MAP, "What rules the map: shares of the squared distance, and the spread of checkpoints by epoch."),
+    "consistency": Caption(SCORES, "Agreement of base models on the effect of each training set on each benchmark. Grey: not significant."),
+    "components": Caption(SCORES, "Principal components of the effects of training sets: variance explained, training sets, benchmarks."),
+    "variance": Caption(SCORES, "Variance of scores by base model, training set, method and their interactions."),
+    "lora_full": Caption(SCORES, "LoRA compared with full fine-tuning on the same base models and training sets."),
+    "epochs": Caption(SCORES, "Mean gain by epoch, for single training sets of two sizes and for the merged set."),
+    "leave_one_out": Caption(SCORES, "Effect of leaving one training set out of the merged set, per benchmark."),
+    "perplexity_gain": Caption(INSIDE, "Perplexity of a training set under the base model, and mean gain."),
+    "predictors": Caption(INSIDE, "Predictors of gain: correlations within base models, and error removed on held-out gains."),
+    "layer_change": Caption(INSIDE, "Relative weight change by depth."),
+    "layer_gain": Caption(INSIDE, "Correlation of weight change with gain by depth. Dotted: limit for all depths at once."),
+    "dimension": Caption(INSIDE, "Intrinsic dimension of hidden states by depth: base models, and change after fine-tuning."),
+    "model_map": Caption(MAP, "Checkpoints by their log-likelihoods of the same texts, and their divergence from the base model."),
+    "map_drawings": Caption(MAP, "The map of checkpoints under several projections."),
+    "map_shares": Caption(MAP, "Factors behind distances between checkpoints, and the spread of checkpoints by epoch."),
 }

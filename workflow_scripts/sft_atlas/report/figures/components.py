@@ -1,4 +1,4 @@
-"""Principal components of what training sets do: how many there are, and a biplot of training sets and benchmarks."""
+"""Principal components of the effects of training sets: variance explained, and a biplot of training sets and benchmarks."""
 
 import numpy as np
 import polars as pl
@@ -14,13 +14,13 @@ SIDES = {"centred": ("base-free", style.PALETTE[0]), "gain": ("gains", style.PAL
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     """The cumulated share of variance against unrelated variables, and the biplot of the base-free effects in two panels."""
     cells = select.of_leading_method(consistency.cells(tables["gains"], study))
-    found = {value: variance.components(cells, value, "benchmark", study["seed"]) for value in SIDES}
-    components = found["centred"]
+    by_value = {value: variance.components(cells, value, "benchmark", study["seed"]) for value in SIDES}
+    components = by_value["centred"]
     if components is None:
         return style.absent("Principal components", "three or more runs and three or more benchmarks with scores for all")
     canvas = style.figure(style.PAGE, max(2.9, 0.9 + 0.1 * len(components.variables)))
     axes = canvas.subplots(1, 3, width_ratios=[1.1, 1, 1])
-    scree_panel(axes[0], found)
+    scree_panel(axes[0], by_value)
     sets_panel(axes[1], components, study)
     loadings_panel(axes[2], components, study)
     share = 100 * components.share[:2]
@@ -32,9 +32,9 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     return canvas
 
 
-def scree_panel(axis: Axes, found: dict[str, variance.Components | None]) -> None:
+def scree_panel(axis: Axes, by_value: dict[str, variance.Components | None]) -> None:
     """Cumulated share per component, with the 95 % band of unrelated variables."""
-    for value, components in found.items():
+    for value, components in by_value.items():
         if components is None:
             continue
         name, colour = SIDES[value]
@@ -49,7 +49,7 @@ def scree_panel(axis: Axes, found: dict[str, variance.Components | None]) -> Non
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_xlabel("components")
     axis.set_ylabel("variance explained, %")
-    axis.set_title("benchmarks as variables;\nbands: unrelated variables")
+    axis.set_title("benchmarks as variables;\nbands: 95 % of shuffled data")
     axis.legend(loc="lower right")
 
 
@@ -62,7 +62,7 @@ def sets_panel(axis: Axes, components: variance.Components, study: dict) -> None
     means = np.array([places[[other == name for other in sets]].mean(axis=0) for name in names])
     axis.scatter(*means.T, s=22, color=[palette[name] for name in names], edgecolors="white", linewidths=0.6, zorder=3)
     name_points(axis, means, style.labels(study, "datasets", names), [palette[name] for name in names])
-    axis.set_title(f"base-free effects, n = {len(sets)} runs;\nlarge: mean of a training set")
+    axis.set_title(f"base-free effects, n = {len(sets)} runs;\nlarge dots: mean per training set")
 
 
 def loadings_panel(axis: Axes, components: variance.Components, study: dict) -> None:

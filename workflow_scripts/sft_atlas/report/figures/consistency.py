@@ -1,4 +1,4 @@
-"""Does a training set move a benchmark the same way in every base model? Training sets x benchmarks, base-free and by gains."""
+"""Agreement of base models on the effect of a training set on a benchmark: training sets x benchmarks, base-free and by gains."""
 
 import polars as pl
 from matplotlib.axes import Axes
@@ -8,37 +8,37 @@ from sft_atlas.analyse import consistency, select
 from sft_atlas.report.figures import style
 from sft_atlas.stats.wording import SIGNIFICANT
 
-TITLES = {"centred": "against the mean of all training sets (base-free)", "gain": "against the base model (gain)"}
+TITLES = {"centred": "Relative to the mean of all training sets (base-free)", "gain": "Relative to the base model (gain)"}
 
 
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
-    """Two maps of sign agreement; grey cells are those that the test over base models cannot tell from 0."""
+    """Two maps of sign agreement; grey cells are not significant over base models."""
     cells = select.of_leading_method(consistency.cells(tables["gains"], study))
     if cells["model"].n_unique() < 2 or cells["dataset"].n_unique() < 2:
-        return style.absent("Consistency over base models", "runs of two or more base models on two or more training sets")
-    found = pl.concat([consistency.consistency(cells, value, study["seed"]) for value in consistency.VALUES])
-    sets, benchmarks = (found[key].unique(maintain_order=True).to_list() for key in ("dataset", "benchmark"))
+        return style.absent("Consistency across base models", "runs of two or more base models on two or more training sets")
+    table = pl.concat([consistency.consistency(cells, value, study["seed"]) for value in consistency.VALUES])
+    sets, benchmarks = (table[key].unique(maintain_order=True).to_list() for key in ("dataset", "benchmark"))
     labels = style.labels(study, "benchmarks", benchmarks)
     canvas = style.figure(style.PAGE, 1.1 + 2 * (0.3 + 0.16 * len(sets)) + 0.075 * max(map(len, labels)))
     axes = canvas.subplots(2, 1, sharex=True)
     image = None
     for axis, (value, title) in zip(axes, TITLES.items(), strict=True):
-        part = found.filter(pl.col("value") == value)
+        part = table.filter(pl.col("value") == value)
         image = panel(axis, part, sets, benchmarks, study)
         n = part["n"]
         clear = (part["q"] < SIGNIFICANT).sum()
         models = f"{n.max()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
-        axis.set_title(f"{title}: {clear} of {(n > 1).sum()} effects differ from 0 (q < 0.05), n = {models} base models")
+        axis.set_title(f"{title}: {clear} of {(n > 1).sum()} effects significant (q < 0.05), n = {models} base models")
     style.label_lowest(axes.reshape(-1, 1))
     bar = canvas.colorbar(image, ax=axes, location="bottom", shrink=0.45, aspect=40, pad=0.02)
-    bar.set_label("base models with an effect above 0 minus those below, % (grey: q ≥ 0.05 over the panel)")
+    bar.set_label("base models with a positive minus those with a negative effect, % (grey: q ≥ 0.05)")
     bar.outline.set_visible(False)
     return canvas
 
 
-def panel(axis: Axes, found: pl.DataFrame, sets: list[str], benchmarks: list[str], study: dict):
+def panel(axis: Axes, table: pl.DataFrame, sets: list[str], benchmarks: list[str], study: dict):
     """One map from a table of consistency: dataset, benchmark, positive (share of models above 0), q, n."""
-    shown = found.with_columns(pl.when(pl.col("n") > 0).then(200 * pl.col("positive") - 100).alias("agreement"))
+    shown = table.with_columns(pl.when(pl.col("n") > 0).then(200 * pl.col("positive") - 100).alias("agreement"))
     _, values = consistency.cube(shown, "agreement", ("dataset", "benchmark"))
     _, q = consistency.cube(shown, "q", ("dataset", "benchmark"))
     return style.heat_map(

@@ -1,4 +1,4 @@
-"""Intrinsic dimension of hidden states by depth: base models, and what tuning adds."""
+"""Intrinsic dimension of hidden states by depth: base models, and the change after fine-tuning."""
 
 import polars as pl
 from matplotlib.axes import Axes
@@ -24,12 +24,12 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     axes[0].set_title(f"base models ({how}),\nn = {' to '.join(map(str, counts[:: max(1, len(counts) - 1)]))} texts")
     axes[0].set_ylabel("intrinsic dimension")
     if not methods:
-        style.explain(axes[1], "tuned minus base", "represented\nruns on single training sets")
+        style.explain(axes[1], "fine-tuned minus base", "represented\nruns on single training sets")
     for axis, method in zip(axes[1:], methods, strict=False):
         part = change.filter(pl.col("method") == method)
         change_panel(axis, part, study)
         axis.set_title(f"{style.METHODS[method]} minus base,\nn = {count(part.select('model', 'dataset').unique().height, 'runs')}")
-        axis.set_ylabel("change of dimension" if axis is axes[1] else "")
+        axis.set_ylabel("change of intrinsic dimension" if axis is axes[1] else "")
         axis.sharey(axes[1])
         axis.set_ylim(change["difference"].min() - 0.1, change["difference"].max() + 0.1)
         axis.tick_params(labelleft=axis is axes[1])

@@ -26,14 +26,14 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
         part = single.filter(pl.col("rows") == rows)
         lines_panel(axis, part, "dataset", palette)
         method, schedule = part["method"][0], part["schedule"][0]
-        axis.set_title(f"{rows:,} rows, {style.METHODS[method]}, {schedule}\n{counts(part)}")
+        axis.set_title(f"{style.METHODS[method]}, {rows:,} rows, {schedule} LR\n{counts(part)}")
     if merged.is_empty():
         style.explain(axes[-1], "merged set", "merged-set\nruns that keep two or more epochs")
     else:
         lines_panel(axes[-1], merged, "method", {"full": "black", "lora": style.GREY})
-        axes[-1].set_title(f"merged set, {', '.join(sorted(merged['schedule'].unique()))}\n{counts(merged)}")
+        axes[-1].set_title(f"merged set, {', '.join(sorted(merged['schedule'].unique()))} LR\n{counts(merged)}")
         axes[-1].legend(loc="best")
-    axes[0].set_ylabel("mean gain, points (band: ± 2 SE of items)")
+    axes[0].set_ylabel("mean gain, points (band: ± 2 SE)")
     legend(canvas, study, palette)
     return canvas
 

@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 
 from sft_atlas.analyse import select
 from sft_atlas.report.figures import style
-from sft_atlas.stats.wording import SIGNIFICANT
+from sft_atlas.stats.wording import SIGNIFICANT, span
 
 
 def draw(tables: dict[str, pl.DataFrame], study: dict, test: str = "paired test") -> Figure:
-    """Gains of single-set runs in points; grey cells are those that Benjamini-Hochberg over all cells of the figure cannot tell from 0."""
+    """Gains of single-set runs in points; grey cells are not significant after Benjamini-Hochberg over all cells of the figure."""
     cells = select.tested(select.single(tables["gains"], study))
     if cells.is_empty():
         return style.absent("Gain over the base model", "runs on single training sets")
@@ -42,12 +42,10 @@ def draw(tables: dict[str, pl.DataFrame], study: dict, test: str = "paired test"
     bar = canvas.colorbar(image, ax=axes, location="bottom", shrink=0.45, aspect=40, pad=0.02, extend="both")
     bar.set_label("gain over the base model, percentage points")
     bar.outline.set_visible(False)
-    distinct = (cells["q"] < SIGNIFICANT).sum()
-    items = cells["n"].unique().sort().to_list()
-    told = f"{items[0]:,}" if len(items) == 1 else f"{items[0]:,} to {items[-1]:,}"
+    significant = (cells["q"] < SIGNIFICANT).sum()
     text = (
-        f"Coloured: {distinct} of {cells.height} gains differ from 0 ({test}, false discovery rate 5 % over all cells). "
-        f"Grey: not told from\u00a00. n\u00a0=\u00a0{told} items per cell."
+        f"Coloured: significant, {significant} of {cells.height} gains ({test}, false discovery rate 5 % over all cells). "
+        f"Grey: not significant. n\u00a0=\u00a0{span(cells['n'])} items per cell."
     )
     canvas.suptitle(textwrap.fill(text, int(width * 17)), fontsize=7, x=0.01, ha="left")
     return canvas
@@ -67,11 +65,11 @@ def arrange(models: list[str], methods: list[str], benchmarks: int) -> tuple[lis
 
 def panel(axis: Axes, cells: pl.DataFrame, datasets: list[str], benchmarks: list[str], study: dict, limit: float):
     """One base model and method; ``cells`` has dataset, benchmark, gain and q."""
-    values, quiet = np.full((len(datasets), len(benchmarks)), np.nan), np.zeros((len(datasets), len(benchmarks)), bool)
+    values, muted = np.full((len(datasets), len(benchmarks)), np.nan), np.zeros((len(datasets), len(benchmarks)), bool)
     for dataset, benchmark, gain, q in cells.select("dataset", "benchmark", "gain", "q").iter_rows():
         at = datasets.index(dataset), benchmarks.index(benchmark)
         values[at] = np.nan if gain is None else 100 * gain
-        quiet[at] = q is None or not q < SIGNIFICANT
+        muted[at] = q is None or not q < SIGNIFICANT
     return style.heat_map(
-        axis, values, style.labels(study, "datasets", datasets), style.labels(study, "benchmarks", benchmarks), limit, 0, quiet
+        axis, values, style.labels(study, "datasets", datasets), style.labels(study, "benchmarks", benchmarks), limit, 0, muted
     )

@@ -59,5 +59,5 @@ def panel(axis: Axes, profile: pl.DataFrame) -> None:
         colour = METHOD_COLOURS[method]
         axis.fill_between(line["depth"], line["low"], line["high"], color=colour, alpha=0.18, linewidth=0)
         sets = part["dataset"].n_unique()
-        label = f"{style.METHODS[method]}: median of {count(sets, 'training sets')}, band from lowest to highest"
+        label = f"{style.METHODS[method]}: median of {count(sets, 'training sets')}, band: range"
         axis.plot(line["depth"], line["median"], style.LINES[method], color=colour, label=label)

@@ -1,4 +1,4 @@
-"""Weight change by depth and gain: their correlation with its max-T band, the size of the change, agreement of base models."""
+"""Weight change and gain by depth: their correlation with its max-T limit, the size of the change, agreement of base models."""
 
 import polars as pl
 from matplotlib.axes import Axes
@@ -9,9 +9,9 @@ from sft_atlas.stats.wording import count
 
 COLOURS = {"full": style.PALETTE[0], "lora": style.PALETTE[1]}
 PANELS = {
-    "gain": ("correlation of change and gain\nwithin base models", "Pearson r"),
-    "magnitude": ("relative change of a layer,\nmedian and middle half of runs", "relative change, %"),
-    "agreement": ("agreement of base models on\nwhich sets change a layer", "mean r over pairs of base models"),
+    "gain": ("correlation of change with gain,\nwithin base models", "Pearson r"),
+    "magnitude": ("relative change per layer,\nmedian and quartiles of runs", "relative change, %"),
+    "agreement": ("agreement of base models on\nwhich sets change a layer most", "mean r over pairs of base models"),
 }
 
 
@@ -19,7 +19,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     """Three panels over depth; a line per method."""
     curves, peaks = tables["layer_curves"], tables["layer_peaks"]
     if curves.is_empty():
-        return style.absent("Weight change and gain by depth", "runs on single training sets")
+        return style.absent("Weight change and gain", "runs on single training sets")
     canvas = style.figure(style.PAGE, 2.75)
     for axis, (measure, (title, label)) in zip(canvas.subplots(1, 3), PANELS.items(), strict=True):
         part = curves.filter(pl.col("measure") == measure)
@@ -39,11 +39,9 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
         Line2D([], [], color=COLOURS[name], linestyle=style.LINES[name], label=f"{style.METHODS[name]}{size(curves, name)}")
         for name in methods
     ]
-    handles.append(
-        Line2D([], [], color=style.GREY, linewidth=0.7, linestyle=":", label="95 % of shuffles stay within (all depths at once)")
-    )
+    handles.append(Line2D([], [], color=style.GREY, linewidth=0.7, linestyle=":", label="95 % limit under shuffling, all depths at once"))
     star = {"marker": "*", "linestyle": "", "markersize": 6}
-    handles.append(Line2D([], [], color=style.GREY, label="largest value, where p < 0.05 over all depths", **star))
+    handles.append(Line2D([], [], color=style.GREY, label="largest value, if p < 0.05 over all depths", **star))
     handles.append(Patch(color=style.GREY, alpha=0.2, linewidth=0, label="95 % bootstrap interval at each depth"))
     style.legend_below(canvas, handles)
     return canvas

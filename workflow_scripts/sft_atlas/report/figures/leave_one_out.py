@@ -1,4 +1,4 @@
-"""What leaving one training set out of the merged set does to each benchmark."""
+"""Effect of leaving one training set out of the merged set, per benchmark."""
 
 import numpy as np
 import polars as pl
@@ -7,13 +7,16 @@ from matplotlib.figure import Figure
 
 from sft_atlas.analyse import select
 from sft_atlas.report.figures import style
+from sft_atlas.stats.wording import span
 
 
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     """One panel per base model and method; grey cells are within twice their standard error of 0."""
     cells = select.left_out(tables["scores"], study).drop_nulls("difference")
     if cells.is_empty():
-        return style.absent("Leave one out", "runs on a merged set and on the same set without each of its parts (`leave_one_out: true`)")
+        return style.absent(
+            "Leaving one training set out", "runs on a merged set and on the same set without each of its parts (`leave_one_out: true`)"
+        )
     removed = [name for name in study["datasets"] if name in set(cells["removed"])]
     benchmarks = [name for name in study["benchmarks"] if name in set(cells["benchmark"])]
     panels = cells.select("model", "method").unique(maintain_order=True).sort("model", "method").rows()
@@ -31,24 +34,22 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
         model, method = panels[index]
         part = cells.filter(pl.col("model") == model, pl.col("method") == method)
         image = panel(axis, part, removed, benchmarks, study, limit)
-        items = part["n"].unique().sort().to_list()
-        told = f"{items[0]:,}" if len(items) == 1 else f"{items[0]:,} to {items[-1]:,}"
         axis.set_title(
-            f"{style.labels(study, 'models', [model])[0]}, {style.METHODS[method]}\nn = {told} items per cell; grey: within 2 SE (unpaired)"
+            f"{style.labels(study, 'models', [model])[0]}, {style.METHODS[method]}\nn = {span(part['n'])} items per cell; grey: within 2 SE"
         )
     style.label_lowest(axes)
     bar = canvas.colorbar(image, ax=axes, location="bottom", shrink=0.7, aspect=30, pad=0.02)
-    bar.set_label("score without the set minus score with it, points")
+    bar.set_label("score without minus score with the training set, points")
     bar.outline.set_visible(False)
     return canvas
 
 
 def panel(axis: Axes, cells: pl.DataFrame, removed: list[str], benchmarks: list[str], study: dict, limit: float):
     """One base model and method; ``cells`` has removed, benchmark, difference and stderr."""
-    values, quiet = np.full((len(removed), len(benchmarks)), np.nan), np.zeros((len(removed), len(benchmarks)), bool)
+    values, muted = np.full((len(removed), len(benchmarks)), np.nan), np.zeros((len(removed), len(benchmarks)), bool)
     for name, benchmark, difference, stderr in cells.select("removed", "benchmark", "difference", "stderr").iter_rows():
         at = removed.index(name), benchmarks.index(benchmark)
         values[at] = 100 * difference
-        quiet[at] = stderr is None or abs(difference) <= 2 * stderr
+        muted[at] = stderr is None or abs(difference) <= 2 * stderr
     rows = [f"without {label}" for label in style.labels(study, "datasets", removed)]
-    return style.heat_map(axis, values, rows, style.labels(study, "benchmarks", benchmarks), limit, 0, quiet)
+    return style.heat_map(axis, values, rows, style.labels(study, "benchmarks", benchmarks), limit, 0, muted)

@@ -1,4 +1,4 @@
-"""Gain of LoRA against gain of full tuning, for the same base model, training set and benchmark."""
+"""Gain of LoRA compared with full fine-tuning, for the same base model, training set and benchmark."""
 
 import numpy as np
 import polars as pl
@@ -12,10 +12,10 @@ from sft_atlas.stats.wording import count
 
 
 def draw(tables: dict[str, pl.DataFrame], study: dict, what: str = "gain of") -> Figure:
-    """Left every pair, right the mean difference per benchmark with its interval over base models, or training sets where these are few."""
+    """Left: every pair. Right: the mean difference per benchmark with its interval over base models, or over training sets where base models are few."""
     pairs = select.method_pairs(tables["gains"], study)
     if pairs.is_empty():
-        return style.absent("LoRA against full tuning", "runs with both methods, full and lora, on the same base models and training sets")
+        return style.absent("LoRA and full fine-tuning", "runs with both methods, full and lora, on the same base models and training sets")
     benchmarks = [name for name in study["benchmarks"] if name in set(pairs["benchmark"])]
     canvas = style.figure(style.PAGE, max(3.0, 1.0 + 0.17 * len(benchmarks)))
     axes = canvas.subplots(1, 2, width_ratios=[1, 1.1])
@@ -26,7 +26,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict, what: str = "gain of") ->
     estimates = [select.overall_difference(part, study["seed"]) for part in parts]
     names = [*style.labels(study, "benchmarks", benchmarks), "all benchmarks"]
     forest_panel(axes[1], estimates, names)
-    axes[1].set_title(f"mean and 95 % interval over n = {count(estimates[-1].n, estimates[-1].unit)}")
+    axes[1].set_title(f"mean difference, 95 % interval, n = {count(estimates[-1].n, estimates[-1].unit)}")
     style.models_legend(canvas, study, [name for name in study["models"] if name in set(pairs["model"])])
     return canvas
 
@@ -47,7 +47,7 @@ def scatter_panel(axis: Axes, pairs: pl.DataFrame, study: dict, what: str = "gai
     axis.annotate("equal", (ends[1], ends[1]), textcoords="offset points", xytext=(-2, 2), ha="right", fontsize=6, color=style.GREY)
     for line in (axis.axhline, axis.axvline):
         line(0, color=style.GREY, linewidth=0.4, zorder=0)
-    axis.set_xlabel(f"{what} full tuning, points")
+    axis.set_xlabel(f"{what} full fine-tuning, points")
     axis.set_ylabel(f"{what} LoRA, points")
     axis.set_aspect("equal", adjustable="datalim")
 

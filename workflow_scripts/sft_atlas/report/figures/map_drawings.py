@@ -1,4 +1,4 @@
-"""The map of checkpoints drawn in several ways: what shows in all of them is not made by the drawing."""
+"""The map of checkpoints under several projections: what shows in all of them is no artefact of one."""
 
 import polars as pl
 from matplotlib.figure import Figure
@@ -11,21 +11,21 @@ NAMES = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
 
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
-    """A panel per drawing that the study asks for (``analyse.drawings``)."""
-    found = analyse_map.vectors(tables["likelihood"])
-    if len(found.values) < 3 or not found.values.shape[1]:
-        return style.absent("Drawings of the map", "three or more checkpoints of blocks with `measure_representation: true`")
+    """A panel per projection of the study (``analyse.drawings``)."""
+    vectors = analyse_map.vectors(tables["likelihood"])
+    if len(vectors.values) < 3 or not vectors.values.shape[1]:
+        return style.absent("Projections of the map", "three or more checkpoints of blocks with `measure_representation: true`")
     ways = study.get("analyse", {}).get("drawings", ["pca", "tsne", "umap"])
     canvas = style.figure(style.PAGE, 2.7)
     axes = canvas.subplots(1, len(ways), squeeze=False)[0]
     for axis, how in zip(axes, ways, strict=True):
-        if how != "pca" and len(found.values) < analyse_map.FEWEST_FOR_NEIGHBOURS:
+        if how != "pca" and len(vectors.values) < analyse_map.FEWEST_FOR_NEIGHBOURS:
             style.explain(axis, NAMES[how], f"{analyse_map.FEWEST_FOR_NEIGHBOURS}\nor more checkpoints")
             continue
-        place, told = analyse_map.project(found.values, how, study["seed"])
-        map_panel(axis, found.keys.with_columns(pl.Series("x", place[:, 0]), pl.Series("y", place[:, 1])), study)
-        axis.set_title(f"{told}; n = {len(place)}")
-        axis.set_xlabel("to scale" if how == "pca" else "distances are not to scale")
-    methods = [name for name in ("base", "full", "lora") if name in set(found.keys["method"])]
-    style.models_legend(canvas, study, [name for name in study["models"] if name in set(found.keys["model"])], methods)
+        place, method = analyse_map.project(vectors.values, how, study["seed"])
+        map_panel(axis, vectors.keys.with_columns(pl.Series("x", place[:, 0]), pl.Series("y", place[:, 1])), study)
+        axis.set_title(f"{method}; n = {len(place)}")
+        axis.set_xlabel("to scale" if how == "pca" else "distances not to scale")
+    methods = [name for name in ("base", "full", "lora") if name in set(vectors.keys["method"])]
+    style.models_legend(canvas, study, [name for name in study["models"] if name in set(vectors.keys["model"])], methods)
     return canvas

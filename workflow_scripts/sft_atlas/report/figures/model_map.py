@@ -1,4 +1,4 @@
-"""Map of checkpoints by the log-likelihoods they give to the same texts, and how far tuning takes them from their base model."""
+"""Map of checkpoints by their log-likelihoods of the same texts, and their divergence from the base model by epoch."""
 
 import numpy as np
 import polars as pl
@@ -12,18 +12,18 @@ from sft_atlas.stats.wording import p_value
 
 
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
-    """Left the map, right the distance to the own base model by epoch."""
-    found = analyse_map.vectors(tables["likelihood"])
-    if len(found.values) < 3 or not found.values.shape[1]:
+    """Left: the map. Right: the divergence from the base model by epoch."""
+    vectors = analyse_map.vectors(tables["likelihood"])
+    if len(vectors.values) < 3 or not vectors.values.shape[1]:
         return style.absent("Map of checkpoints", "three or more checkpoints of blocks with `measure_representation: true`")
-    place, how = analyse_map.embed(found.values, study["seed"])
-    keys = found.keys.with_columns(pl.Series("x", place[:, 0]), pl.Series("y", place[:, 1]))
+    place, how = analyse_map.embed(vectors.values, study["seed"])
+    keys = vectors.keys.with_columns(pl.Series("x", place[:, 0]), pl.Series("y", place[:, 1]))
     canvas = style.figure(style.PAGE, 3.4)
     axes = canvas.subplots(1, 2, width_ratios=[1.3, 1])
     map_panel(axes[0], keys, study)
-    result = analyse_map.base_share(found, study)[0]
-    axes[0].set_title(f"{how}; n = {keys.height} checkpoints, {found.values.shape[1]:,} texts\n{told(result)}")
-    distance_panel(axes[1], analyse_map.distances(found), study)
+    result = analyse_map.base_share(vectors, study)[0]
+    axes[0].set_title(f"{how}; n = {keys.height} checkpoints, {vectors.values.shape[1]:,} texts\n{_base_share(result)}")
+    distance_panel(axes[1], analyse_map.distances(vectors), study)
     methods = [name for name in ("base", "full", "lora") if name in set(keys["method"])]
     style.models_legend(canvas, study, [name for name in study["models"] if name in set(keys["model"])], methods)
     return canvas
@@ -41,7 +41,7 @@ def map_panel(axis: Axes, keys: pl.DataFrame, study: dict) -> None:
     axis.set_xticks([])
     axis.set_yticks([])
     axis.set_xlabel(
-        "larger marker: later epoch; distances are not to scale"
+        "larger marker: later epoch; distances not to scale"
         if keys.height >= analyse_map.FEWEST_FOR_NEIGHBOURS
         else "larger marker: later epoch"
     )
@@ -83,14 +83,14 @@ def distance_panel(axis: Axes, moved: pl.DataFrame, study: dict) -> None:
     axis.set_xlabel("epoch")
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_ylabel("divergence, bits per byte")
-    axis.set_title("divergence from the own base model,\nmean over runs")
+    axis.set_title("divergence from the base model,\nmean over runs")
     axis.legend(loc="upper left", borderaxespad=0.2, labelspacing=0.3)
 
 
-def told(result: Estimate) -> str:
-    """The statistic as the title says it."""
+def _base_share(result: Estimate) -> str:
+    """The share of squared distance between base models, for the title."""
     if np.isnan(result.effect):
-        return "base model's share of squared distance: needs 2 base models"
+        return "squared distance between base models: needs 2 base models"
     tested = "" if np.isnan(result.p) else f", {p_value(result.p)}"
     interval = "" if np.isnan(result.low) else f" [{100 * result.low:.0f} to {100 * result.high:.0f}]"
-    return f"base model: {100 * result.effect:.0f} %{interval} of squared distance{tested}, n = {result.n}"
+    return f"between base models: {100 * result.effect:.0f} %{interval} of squared distance{tested}, n = {result.n}"

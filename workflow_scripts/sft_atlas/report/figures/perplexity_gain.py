@@ -1,4 +1,4 @@
-"""Perplexity of a training set under the base model against the mean gain that it brings, within base models."""
+"""Perplexity of a training set under the base model and its mean gain, within base models."""
 
 import numpy as np
 import polars as pl
@@ -24,7 +24,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
         part = points.filter(pl.col("scope") == scope)
         result = within_models(part, "log_perplexity", study["seed"])
         panel(axis, part, result, study)
-        axis.set_title(f"{select.SCOPES[scope]}\n{told(result, part)}")
+        axis.set_title(f"{select.SCOPES[scope]}\n{_correlation(result, part)}")
     axes[0].set_ylabel("mean gain over benchmarks, points")
     style.models_legend(canvas, study, [name for name in study["models"] if name in set(points["model"])])
     return canvas
@@ -57,8 +57,8 @@ def within_slope(points: pl.DataFrame) -> float:
     return float(x @ y / (x @ x)) if x @ x > 1e-12 else np.nan
 
 
-def told(result: Estimate, points: pl.DataFrame) -> str:
-    """The statistic as the title says it."""
+def _correlation(result: Estimate, points: pl.DataFrame) -> str:
+    """The correlation, for the title."""
     models = points["model"].n_unique()
     size = f"n = {count(points.height, 'points')}, {count(models, 'base models')}"
     if np.isnan(result.effect):

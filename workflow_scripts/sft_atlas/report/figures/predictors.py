@@ -1,4 +1,4 @@
-"""What tells the gain before training: correlations within base models, and the error removed where gains were not seen."""
+"""Predictors of gain: correlations within base models, and error removed on held-out gains."""
 
 import numpy as np
 import polars as pl
@@ -11,18 +11,18 @@ from sft_atlas.report.figures import style
 from sft_atlas.stats.wording import count
 
 HELD_OUT = {
-    "new base model, dataset known": ("new base model, beside the set's mean gain in the others", "o"),
-    "new dataset": ("new training set, beside the base model's mean gain", "s"),
+    "new base model, dataset known": ("new base model: dataset mean plus predictor", "o"),
+    "new dataset": ("new training set: model mean plus predictor", "s"),
 }
 FLOOR = -1.0  # of the right panel: predictions that double the squared error or worse stand at the edge
 
 
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
-    """A row per predictor; left correlation and interval, for all training sets and without each group left out; right held-out error."""
+    """A row per predictor; left: correlation and interval, for all training sets and without each group left out; right held-out error."""
     frame = tables["predictors"]
     known = frame.filter(pl.col("statistic") == "correlation", pl.col("effect").is_not_nan())
     if known.is_empty():
-        return style.absent("Predictors of the gain", "runs on four or more single training sets")
+        return style.absent("Predictors of gain", "runs on four or more single training sets")
     names = [name for name in PREDICTORS if name in set(known["predictor"])]
     canvas = style.figure(style.PAGE, 1.15 + 0.24 * len(names))
     axes = canvas.subplots(1, 2, sharey=True, width_ratios=[1, 1])
@@ -46,11 +46,9 @@ def correlation_panel(axis: Axes, known: pl.DataFrame, names: list[str]) -> list
             axis.plot(row["effect"], y, "o", color=colour, markerfacecolor=colour if sure else "white", markersize=3.5)
     axis.axvline(0, color=style.GREY, linewidth=0.5, zorder=0)
     axis.set_xlim(-1.02, 1.02)
-    axis.set_xlabel("correlation with the gain, within base models")
+    axis.set_xlabel("correlation with gain, within base models")
     sizes = known.filter(pl.col("subset") == subsets[0])
-    axis.set_title(
-        f"95 % interval; filled: q < 0.05 by shuffling training sets\nn = {sizes['n'].min()} to {sizes['n'].max()} gains, {sizes['sets'][0]} training sets"
-    )
+    axis.set_title(f"95 % interval; filled: q < 0.05\nn = {sizes['n'].min()} to {sizes['n'].max()} gains, {sizes['sets'][0]} training sets")
     return [
         Line2D([], [], color=style.PALETTE[i], marker="o", markersize=3.5, label=f"{'all training sets' if name == ALL else name}")
         for i, name in enumerate(subsets)
@@ -74,8 +72,8 @@ def held_out_panel(axis: Axes, frame: pl.DataFrame, names: list[str]) -> list[Li
         handles.append(Line2D([], [], color=colour, marker=mark, markersize=3.5, label=label))
     axis.axvline(0, color=style.GREY, linewidth=0.5, zorder=0)
     axis.set_xlim(FLOOR - 0.02, 1.02)
-    axis.set_xlabel("share of squared error removed (below 0: added)")
-    told = f"\nn = {', '.join(sorted(set(sizes)))}" if sizes else ""
-    axis.set_title(f"where gains were not seen; filled: q < 0.05{told}")
+    axis.set_xlabel("share of the baseline's squared error removed")
+    counts = f"\nn = {', '.join(sorted(set(sizes)))}" if sizes else ""
+    axis.set_title(f"held-out gains, 95 % interval; filled: q < 0.05{counts}")
     axis.tick_params(labelleft=False)
     return handles

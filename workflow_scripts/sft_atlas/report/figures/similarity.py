@@ -13,27 +13,27 @@ PANELS = {"dataset": "Training sets", "benchmark": "Benchmarks", "model": "Base 
 
 
 def draw(tables: dict[str, pl.DataFrame], study: dict, what: str = "gains") -> Figure:
-    """Three matrices side by side; each cell is the Pearson correlation of two vectors of gains (or of ``what`` else stands there)."""
-    found = {of: select.gain_vectors(tables["gains"], study, of) for of in PANELS}
-    if not any(len(names) > 1 and wide.width > 2 for names, wide in found.values()):
+    """Three matrices side by side; each cell is the Pearson correlation of two vectors of gains (or ``what`` the table holds instead)."""
+    gains = {of: select.gain_vectors(tables["gains"], study, of) for of in PANELS}
+    if not any(len(names) > 1 and wide.width > 2 for names, wide in gains.values()):
         return style.absent("Similarity of gains", "runs on two or more training sets, or of two or more base models")
-    longest = max(len(label) for of, (names, _) in found.items() for label in style.labels(study, f"{of}s", names))
-    largest = max(len(names) for names, _ in found.values())
+    longest = max(len(label) for of, (names, _) in gains.items() for label in style.labels(study, f"{of}s", names))
+    largest = max(len(names) for names, _ in gains.values())
     if largest <= 8:
         canvas = style.figure(style.PAGE, 1.75 + 0.075 * longest)
-        axes = list(canvas.subplots(1, 3, width_ratios=[max(3, len(names)) for names, _ in found.values()]))
+        axes = list(canvas.subplots(1, 3, width_ratios=[max(3, len(names)) for names, _ in gains.values()]))
     elif largest <= 12:
         canvas = style.figure(style.PAGE, 2 * (0.6 + 0.17 * largest + 0.075 * longest))
         *axes, spare = canvas.subplots(2, 2).flat
         spare.set_visible(False)
     else:  # the benchmarks' matrix alone takes the width of the page
-        rows = max(len(found[of][0]) for of in ("dataset", "model")), len(found["benchmark"][0])
+        rows = max(len(gains[of][0]) for of in ("dataset", "model")), len(gains["benchmark"][0])
         heights = [0.6 + 0.17 * size + 0.075 * longest for size in rows]
         canvas = style.figure(style.PAGE, sum(heights))
         parts = canvas.subplot_mosaic([["dataset", "model"], ["benchmark", "benchmark"]], height_ratios=heights)
-        axes = [parts[of] for of in found]
+        axes = [parts[of] for of in gains]
     image = None
-    for axis, (of, (names, wide)) in zip(axes, found.items(), strict=True):
+    for axis, (of, (names, wide)) in zip(axes, gains.items(), strict=True):
         if len(names) < 2 or wide.width < 3:
             style.explain(axis, PANELS[of], f"two or\nmore {PANELS[of].lower()} with 3 {what} in common")
         else:

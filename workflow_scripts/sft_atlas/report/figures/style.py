@@ -1,4 +1,4 @@
-"""The look that all figures share: sizes, fonts, colours, and the panel that says which runs are missing."""
+"""What all figures share: sizes, fonts, colours, legends, heat maps, and the note on missing runs."""
 
 import textwrap
 
@@ -30,7 +30,7 @@ DIVERGING = "RdBu_r"
 GREY, PALE = "#666666", "#EEEEEE"
 MARKERS = {"full": "o", "lora": "^", "base": "*"}
 LINES = {"full": "-", "lora": "--"}
-METHODS = {"full": "full tuning", "lora": "LoRA", "base": "base model"}
+METHODS = {"full": "full fine-tuning", "lora": "LoRA", "base": "base model"}
 
 mpl.rcParams.update(
     {
@@ -82,17 +82,17 @@ def save(canvas: Figure, pdf, png) -> None:
 
 
 def absent(title: str, needed: str) -> Figure:
-    """A figure that says what it would show and which runs it needs."""
+    """A figure that names what it would show and the runs that it needs."""
     canvas = figure(COLUMN, 1.6)
     explain(canvas.subplots(), title, needed)
     return canvas
 
 
 def explain(axis: Axes, title: str, needed: str) -> None:
-    """Turn a panel into a note that says which runs it needs."""
+    """Turn a panel into a note on the runs that it needs."""
     axis.set_axis_off()
     axis.set_title(title)
-    lines = textwrap.fill(f"Nothing to show in this study. It would take {needed}.", 46)
+    lines = textwrap.fill(f"Nothing to show for this study: needs {needed}.", 46, break_on_hyphens=False)
     axis.text(0.5, 0.5, lines, ha="center", va="center", transform=axis.transAxes, color=GREY, fontsize=7)
 
 
@@ -107,7 +107,7 @@ def labels(study: dict, kind: str, names: list[str]) -> list[str]:
 
 
 def models_legend(canvas: Figure, study: dict, names: list[str], methods: list[str] | None = None, line: bool = False) -> None:
-    """A legend below the figure: colour tells the base model, marker (or line style) the method."""
+    """A legend below the figure: colours for base models, markers (or line styles) for methods."""
     from matplotlib.lines import Line2D
 
     palette = colours(list(study["models"]))

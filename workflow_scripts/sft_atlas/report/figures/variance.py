@@ -1,4 +1,4 @@
-"""Where the variance of scores comes from: base model, training set, method and their interactions, per benchmark."""
+"""Variance of scores by base model, training set, method and their interactions, per benchmark."""
 
 import polars as pl
 from matplotlib.axes import Axes
@@ -12,30 +12,30 @@ COLOURS = dict(zip(variance.TERMS, ("#0072B2", "#D55E00", "#009E73", "#CC79A7", 
 
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     """A bar per benchmark and their mean."""
-    found = variance.variance(consistency.cells(tables["gains"], study), "score", study["seed"])
-    if found.is_empty():
-        return style.absent("Where the variance comes from", "two or more base models with every training set under two methods")
-    benchmarks = [name for name in study["benchmarks"] if name in set(found["benchmark"])]
+    table = variance.variance(consistency.cells(tables["gains"], study), "score", study["seed"])
+    if table.is_empty():
+        return style.absent("Variance of scores", "two or more base models with every training set under two methods")
+    benchmarks = [name for name in study["benchmarks"] if name in set(table["benchmark"])]
     canvas = style.figure(style.PAGE * 0.75, 1.0 + 0.17 * (len(benchmarks) + 1))
     axis = canvas.subplots()
-    panel(axis, found, ["all", *benchmarks], ["mean", *style.labels(study, "benchmarks", benchmarks)])
-    mean = found.filter(pl.col("benchmark") == "all")
-    told = ", ".join(
+    panel(axis, table, ["all", *benchmarks], ["mean", *style.labels(study, "benchmarks", benchmarks)])
+    mean = table.filter(pl.col("benchmark") == "all")
+    largest = ", ".join(
         f"{term} {100 * row['effect']:.0f} [{100 * row['low']:.0f} to {100 * row['high']:.0f}]"
         for term in variance.TERMS[:2]
         for row in mean.filter(pl.col("term") == term).iter_rows(named=True)
     )
-    axis.set_title(f"mean over benchmarks, %: {told}")
+    axis.set_title(f"mean over benchmarks, %: {largest}")
     canvas.legend(loc="outside lower center", ncols=4)
     return canvas
 
 
-def panel(axis: Axes, found: pl.DataFrame, benchmarks: list[str], labels: list[str]) -> None:
+def panel(axis: Axes, table: pl.DataFrame, benchmarks: list[str], labels: list[str]) -> None:
     """Stacked shares from a table of variance: benchmark, term, effect (a fraction), n."""
     left = [0.0] * len(benchmarks)
     numbers = []
     for term, colour in COLOURS.items():
-        part = dict(found.filter(pl.col("term") == term).select("benchmark", "effect").iter_rows())
+        part = dict(table.filter(pl.col("term") == term).select("benchmark", "effect").iter_rows())
         widths = [100 * part[name] for name in benchmarks]
         axis.barh(range(len(benchmarks)), widths, left=left, color=colour, label=term, height=0.8, edgecolor="white", linewidth=0.3)
         for row, (width, start) in enumerate(zip(widths, left, strict=True)):
@@ -46,9 +46,9 @@ def panel(axis: Axes, found: pl.DataFrame, benchmarks: list[str], labels: list[s
         left = [a + b for a, b in zip(left, widths, strict=True)]
     for x, y, text, colour in numbers:
         axis.text(x, y, text, ha="center", va="center", fontsize=style.SMALL, color=colour)
-    n = dict(found.select("benchmark", "n").unique().iter_rows())
+    n = dict(table.select("benchmark", "n").unique().iter_rows())
     axis.set_yticks(range(len(benchmarks)), [f"{label} (n = {n[name]})" for name, label in zip(benchmarks, labels, strict=True)])
     axis.set_ylim(len(benchmarks) - 0.5, -0.5)
     axis.set_xlim(0, 100)
-    axis.set_xlabel("share of the variance of scores, % (n: base models with every training set and method)")
+    axis.set_xlabel("share of variance, % (n: base models with every training set and method)")
     axis.axhline(0.5, color=style.GREY, linewidth=0.5)
