@@ -1,7 +1,7 @@
 """Write the whole result tree of an invented study, with effects of known size planted in it.
 
 Planted, at ``effect=1``: datasets 0 and 1 do the same to every benchmark; a training set that the base model finds easier (lower
-perplexity) gains more; LoRA gains 0.6 of what full tuning gains; weights change more in upper layers, and around depth 0.6 the more the
+perplexity) gains more; LoRA gains 0.6 of what full fine-tuning gains; weights change more in upper layers, and around depth 0.6 the more the
 more a run gains; the intrinsic dimension rises above depth 0.5 only; the base model decides a checkpoint's place on the map. At
 ``effect=0`` every one of them is absent.
 """

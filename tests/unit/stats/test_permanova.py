@@ -205,13 +205,13 @@ def test_effects_on_the_map_have_the_planted_directions():
     assert effects["spread"]["low"] > 0 and effects["size"]["low"] > 0 and effects["method"]["high"] < 0
     assert effects["same set"]["value"] == 1.0 and effects["same set"]["reference"] == pytest.approx(0.25)
     assert effects["same set"]["p"] < 0.1  # 24 names for 4 sets
-    # LoRA at half the way of full tuning: its squared divergence is a quarter of it
+    # LoRA at half the way of full fine-tuning: its squared divergence is a quarter of it
     full = 1 / (2 * 20) / np.log(2)
     assert effects["method"]["value"] == pytest.approx((0.25 - 1) * full)
 
 
 def test_same_set_holds_its_level_where_each_method_goes_its_own_way():
-    """LoRA and full tuning of a set have nothing in common, whether a set goes one way in all base models, or another in each."""
+    """LoRA and full fine-tuning of a set have nothing in common, whether a set goes one way in all base models, or another in each."""
     keys, study = checkpoints(6, 5)
 
     def row(i, **effects):

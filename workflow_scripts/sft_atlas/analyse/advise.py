@@ -237,7 +237,7 @@ PUBLISHED = "the published scores"
 
 
 def from_published(scores: pl.DataFrame, model: str, candidates: list[str]) -> tuple[Training, np.ndarray]:
-    """Mean gains of the published 1k runs of full tuning at their last epoch, over the benchmarks on a scale of 0 to 1 or 0 to 100.
+    """Mean gains of the published 1k runs of full fine-tuning at their last epoch, over the benchmarks on a scale of 0 to 1 or 0 to 100.
 
     Scores know no properties of the training sets, so the adviser has the training sets themselves to go by.
     """

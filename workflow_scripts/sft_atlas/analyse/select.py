@@ -148,7 +148,7 @@ def families(names: list[str]) -> tuple[str, str]:
 
 
 def method_pairs(gains: pl.DataFrame, study: dict) -> pl.DataFrame:
-    """Gain of full tuning and of LoRA side by side: model, dataset, benchmark, full, lora and their standard errors."""
+    """Gain of full fine-tuning and of LoRA side by side: model, dataset, benchmark, full, lora and their standard errors."""
     cells = single(gains, study)
     sides = [
         cells.filter(pl.col("method") == method).select(
