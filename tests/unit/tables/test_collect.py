@@ -121,7 +121,7 @@ def test_a_run_of_other_settings_than_the_studys_is_an_error(small, tree):
     meant = {"learning_rate": 1e-4, "epochs": 3}
     study = {**small, "runs": [{**run, "settings": meant} for run in small["runs"]]}
     with pytest.raises(
-        AtlasError, match=r"full-256/train.json is of other settings than the study has: learning_rate 0.001 \(not 0.0001\)"
+        AtlasError, match=r"full-256/train.json was trained with other settings than the study has: learning_rate 0.001 \(not 0.0001\)"
     ):
         tables.collect(study, "runs", tree)
 
