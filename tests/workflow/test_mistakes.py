@@ -47,7 +47,7 @@ def test_a_key_that_stands_twice(empty):
     with open(empty.path / "study.yaml", "a") as handle:
         handle.write("\nseed: 3\nseed: 4\n")
     printed = empty.run("-n", ok=False)
-    assert "'seed' stands twice" in printed and "Traceback" not in printed
+    assert "'seed' is repeated" in printed and "Traceback" not in printed
 
 
 def test_a_data_file_that_is_not_there(empty):

@@ -1,4 +1,4 @@
-"""The run table and what a user is told about a study file that cannot be used."""
+"""The run table, and the errors for study files that cannot be used."""
 
 import copy
 import json
@@ -286,7 +286,7 @@ def test_local_paths_start_at_data_root_and_know_the_environment(monkeypatch):
     assert study_of().path("red.jsonl") == "red.jsonl"
 
 
-# ---------------------------------------------------------------- what a user is told
+# ---------------------------------------------------------------- errors
 
 MISTAKES = {
     "unknown key": (
@@ -326,7 +326,7 @@ MISTAKES = {
     ),
     "a text where keys belong": (
         {"select": "ant"},
-        "select: must hold keys and values, of models, datasets, recipes, blocks (found 'ant')",
+        "select: must hold keys and values; valid keys: models, datasets, recipes, blocks (found 'ant')",
     ),
     "no such model": (
         {"blocks|single|models": ["aunt"]},
@@ -365,9 +365,9 @@ MISTAKES = {
     "no source": ({"datasets|red": {"seed": 1}}, "datasets.red: give exactly one of path, hub, tasks, merge"),
     "hub without revision": ({"models|ant": {"hub": "a/b"}}, "models.ant: hub and revision belong together: pin the commit that you use"),
     "hub dataset without revision": ({"datasets|red": {"hub": "a/b"}}, "datasets.red: hub and revision belong together: pin the commit"),
-    "tasks without size": ({"datasets|red": {"tasks": {"prose": 1}}}, "datasets.red: tasks and size belong together: say how many items"),
-    "keep beyond epochs": ({"recipes|full|save_epochs": [1, 3]}, "recipes.full: save_epochs asks for epoch 3, but there are 2 epochs"),
-    "keep nothing": ({"recipes|full|save_epochs": []}, "recipes.full: save_epochs names no epoch; say last, all or which"),
+    "tasks without size": ({"datasets|red": {"tasks": {"prose": 1}}}, "datasets.red: tasks and size belong together: state how many items"),
+    "keep beyond epochs": ({"recipes|full|save_epochs": [1, 3]}, "recipes.full: save_epochs names epoch 3, but there are 2 epochs"),
+    "keep nothing": ({"recipes|full|save_epochs": []}, "recipes.full: save_epochs names no epoch; use last, all or a list of epochs"),
     "micro batch": ({"recipes|full|micro_batch_size": 3}, "recipes.full: batch_size 4 is not a multiple of micro_batch_size 3"),
     "lora settings of a full recipe": ({"recipes|full|lora": {"rank": 4}}, "recipes.full: lora settings make no sense with method: full"),
     "a slash in a name": ({"datasets|red/er": {"path": "x"}}, "datasets.red/er: names may hold letters, digits, '.', '_' and '-'"),
@@ -405,11 +405,11 @@ MISTAKES = {
     ),
     "leave one out of a source dataset": (
         {"blocks|rest": {"models": "*", "datasets": ["red"], "recipes": ["full"], "leave_one_out": True}},
-        "blocks.rest.datasets[0]: leave_one_out needs a `merge` of two datasets or more; 'red' is none",
+        "blocks.rest.datasets[0]: leave_one_out needs a `merge` of at least two datasets; 'red' is not one",
     ),
     "leave one out of everything": (
         {"blocks|rest": {"models": "*", "datasets": "*", "recipes": ["full"], "leave_one_out": True}},
-        "blocks.rest.datasets: leave_one_out needs merged datasets by name",
+        "blocks.rest.datasets: leave_one_out needs the names of merged datasets",
     ),
     "leave one out of two merges": (
         {"blocks|rest": {"models": "*", "datasets": ["all", "pair"], "recipes": ["full"], "leave_one_out": True}},
@@ -422,7 +422,7 @@ MISTAKES = {
     ),
     "ambiguous override": (
         {"overrides": [{"models": ["ant"], "set": {"rows": 4}}, {"datasets": ["red"], "set": {"rows": 5}}]},
-        "overrides[1].set.rows: overrides[0] sets it as well for ant/red/full and is as specific; name more in one of them",
+        "overrides[1].set.rows: overrides[0] sets it as well for ant/red/full and is as specific; let one of them name more of model, dataset and recipe",
     ),
     "unmatched override": (
         {"overrides": [{"recipes": ["lora"], "set": {"rows": 4}}]},
@@ -471,7 +471,7 @@ def yaml_complaint(tmp_path, text):
 
 def test_a_key_that_stands_twice_is_an_error_with_both_lines(tmp_path):
     text = yaml_complaint(tmp_path, "study: mine\nmodels:\n  ant: {path: a}\n  bee: {path: b}\n  ant: {path: c}\n")
-    assert text == "line 5: key 'ant' stands twice (first in line 3); remove one"
+    assert text == "line 5: key 'ant' is repeated (first in line 3); remove one"
 
 
 def test_the_same_key_in_two_parts_is_no_error(tmp_path):

@@ -1,4 +1,4 @@
-"""Input and parameter functions of ``rules/analyse.smk``: what an advice measures, and what it learns from."""
+"""Input and parameter functions of the rule ``advise``."""
 
 import os
 
@@ -9,7 +9,7 @@ from sft_atlas.study.study import Study
 
 
 class AdviseInputs:
-    """Functions from wildcards to the files and options of `snakemake advise`. ``published``: the table of published scores."""
+    """Files and options of `snakemake advise`, which learns from the study's tables or from ``published``, the table of published scores."""
 
     def __init__(self, study: Study, paths: Paths, published: str):
         self.study, self.paths, self.published = study, paths, published
@@ -18,7 +18,7 @@ class AdviseInputs:
         self.gains = paths.fill(paths.table, table="gains")
 
     def files(self, kind: str):
-        """A function to what is measured on the candidates, cheaply; the published scores know nothing to compare it with."""
+        """A function that gives measurements of the candidates; none without the study's tables, which hold the same of other sets."""
 
         def measured(wildcards) -> list[str]:
             if not self.model or not os.path.exists(self.gains):
@@ -31,19 +31,18 @@ class AdviseInputs:
         return measured
 
     def options(self, wildcards, input) -> str:
-        """Base model and candidates, and what to learn from: this study's tables where they are, else the published scores."""
+        """Base model, candidates and what to learn from: the study's tables if they exist, else the published scores."""
         if not self.model:
             raise WorkflowError(
                 "name a base model: snakemake advise --config advise='{model: NAME, datasets: [NAME, NAME]}' (datasets: by default all)"
             )
-        own = os.path.exists(self.gains)
-        learnt = self.paths.tables if own else self.published
-        if not os.path.exists(learnt):
+        from_study = os.path.exists(self.gains)
+        if not from_study and not os.path.exists(self.published):
             raise WorkflowError(
-                f"there is nothing to learn from: neither {self.gains} (run this study) nor {self.published} (snakemake published)"
+                f"there are no gains to learn from: run this study ({self.gains}) or snakemake published ({self.published})"
             )
-        # The content of what is learnt from decides whether an advice is still right.
-        stamp = os.stat(self.gains if own else learnt).st_mtime_ns
+        # The time stamp is a parameter, so new gains make Snakemake write the advice again.
+        stamp = os.stat(self.gains if from_study else self.published).st_mtime_ns
         files = [f"--{kind} {path}" for kind in ("perplexity", "properties", "similarity") for path in getattr(input, kind)]
         names = " ".join(f"--dataset {name}" for name in self.datasets)
-        return f"--model {self.model} {names} --learn-from {learnt} --learnt-at {stamp} {' '.join(files)}"
+        return f"--model {self.model} {names} --learn-from {self.paths.tables if from_study else self.published} --learnt-at {stamp} {' '.join(files)}"

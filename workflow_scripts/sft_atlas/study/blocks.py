@@ -81,7 +81,7 @@ def _values(file: StudyFile, block: Block, key: Key, overrides: dict[int, int]) 
                 values[name] = value
             elif overrides[first] == rank and values[name] != value:
                 ties.append(
-                    f"overrides[{i}].set.{name}: overrides[{first}] sets it as well for {'/'.join(key)} and is as specific; name more in one of them"
+                    f"overrides[{i}].set.{name}: overrides[{first}] sets it as well for {'/'.join(key)} and is as specific; let one of them name more of model, dataset and recipe"
                 )
     return values, ties
 

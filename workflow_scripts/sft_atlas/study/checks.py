@@ -91,12 +91,12 @@ def _repeated_benchmarks(file: StudyFile) -> Iterator[str]:
 def _leave_one_out(file: StudyFile) -> Iterator[str]:
     for name, block in file.blocks.items():
         if block.leave_one_out and block.datasets == "*":
-            yield f"blocks.{name}.datasets: leave_one_out needs merged datasets by name; '*' means the others"
+            yield f"blocks.{name}.datasets: leave_one_out needs the names of merged datasets; '*' stands for those that are not merges"
         for i, merged in enumerate(block.datasets) if block.leave_one_out and isinstance(block.datasets, list) else ():
             if merged not in file.datasets:
                 continue
             if len(file.members(merged)) < 2:
-                yield f"blocks.{name}.datasets[{i}]: leave_one_out needs a `merge` of two datasets or more; {merged!r} is none"
+                yield f"blocks.{name}.datasets[{i}]: leave_one_out needs a `merge` of at least two datasets; {merged!r} is not one"
             for member in file.members(merged):
                 other = file.leave_one_out[WITHOUT + member][0]
                 if other != merged:

@@ -1,4 +1,4 @@
-"""Write config/schema.json and the reference table of config/README.md from the schema; `--check` only compares."""
+"""Write config/schema.json and the reference of config/README.md from the schema; `--check` only compares."""
 
 import argparse
 import json
@@ -19,21 +19,21 @@ def schema_text() -> str:
 
 
 def reference() -> str:
-    """One table per part of the study file, in the order of first use; then those of `config/devices.yaml`."""
-    lines, waiting, seen = [], [("(top level)", StudyFile), ("config/devices.yaml", Devices)], set()
-    while waiting:
-        path, part = waiting.pop(0)
-        if part in seen:
+    """A table for each part of the study file and of `config/devices.yaml`."""
+    lines, queue, written = [], [("(top level)", StudyFile), ("config/devices.yaml", Devices)], set()
+    while queue:
+        path, part = queue.pop(0)
+        if part in written:
             continue
-        seen.add(part)
+        written.add(part)
         lines += [f"### `{path}`", "", part.__doc__.strip().splitlines()[0], "", "| key | type | default | meaning |", "|---|---|---|---|"]
         for key, field in part.model_fields.items():
             default = "required" if field.is_required() else f"`{json.dumps(_plain(field.default))}`"
             if isinstance(field.default, Part):
                 default = "see below"
             lines.append(f"| `{key}` | {_type(field.annotation)} | {default} | {field.description} |")
-            here = "" if part in (StudyFile, Devices) else path + "."
-            waiting += [(f"{here}{key}{suffix}", inner) for inner, suffix in _parts(field.annotation)]
+            prefix = "" if part in (StudyFile, Devices) else path + "."
+            queue += [(f"{prefix}{key}{suffix}", inner) for inner, suffix in _parts(field.annotation)]
         lines.append("")
     return "\n".join(lines)
 
@@ -43,7 +43,7 @@ def _plain(value: object) -> object:
 
 
 def _parts(annotation: object) -> list[tuple[type[Part], str]]:
-    """Parts inside a type, and how their path continues."""
+    """Parts inside a type, and the suffix of their path: `.{name}` or `[i]`."""
     if isinstance(annotation, type) and issubclass(annotation, Part):
         return [(annotation, "")]
     suffix = {dict: ".{name}", list: "[i]"}.get(typing.get_origin(annotation), "")
@@ -71,7 +71,7 @@ def _type(annotation: object) -> str:
 
 
 def documents() -> dict[Path, str]:
-    """The generated files and what they should hold."""
+    """Path and content of each generated file."""
     page = ROOT / "config/README.md"
     before, rest = page.read_text(encoding="utf-8").split(BEGIN)
     after = rest.split(END)[1]
@@ -82,7 +82,7 @@ def main(args: argparse.Namespace) -> None:
     stale = [path for path, text in documents().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if args.check and stale:
         sys.exit(
-            f"{', '.join(str(path.relative_to(ROOT)) for path in stale)}: not what the schema says; run python workflow_scripts/run.py document_config"
+            f"{', '.join(str(path.relative_to(ROOT)) for path in stale)}: out of date with the schema; run python workflow_scripts/run.py document_config"
         )
     for path in stale:
         path.write_text(documents()[path], encoding="utf-8")

@@ -31,7 +31,7 @@ def strict_yaml(path: Path) -> dict[str, object]:
                 continue
             if key in seen:
                 raise ConfigError(
-                    str(path), [f"line {key_node.start_mark.line + 1}: key {key!r} stands twice (first in line {seen[key]}); remove one"]
+                    str(path), [f"line {key_node.start_mark.line + 1}: key {key!r} is repeated (first in line {seen[key]}); remove one"]
                 )
             seen[key] = key_node.start_mark.line + 1
         loader.flatten_mapping(node)
@@ -92,7 +92,7 @@ def renamed(part: type[Part], key: object) -> str | None:
 def _message(item: dict, schema: type[Part], loc: tuple) -> str:
     """The problem, and what to write if a single value stands where a list or keys and values belong."""
     if item["type"] == "model_type":
-        return f"must hold keys and values, of {', '.join(_part(schema, loc).model_fields)}"
+        return f"must hold keys and values; valid keys: {', '.join(_part(schema, loc).model_fields)}"
     message = item["msg"].removeprefix("Value error, ")
     return f"{message}: write [{item['input']}]" if item["type"] == "list_type" and isinstance(item["input"], str) else message
 

@@ -34,9 +34,9 @@ def _read_one(path: Path, columns: dict[str, type[pl.DataType]]) -> pl.DataFrame
         frame = pl.read_parquet(path, columns=list(columns), hive_partitioning=False, glob=False)
         frame = frame.select(pl.col(name).cast(kind) for name, kind in columns.items())
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise AtlasError(f"cannot read {path}: {str(error).splitlines()[0]}; delete it and run again to make it anew") from error
+        raise AtlasError(f"cannot read {path}: {str(error).splitlines()[0]}; delete it and run again") from error
     if frame.is_empty():
-        raise AtlasError(f"{path} has no rows; delete it and run again to make it anew")
+        raise AtlasError(f"{path} has no rows; delete it and run again")
     return frame
 
 

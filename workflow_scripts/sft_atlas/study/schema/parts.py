@@ -1,4 +1,4 @@
-"""What every part of the study file is made of."""
+"""Types and checks that all parts of the schema share."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -37,10 +37,10 @@ def pinned(part: Part) -> Part:
 
 
 class Template(Part):
-    """How an instruction becomes a prompt and a response its continuation (the paper's template)."""
+    """The text around instruction and response (default: the paper's)."""
 
-    prompt: str = Field("###Question: {instruction}\n###Answer:", description="Text before the response; not supervised.")
-    response: str = Field(" {response}", description="Text of the response; supervised, EOS follows it.")
+    prompt: str = Field("###Question: {instruction}\n###Answer:", description="Prompt; it does not contribute to the loss.")
+    response: str = Field(" {response}", description="Response; the loss is on it and on the EOS that follows it.")
 
     @model_validator(mode="after")
     def _placeholders(self):

@@ -35,7 +35,7 @@ class Device(Part):
 
 
 class Devices(Part):
-    """`config/devices.yaml`."""
+    """The table of devices."""
 
     devices: dict[Name, Device] = Field(min_length=1, description="Kinds of devices.")
 

@@ -38,7 +38,7 @@ class Model(Part):
     hub: str | None = Field(None, description="Hub id, for example `allenai/OLMo-7B-hf`.")
     revision: str | None = Field(
         None,
-        description="Commit of the hub repository; required with `hub`. A branch works, but `snakemake plan` says that it is not pinned.",
+        description="Commit of the hub repository; required with `hub`. A branch works as well, but `snakemake plan` warns that it is not pinned.",
     )
     path: str | None = Field(
         None, description="Local folder with config, tokenizer and safetensors, relative to `data_root` if that is set."
@@ -89,7 +89,8 @@ class Source(Part):
     path: str | None = Field(None, description="Local .jsonl, .jsonl.gz or .parquet file, relative to `data_root` if that is set.")
     hub: str | None = Field(None, description="Hub dataset id.")
     revision: str | None = Field(
-        None, description="Commit of the hub dataset; required with `hub`. A branch works, but `snakemake plan` says that it is not pinned."
+        None,
+        description="Commit of the hub dataset; required with `hub`. A branch works as well, but `snakemake plan` warns that it is not pinned.",
     )
     subset: str | None = Field(None, description="Configuration of the hub dataset.")
     files: list[str] | None = Field(
@@ -108,7 +109,7 @@ class Source(Part):
     @model_validator(mode="after")
     def _pinned(self):
         if (self.tasks is None) != (self.size is None):
-            raise ValueError("tasks and size belong together: say how many items to generate")
+            raise ValueError("tasks and size belong together: state how many items to generate")
         return pinned(self)
 
 
@@ -127,7 +128,7 @@ class Dataset(Source):
         if isinstance(self.merge, list) and (not self.merge or len(set(self.merge)) < len(self.merge)):
             raise ValueError("merge must name at least one dataset, and none twice")
         if self.merge and self.filter:
-            raise ValueError("filter belongs to the merged datasets, not to their merge")
+            raise ValueError("set filter on the merged datasets, not on the merge")
         return exactly_one(self, "path", "hub", "tasks", "merge")
 
 
@@ -160,19 +161,19 @@ class Benchmark(Source):
     def _source(self):
         exactly_one(self, "path", "hub", "tasks")
         if self.shots and self.shots.path is None and self.hub is None and self.tasks is None:
-            raise ValueError("shots needs a path (of a train or dev split) where the benchmark itself is a local file")
+            raise ValueError("shots needs a path (of a train or dev split) if the benchmark is a local file")
         return self
 
     def shot_source(self) -> "Benchmark":
         """The source of the few-shot examples: the keys of `shots`, and the benchmark's for the rest."""
-        own = self.shots.model_dump(exclude={"count", "by"}, exclude_none=True)
+        given = self.shots.model_dump(exclude={"count", "by"}, exclude_none=True)
         if self.shots.path or self.shots.hub:
-            return Benchmark(task=self.task, seed=self.seed, **({"columns": self.columns} | own))
+            return Benchmark(task=self.task, seed=self.seed, **({"columns": self.columns} | given))
         if self.tasks is not None:  # generated for the training side, disjoint from the items
             size = max(20, 4 * self.shots.count)
             return Benchmark(task=self.task, tasks=self.tasks, size=size, seed=self.seed + 1, columns=self.columns)
         source = {"hub": self.hub, "revision": self.revision, "subset": self.subset, "columns": self.columns}
-        return Benchmark(task=self.task, seed=self.seed, **(source | own))
+        return Benchmark(task=self.task, seed=self.seed, **(source | given))
 
 
 class Judge(Part):

@@ -82,9 +82,9 @@ class Hyperparameters(Part):
     @model_validator(mode="after")
     def _consistent(self):
         if not self.kept_epochs:
-            raise ValueError("save_epochs names no epoch; say last, all or which")
+            raise ValueError("save_epochs names no epoch; use last, all or a list of epochs")
         if self.kept_epochs[-1] > self.epochs:
-            raise ValueError(f"save_epochs asks for epoch {self.kept_epochs[-1]}, but there are {self.epochs} epochs")
+            raise ValueError(f"save_epochs names epoch {self.kept_epochs[-1]}, but there are {self.epochs} epochs")
         devices = f" x {self.gpus} gpus" if self.gpus > 1 else ""
         if self.batch_size % ((self.micro_batch_size or 1) * self.gpus):
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size or 1}{devices}")
@@ -93,13 +93,13 @@ class Hyperparameters(Part):
         if self.method == "full" and self.lora != Lora():
             raise ValueError("lora settings make no sense with method: full")
         if self.method == "lora" and self.weights != "float32":
-            raise ValueError("weights makes no sense with method: lora, which holds the base model in its own type; remove it")
+            raise ValueError("weights makes no sense with method: lora, which keeps the base model in its own type; remove it")
         if self.weights == "bfloat16" and self.precision == "float32":
             raise ValueError("weights: bfloat16 contradicts precision: float32; remove one of them")
         if self.method == "lora" and self.freeze_embeddings:
             raise ValueError("freeze_embeddings makes no sense with method: lora, which trains adapters only; remove it")
         if self.layers and self.layers[0] > self.layers[1]:
-            raise ValueError(f"layers goes from {self.layers[0]} down to {self.layers[1]}; give the lower depth first")
+            raise ValueError(f"layers goes from {self.layers[0]} down to {self.layers[1]}; give the smaller depth first")
         return self
 
 
