@@ -128,7 +128,7 @@ def test_a_twin_of_a_rule_has_a_log_of_its_own():
     twins = re.findall(r"^use rule (\w+) as (\w+) with:\n((?: {4}.*\n)+)", text, re.MULTILINE)
     assert {name for _, name, _ in twins} >= {"evaluate_vllm"}
     for base, name, body in twins:
-        assert base in {rule for _, rule, _ in RULES} and f'paths.log("{name}"' in body
+        assert base in {rule for _, rule, _ in RULES} and f'log("{name}"' in body
 
 
 def test_no_name_is_defined_twice_because_all_files_of_rules_share_one_space():
