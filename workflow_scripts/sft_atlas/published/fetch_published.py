@@ -82,6 +82,6 @@ def main(args: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--path", type=Path, help="local file instead of the public address")
+    parser.add_argument("--path", type=Path, nargs="?", help="local file instead of the public address")
     parser.add_argument("--output", type=Path, required=True, help="CSV file; its JSON says where it came from")
     return parser

@@ -98,20 +98,9 @@ def sharding(settings: Hyperparameters, activation_checkpointing: bool) -> dict[
             "version": 2,
             "reshard_after_forward": True,
             "state_dict_type": "SHARDED_STATE_DICT",
-            "activation_checkpointing": activation_checkpointing,
+            "activation_checkpointing": activation_checkpointing,  # FSDP's own
         }
         return {"fsdp": True, "fsdp_config": shards, "activation_checkpointing": False}
-    zero = {
-        "zero_optimization": {
-            "stage": 3,
-            "overlap_comm": True,
-            "contiguous_gradients": True,
-            "stage3_gather_16bit_weights_on_model_save": True,
-        },
-        "bf16": {"enabled": "auto"},
-        "gradient_clipping": "auto",
-        "train_batch_size": "auto",
-        "train_micro_batch_size_per_gpu": "auto",
-        "gradient_accumulation_steps": "auto",
-    }
-    return {"deepspeed": zero}
+    stage = {"stage": 3, "overlap_comm": True, "contiguous_gradients": True, "stage3_gather_16bit_weights_on_model_save": True}
+    auto = ("gradient_clipping", "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
+    return {"deepspeed": {"zero_optimization": stage, "bf16": {"enabled": "auto"}} | dict.fromkeys(auto, "auto")}

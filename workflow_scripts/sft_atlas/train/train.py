@@ -12,6 +12,7 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import lock_folder, write_json, write_table, write_text
 from sft_atlas.core.provenance import record_provenance, resource_usage
 from sft_atlas.models import prompt_template
+from sft_atlas.models.arguments import add_keys, add_model
 from sft_atlas.models.base_model import ModelFolder, device, load_tokenizer
 from sft_atlas.study.paths import HISTORY, PREFLIGHT, RECORD
 from sft_atlas.study.schema import Hyperparameters
@@ -99,15 +100,14 @@ def gpus(args: argparse.Namespace) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("--base", type=Path, required=True, help="model.json of the base model")
+    p = argparse.ArgumentParser()
+    add_model(p, weights=False)
+    add_keys(p, "model", "dataset", "recipe")
     p.add_argument("--data", type=Path, required=True, help="train.parquet")
-    for key in ("model", "dataset", "recipe"):
-        p.add_argument(f"--{key}", required=True)
     p.add_argument("--settings", required=True, help="hyper-parameters, as JSON")
-    p.add_argument("--template", required=True, help="prompt template, as JSON")
+    p.add_argument("--template", required=True, help="prompt template: JSON with the strings prompt and response")
     p.add_argument("--threads", type=int, default=1)
-    p.add_argument("--state", type=Path, required=True, help="folder for resuming; kept when the job dies")
-    p.add_argument("--output", type=Path, required=True, help="folder of the run")
+    p.add_argument("--state", type=Path, required=True, help="state folder of the run, which survives a failed job")
+    p.add_argument("--output", type=Path, required=True, help="folder of the run, for its results")
     p.add_argument("--worker", action="store_true", help="be one of the processes of a job with several GPUs")
     return p
