@@ -1,4 +1,4 @@
-"""Give up rights, then run one untrusted program: the inside of :mod:`sft_atlas.evaluate.sandbox`, started as `python -I -S -X utf8 jail.py`.
+"""Drop privileges, then run one untrusted program: the process that :mod:`sft_atlas.evaluate.sandbox` starts as `python -I -S -X utf8 jail.py`.
 
 Standard library only. Standard input holds one line of JSON (program, limits, key); file descriptor 1 answers with one line: what
 could not be enforced, then how the program ended. The key is sent back only after the program's last line has run.
@@ -70,7 +70,7 @@ def limit(order: dict) -> list[str]:
 
 
 def confine_files(folder: str, readable: list[str]) -> bool:
-    """Landlock: write in ``folder`` alone, read and load only ``readable`` besides, no TCP, no signals to the outside."""
+    """Landlock: write only in ``folder``, read and load only from there and ``readable``, no TCP, no signals to the outside."""
     version = LIBC.syscall(444, None, 0, 1)
     if version < 1:
         return False
@@ -83,11 +83,11 @@ def confine_files(folder: str, readable: list[str]) -> bool:
         return False
     for path, rights in [(folder, everything), *((path, 1 | 4 | 8) for path in readable)]:  # execute (load), read file, read folder
         with contextlib.suppress(FileNotFoundError):
-            place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            target = os.open(path, os.O_PATH | os.O_CLOEXEC)
             rights = rights if os.path.isdir(path) else rights & 0b10111
-            if LIBC.syscall(445, handle, 1, struct.pack("=Qi", rights, place), 0):
+            if LIBC.syscall(445, handle, 1, struct.pack("=Qi", rights, target), 0):
                 return False
-            os.close(place)
+            os.close(target)
     LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     return LIBC.syscall(446, handle, 0) == 0
 
@@ -104,20 +104,20 @@ def refuse_system_calls() -> bool:
         code += [(0x35, 0, 1, 0x40000000), (give, 0, 0, DENY)]
     for number in [*forks, *refused]:
         code += [(equal, 0, 1, number), (give, 0, 0, DENY)]
-    code += [(equal, 0, 1, clone3), (give, 0, 0, NO_SYSCALL)]  # the C library then uses clone, whose flags can be seen
+    code += [(equal, 0, 1, clone3), (give, 0, 0, NO_SYSCALL)]  # the C library falls back to clone, whose flags a filter can read
     code += [(equal, 0, 3, clone), (load, 0, 0, 16), (any_bit, 1, 0, CLONE_THREAD), (give, 0, 0, DENY), (give, 0, 0, ALLOW)]
     rules = b"".join(struct.pack("HBBI", *step) for step in code)
-    held = ctypes.create_string_buffer(rules)
-    program = struct.pack("HxxxxxxP", len(code), ctypes.addressof(held))
+    buffer = ctypes.create_string_buffer(rules)
+    program = struct.pack("HxxxxxxP", len(code), ctypes.addressof(buffer))
     LIBC.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     return LIBC.prctl(PR_SET_SECCOMP, 2, program, 0, 0) == 0
 
 
 def run(program: str, key: bytes, answer: int) -> None:
-    """Run the program to its last line; nothing that it prints, returns or exits with counts, only getting there."""
+    """Run the program; it passes by reaching its last line, whatever it prints, returns or exits with."""
     write, leave, process = os.write, os._exit, os.getpid()
     inlet, outlet = os.pipe()
-    write(outlet, key)  # out of reach of a look at this frame's variables while the program runs
+    write(outlet, key)  # in a pipe, so that the program cannot read it from the variables of this frame
     os.close(outlet)
     del key
     try:

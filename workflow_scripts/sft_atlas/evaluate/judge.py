@@ -76,7 +76,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def make_judge(judge: Judge, args: argparse.Namespace) -> tuple[Callable[..., Reply], str, int]:
-    """(function that asks the judge, the judge's identity for scores and keys, requests at a time)."""
+    """(function that queries the judge, the judge's identity in scores and keys, number of concurrent requests)."""
     if judge.url:
         return judge_client.Endpoint(judge).ask, f"{judge.model} at {judge.url}", judge.concurrency
     import torch
@@ -127,7 +127,7 @@ class JudgedBenchmark:
 
     @classmethod
     def of(cls, file, rows, repeats: int) -> "JudgedBenchmark":
-        """From the files of a benchmark and its rows of the answers (polars frame of rule generate)."""
+        """From the files of a benchmark (BenchmarkFiles) and its rows of the answers (polars frame of rule generate)."""
         import polars as pl
 
         kind, items = task_files.judged(str(file.task)), read_items(file.items)
@@ -267,8 +267,8 @@ def judged_score_row(
 ):
     """The score row of a judged benchmark. ``rows`` have the keys of SAMPLES; ``lengths``: characters of the answer and of the baseline.
 
-    ``stderr`` is that of the mean of the items as judged: it holds the judge's noise, whose own part is ``judge_stderr`` (known from two
-    repeats on).
+    ``stderr`` is that of the mean over items and includes the judge's noise; ``judge_stderr`` is the noise alone, known with two repeats
+    or more.
     """
     entry = score_row(rows, metric, backend, 0, judge=judge, scale=SCALE[kind])
     known = [value for value in noise if value is not None]
@@ -288,8 +288,8 @@ def length_controlled(preferences: list[float], lengths: list[int], base_lengths
     """AlpacaEval's length-controlled win rate: that of a logistic model without its length term.
 
     The model is logit(p) = a + b tanh(difference in length / its standard deviation), fitted to the judge's preferences with a weak ridge
-    (C = 100); the published one has a third term, an item difficulty fitted on other models' outputs, which needs those (arXiv
-    2404.04475). Lengths in characters.
+    (C = 100). The published model (arXiv 2404.04475) has a third term, an item difficulty that is fitted on other models' outputs.
+    Lengths in characters.
     """
     import numpy as np
     from sklearn.linear_model import LogisticRegression

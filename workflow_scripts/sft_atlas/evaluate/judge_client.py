@@ -33,7 +33,7 @@ class Reply:
 
 
 class Unanswered(Exception):
-    """A request that got no answer; ``retry_after`` are the seconds after which the endpoint takes another."""
+    """A request that got no answer; ``retry_after``: seconds after which the endpoint accepts another."""
 
     def __init__(self, reason: str, retry_after: float | None = None):
         super().__init__(reason)
@@ -72,7 +72,7 @@ class Endpoint:
         )
 
     def _ask_once(self, body: dict) -> Reply:
-        """One request. Raises Unanswered where another may be answered."""
+        """One request. Raises Unanswered where a repetition may be answered."""
         self._take_turn()
         try:
             return _reply(self._send(body))
@@ -86,7 +86,7 @@ class Endpoint:
                 return Reply(None, {}, f"status {error.code}: {message[:200]}")
             raise Unanswered(f"status {error.code}", _seconds(error.headers.get("Retry-After"))) from None
         except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
-            # No connection, a time-out, or an answer that is not one of this protocol.
+            # No connection, a time-out, or an answer that violates the protocol.
             raise Unanswered(self._hidden(f"{type(error).__name__}: {error}")) from None
 
     def _take_turn(self) -> None:

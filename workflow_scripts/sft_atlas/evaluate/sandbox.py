@@ -1,10 +1,10 @@
-"""Run untrusted Python, such as a model's answers to HumanEval and MBPP, where it can neither harm nor look correct by ending early.
+"""Run untrusted Python, such as a model's answers to HumanEval and MBPP, so that it can do no harm and cannot pass by exiting early.
 
 A program runs in a process of its own group with limits on CPU time, memory, file size and processes, an empty environment, an empty
 temporary folder, no network (its own namespace), no new processes or programs (seccomp), no file outside its folder but the Python
-installation to read (Landlock), and is killed when its time is up. What the system does not allow is listed in :attr:`Outcome.missing`.
-It passes only by reaching its own last line: exit codes, output and swallowed exceptions do not count. A program written against this
-very harness, that looks for the key in the interpreter's memory, could still forge a pass.
+installation to read (Landlock), and is killed at its time limit. Protections that the system does not support are listed in :attr:`Outcome.missing`.
+It passes only by reaching its last line: exit codes, output and swallowed exceptions do not count. A program written against this
+harness, which searches the interpreter's memory for the key, could still forge a pass.
 """
 
 import json
@@ -33,7 +33,7 @@ class Limits:
     wall_seconds: float = 12.0
     memory: int = 1024 * MEBIBYTE  # address space, bytes
     file_size: int = 4 * MEBIBYTE  # of each file, bytes
-    processes: int = 32  # of the user, where the user is not root; new processes are refused in any case
+    processes: int = 32  # of the user, unless that is root; new processes are refused in any case
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Outcome:
 
     passed: bool
     reason: str
-    missing: tuple[str, ...]  # protections that this system did not allow
+    missing: tuple[str, ...]  # protections that this system does not support
 
 
 def readable() -> list[str]:
@@ -54,7 +54,7 @@ def readable() -> list[str]:
 
 
 def run(program: str, limits: Limits = Limits()) -> Outcome:
-    """Run the program's text to its end; never raises for what the program does."""
+    """Run a program, given as text; never raises for what the program does."""
     if "\0" in program or not _encodable(program):
         return Outcome(False, "not a text", ())
     key = secrets.token_hex(16)
@@ -111,7 +111,7 @@ def _end(process: subprocess.Popen) -> None:
 
 
 def _judge(lines: list[bytes], in_time: bool, key: str) -> Outcome:
-    """Read the answer: what could not be enforced, then the key or an error. A program may have written to the same channel."""
+    """Read the answer: missing protections, then the key or an error. The program may have written to the same channel."""
     missing, ending = (_parsed(line) for line in [*lines, b"", b""][:2])
     lacking = tuple(map(str, missing)) if isinstance(missing, list) else ()
     if lines[1:2] == [json.dumps({"key": key}).encode()]:
@@ -128,5 +128,5 @@ def _parsed(line: bytes) -> object:
 
 
 def missing() -> tuple[str, ...]:
-    """The protections that this system does not allow, as an empty program reports them."""
+    """The protections that this system does not support, as an empty program reports them."""
     return run("").missing

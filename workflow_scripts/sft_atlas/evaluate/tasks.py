@@ -15,7 +15,7 @@ from sft_atlas.study.task_files import task_sources
 PROMPT = "rendered prompt"  # column of an item's prompt
 SHOTS = "shots in the prompt"  # column of how many examples stand in it
 CLUSTER = "cluster of the item"  # column of what the item shares with others, such as a passage; null where nothing
-OWN_TEMPLATE = "own"  # `metadata: {template: own}` in a task file: the task brings a prompt of its own on purpose
+OWN_TEMPLATE = "own"  # `metadata: {template: own}` in a task file: the task has a prompt of its own on purpose
 DELIMITER = "\n\n"  # between examples, as in lm-eval
 
 
@@ -161,7 +161,7 @@ def _jinja(text: str, where: Path) -> Callable[[dict], str]:
 
 
 def _options(config: dict, row: dict, where: Path) -> list[str]:
-    """What may follow the prompt and must fit: the options of a choice task, with what stands before them."""
+    """The options of a choice task, each with the delimiter before it."""
     choices = config.get("doc_to_choice")
     if choices is None or config.get("output_type") != "multiple_choice":
         return []
@@ -218,7 +218,7 @@ class LengthLimit:
 
 
 def _shot_counts(prompts, options, rows, examples, config, benchmark, limit: LengthLimit | None) -> list[int]:
-    """How many of its examples each item keeps: all that fit, the last ones first, so that the question is never cut."""
+    """How many examples each item keeps: as many as fit, the last ones first, so that the question is never truncated."""
     counts = [len(examples(row)) for row in rows]
     if limit is None:
         return counts

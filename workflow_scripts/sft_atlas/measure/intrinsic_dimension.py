@@ -42,9 +42,9 @@ def pooled_states(model, sequences: list[list[int]], batch_size: int, pad: int) 
 
 
 def distances(points: np.ndarray) -> tuple[np.ndarray, int]:
-    """Euclidean distances [n, n] (float64) between the distinct points of [points, features], and how many duplicates were left out.
+    """Euclidean distances [n, n] (float64) between the distinct points of [points, features], and the number of duplicates that were left out.
 
-    Duplicates would give nearest-neighbour distances of zero. Centred and in float64, the squared norms cancel harmlessly.
+    Duplicates would give nearest-neighbour distances of zero. Centring and float64 keep the cancellation of squared norms harmless.
     """
     wide = points.astype(np.float64)
     scale = math.sqrt(np.square(wide).sum(1).mean())
@@ -57,7 +57,7 @@ def distances(points: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def estimate(between: np.ndarray, estimator: str) -> float | None:
-    """Intrinsic dimension from a distance matrix [n, n] without duplicates; None where it cannot be had.
+    """Intrinsic dimension from a distance matrix [n, n] without duplicates; None where it cannot be computed.
 
     twonn: Facco et al. 2017, linear fit without the top tenth of the ratios. mle: Levina and Bickel 2004 with 20 neighbours,
     pointwise estimates combined by their harmonic mean. gride: Denti et al. 2022, the second against the fourth neighbour.
@@ -87,7 +87,7 @@ def _mle(nearest: np.ndarray) -> float:
 
 
 def _gride(nearest: np.ndarray) -> float:
-    # The public class takes points only and looks for their neighbours again, for every one of the subsamples.
+    # The public class takes points only, and would search for their neighbours again in every subsample.
     from skdim.id._GRIDE import _gride as fit
 
     return fit(nearest, *GRIDE)[0]
@@ -97,10 +97,10 @@ ESTIMATORS = {"twonn": _twonn, "mle": _mle, "gride": _gride}
 
 
 def standard_error(between: np.ndarray, estimator: str, seed: int) -> float | None:
-    """Standard error of :func:`estimate` by subsampling without replacement (delete-half jackknife); None where it cannot be had.
+    """Standard error of :func:`estimate` by subsampling without replacement (delete-half jackknife); None where it cannot be computed.
 
     ``sqrt(m / (n - m)) * s``, with s the standard deviation over 30 random subsets of m = n // 2 of the n points (Shao and
-    Wu 1989). Drawing with replacement, as a bootstrap does, would make duplicates, which these estimators cannot take.
+    Wu 1989). A bootstrap draws with replacement and so makes duplicates, which these estimators cannot handle.
     """
     size, half = len(between), len(between) // 2
     if half < MIN_POINTS:

@@ -1,4 +1,4 @@
-"""HumanEval and MBPP: find the program in an answer and run the benchmark's tests on it in the sandbox."""
+"""HumanEval and MBPP: extract the program from an answer and run the benchmark's tests on it in the sandbox."""
 
 import ast
 import re
