@@ -155,7 +155,7 @@ def test_likeness_has_an_interval_that_resamples_base_models():
         (f"m{m}", f"d{d}", f"b{b}", shared[d, b] + (0.2 if m else 3.0) * rng.normal()) for m in range(6) for d in range(3) for b in range(4)
     ]
     frame = pl.DataFrame(rows, schema=["model", "dataset", "benchmark", "gain"], orient="row")
-    found = consistency.likeness(frame, "gain", seed=0).filter(pl.col("of") == "dataset", pl.col("first") < pl.col("second"))
+    found = consistency.similarity(frame, "gain", seed=0).filter(pl.col("of") == "dataset", pl.col("first") < pl.col("second"))
     assert (found["low"] < found["r"]).all() and (found["r"] < found["high"]).all()
 
 

@@ -22,7 +22,7 @@ from sft_atlas.stats.two_way import shuffle_p
 from sft_atlas.stats.wording import SIGNIFICANT
 from sft_atlas.tables.perplexity import perplexity_summary
 
-PRIOR = 3.0  # training sets of evidence that a coefficient of a property is shrunk by
+PRIOR = 3.0  # ridge penalty of a property, in training sets
 FEWEST_MODELS, FEWEST_SETS = 3, 4
 SHUFFLES = 199
 
@@ -55,7 +55,7 @@ class Skill:
 
     @property
     def useful(self) -> bool:
-        """Whether the ranking is better than chance and the predictions better than none."""
+        """Whether the ranking is significantly better than chance and the error below ``spread``."""
         return bool(self.p < SIGNIFICANT and self.rank > 0 and self.rmse < self.spread)
 
 
@@ -132,7 +132,7 @@ def rank_agreement(predicted: np.ndarray, gain: np.ndarray) -> float:
 def skill(training: Training, new_sets: bool, seed: int, shuffles: int = SHUFFLES) -> Skill:
     """Held-out error, and whether the ranking is better than chance.
 
-    Chance: gains shuffled over training sets, and everything fitted anew. Where training sets are known the shuffle is separate in each
+    Chance: gains shuffled over training sets, everything refitted. Where training sets are known the shuffle is separate in each
     base model (does anything carry over from one base model to another?); for new ones it is the same in all base models (do the
     properties distinguish sets?).
     """

@@ -25,7 +25,6 @@ from sft_atlas.stats.estimates import (
 
 VALUES = ("centred", "gain")
 PERMUTATIONS = 999
-FACTORS = ("model", "dataset", "method")
 
 
 def cells(gains: pl.DataFrame, study: dict) -> pl.DataFrame:
@@ -117,7 +116,7 @@ def kendall_w(values: np.ndarray) -> float:
 
 
 def concordance(cells: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """Per benchmark: do base models rank the training sets alike? Rankings of scores, gains and centred scores are the same.
+    """Agreement of base models on the ranking of training sets, per benchmark. Scores, gains and centred scores rank them the same.
 
     Judges are the models with a score for every training set. ``w`` is Kendall's W, ``effect`` the mean Spearman correlation between
     two models with its interval (bootstrap over models, a model never paired with itself); ``p`` shuffles each model's ranking.
@@ -167,13 +166,13 @@ def mean_of_pairs(r: np.ndarray, draws: np.ndarray) -> np.ndarray:
     return np.divide(total, pairs, out=np.full(len(draws), np.nan), where=pairs > 0)
 
 
-# ---------------------------------------------------------------- likeness
+# ---------------------------------------------------------------- similarity
 
 
 def vectors(cells: pl.DataFrame, of: str, value: str) -> tuple[list[str], np.ndarray]:
     """``value`` as variables (one per ``of``) x observations (combinations of the other two keys), each benchmark at unit spread.
 
-    Without the common unit a correlation over benchmarks is one of the two or three benchmarks with the widest range.
+    Without a common unit, the two or three benchmarks with the widest range would decide a correlation over benchmarks.
     """
     spread = pl.col(value).std().over("benchmark")
     scaled = cells.with_columns(pl.when(spread > 0).then(pl.col(value) / spread).alias(value))
@@ -182,7 +181,7 @@ def vectors(cells: pl.DataFrame, of: str, value: str) -> tuple[list[str], np.nda
     return names, array.reshape(len(names), -1)
 
 
-def likeness(cells: pl.DataFrame, value: str, seed: int, resamples: int = 500) -> pl.DataFrame:
+def similarity(cells: pl.DataFrame, value: str, seed: int, resamples: int = 500) -> pl.DataFrame:
     """Correlations between models, between training sets and between benchmarks: of, first, second, value, r, low, high, n.
 
     The 95 % interval resamples base models as wholes; between models it resamples training sets.

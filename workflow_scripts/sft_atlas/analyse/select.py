@@ -91,7 +91,7 @@ def gain_vectors(gains: pl.DataFrame, study: dict, of: str, values: str = "gain"
 
 
 def shared_error(gains: np.ndarray, stderrs: np.ndarray, pair: list[int]) -> float:
-    """The most that measurement error common to two variables can add to their correlation.
+    """Upper bound on what measurement error that two variables share adds to their correlation.
 
     Two gains over the same base score share its error. Their errors' covariance is at most the product of the standard errors;
     its mean over the observations is put in units of the correlation. 0 where there is no such pair.
@@ -113,10 +113,10 @@ def perplexity_points(tables: dict[str, pl.DataFrame], study: dict) -> pl.DataFr
 
 
 def units(frame: pl.DataFrame) -> tuple[np.ndarray, str]:
-    """What counts as independent among runs: their base models where there are five, or more than training sets, else their training sets.
+    """The independent units among runs: base models where there are five, or more than training sets, else training sets.
 
-    Runs of one base model share its weights and its base score, and those of one training set its data: none of them is a unit by
-    itself. Returns the labels of the rows and what they name.
+    Runs of one base model share its weights and base score, and runs of one training set its data, so a single run is no independent
+    unit. Returns the label of each row, and whether these are ``base models`` or ``training sets``.
     """
     models, sets = frame["model"].n_unique(), frame["dataset"].n_unique()
     by_model = models >= FEWEST_CLUSTERS or models > sets

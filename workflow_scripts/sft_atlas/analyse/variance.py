@@ -1,4 +1,4 @@
-"""How many dimensions effects have, and which factor they come from. Functions of ``cells`` (see :mod:`sft_atlas.analyse.consistency`)."""
+"""Principal components of effects, and variance by factor. Functions of ``cells`` (see :mod:`sft_atlas.analyse.consistency`)."""
 
 from dataclasses import dataclass
 
@@ -60,9 +60,9 @@ def components(cells: pl.DataFrame, value: str, variables: str, seed: int) -> Co
     """Principal components of ``value`` with one variable per ``variables`` (model, dataset or benchmark); None below 3 x 3.
 
     Observations are the combinations of the other two keys, each benchmark at unit spread; only complete slices of the three keys are
-    used (:func:`complete_part`). Runs of one base model or training set are related within a variable that has nothing to do with the
-    others. The null therefore shuffles these keys as wholes, in every variable by itself, and leaves what they do within it. What gains
-    share with their base score is related in truth: with training sets as variables read ``centred``.
+    used (:func:`complete_part`). Within a variable, runs of one base model or training set are dependent even if the variables are
+    unrelated, so the null shuffles these keys as wholes, separately in every variable. Gains on different training sets share their base
+    score: with training sets as variables, use ``centred``.
     """
     if cells.is_empty():
         return None

@@ -33,7 +33,7 @@ def tables(found: frames.Data, seed: int = frames.SEED) -> dict[str, pl.DataFram
         "gains": gains(found),
         "consistency": pl.concat([consistency.consistency(full, value, seed) for value in consistency.VALUES]),
         "concordance": consistency.concordance(full, seed),
-        "similarity": pl.concat([consistency.likeness(full, value, seed) for value in consistency.VALUES]),
+        "similarity": pl.concat([consistency.similarity(full, value, seed) for value in consistency.VALUES]),
         "similarity_tests": similarity_tests(full, found.study, seed),
         "components": components,
         "loadings": loadings,

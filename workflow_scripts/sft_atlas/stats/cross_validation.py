@@ -2,7 +2,7 @@
 
 A prediction is a baseline plus one slope times the predictor, centred within groups (base models, or base models x benchmarks). The
 slope and the baseline come from the other base models, or the other training sets. For a new base model the error is that of gains
-relative to its mean gain over the training sets: its level is unknown beforehand, and to choose a set it does not matter.
+relative to its mean gain over the training sets: the mean is unknown beforehand and irrelevant for choosing a set.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ class Matrix:
 
 
 def errors(data: Matrix, seed: int) -> Iterator[tuple[str, Estimate, float, str, float]]:
-    """Statistic, estimate, root mean squared error, baseline, and the baseline's error, for each of three questions.
+    """Yield statistic, estimate, root mean squared error, baseline, and the baseline's error (fractions), for three kinds of hold-out.
 
     ``new base model``: predictor alone, against the training set's mean gain in the other base models ("dataset mean");
     ``new base model, dataset known``: that mean plus the predictor, against the mean alone;

@@ -108,11 +108,11 @@ def correlation_matrix(values) -> tuple[np.ndarray, np.ndarray]:
 
 
 def most_similar(values, names: list[str], seed: int, axes, permutations: int = 1999) -> Estimate:
-    """The pair of rows with the highest correlation, its bootstrap interval, and a p-value for the maximum.
+    """The pair of rows with the highest correlation, its bootstrap interval, and a p-value of the maximum.
 
     ``axes``: base model and benchmark of each observation (column). Neither those of a base model nor those of a benchmark are
-    independent, so the null reorders both as wholes, in every row by itself; it takes the highest correlation of all pairs, so the
-    search over pairs is paid for. The interval resamples benchmarks, and base models where there are five.
+    independent, so the null shuffles both as wholes, separately in every row. It takes the highest correlation of all pairs, which
+    accounts for the search over pairs. The interval resamples benchmarks, and base models where there are five.
     """
     values = np.asarray(values, dtype=float)
     r, n = correlation_matrix(values)
@@ -204,9 +204,9 @@ def all_signs(k: int) -> np.ndarray:
 
 
 def combined(effects, stderrs, what: str, unit: str, tests: int = 1) -> Estimate:
-    """Mean of checkpoints' estimates with known standard errors; normal interval and p, Bonferroni-adjusted for ``tests`` looks.
+    """Mean of checkpoints' estimates with known standard errors; normal interval and p, Bonferroni-adjusted for ``tests`` comparisons.
 
-    Only the noise of items is in them: they are about these very checkpoints, not about what another run or base model would give.
+    They reflect the sampling of items only, and so hold for these checkpoints, not for another run or base model.
     """
     from scipy.special import ndtr
 

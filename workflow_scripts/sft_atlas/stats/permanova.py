@@ -1,10 +1,10 @@
-"""How much of the squared distance between checkpoints goes with each factor: PERMANOVA with several terms.
+"""Share of the squared distance between checkpoints that each factor explains: PERMANOVA with several terms.
 
 Anderson 2001 (doi:10.1111/j.1442-9993.2001.01070.pp.x), McArdle and Anderson 2001: sums of squares of a linear model, from distances
 alone, each term given the others. Checkpoints are not exchangeable: the methods of one base model and training set share data and
-start, the epochs of a run are one path, and each base model answers to sets, methods and epochs in its own way. A term is therefore
-tested by what its null leaves free, named by the caller: the signs of whole units (:class:`SignFlipTest`), or the order of whole cells
-(:class:`CellPermutationTest`; exchangeable units: Anderson and ter Braak 2003, doi:10.1080/00949650215733).
+start, the epochs of a run are one path, and each base model responds to sets, methods and epochs in its own way. The caller therefore
+names for each term what is exchangeable under its null hypothesis: the signs of whole units (:class:`SignFlipTest`), or the order of whole
+cells (:class:`CellPermutationTest`; exchangeable units: Anderson and ter Braak 2003, doi:10.1080/00949650215733).
 """
 
 from dataclasses import dataclass
@@ -37,9 +37,11 @@ class Term:
 
 @dataclass(frozen=True)
 class SignFlipTest:
-    """Flip the residuals of whole units (``labels`` [n], called ``of``): exact, in a balanced design, where what the term does in a
-    unit is independent of the other units and as likely the reverse, whatever the dependence and the spread inside a unit. ``fewest``:
-    arrangements below which this is not tried."""
+    """Flip the signs of the residuals of whole units (``labels`` [n], called ``of``).
+
+    Exact in a balanced design where the effects of the term in different units are independent and symmetric about 0, whatever the
+    dependence and spread within a unit. With fewer than ``fewest`` arrangements the test is not made.
+    """
 
     labels: np.ndarray
     of: str
@@ -69,8 +71,10 @@ class SignFlipTest:
 
 @dataclass(frozen=True)
 class CellPermutationTest:
-    """Reorder whole cells (``labels`` [n]) inside ``within`` [n]; ``roles`` [n] name the checkpoints of a cell. Only cells of the
-    same roles change places. Exact where the cells of one ``within`` are interchangeable, in spread as well as in place."""
+    """Permute whole cells (``labels`` [n]) inside ``within`` [n]; ``roles`` [n] name the checkpoints of a cell.
+
+    Only cells of the same roles change places. Exact where the cells of one ``within`` are exchangeable, in spread as well as in location.
+    """
 
     labels: np.ndarray
     within: np.ndarray
@@ -78,7 +82,7 @@ class CellPermutationTest:
     of: str
 
     def blocks(self) -> list[np.ndarray]:
-        """Checkpoints that may change places: cells x roles, one array per block of cells."""
+        """Checkpoints that are exchangeable: indices, cells x roles, one array per block of cells."""
         cells, blocks = {}, {}
         for i in np.argsort(self.roles, kind="stable").tolist():
             cells.setdefault((self.within[i], self.labels[i]), []).append(i)
@@ -135,9 +139,8 @@ def partition(
 ) -> list[Term]:
     """One :class:`Term` per factor of more than one level, given the others, then ``residual``, from squared distances [n, n].
 
-    ``tests`` names for each factor the ways to test it, best first; the first with arrangements enough for p < 0.05 is taken, and where
-    none has them, or none is named, the term has no p. In a balanced design the shares add up to 1. Empty where nothing is left for
-    the residual.
+    ``tests`` lists the tests of each factor, best first. The first with enough arrangements for p < 0.05 is used; without one the term has
+    no p. In a balanced design the shares add up to 1. Empty where no degree of freedom is left for the residual.
     """
     inner = gower(squared)
     n, total = len(inner), float(np.trace(inner))

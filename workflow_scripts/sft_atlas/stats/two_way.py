@@ -1,8 +1,8 @@
-"""Statistics for gains in a design of base models x training sets, where both are samples and neither is noise.
+"""Statistics for gains in a design of base models x training sets, where both are sampled.
 
 Every base model is tuned on the same training sets, so two gains on one set are not independent, whichever base models they belong to.
-Shuffling gains within each base model by itself treats them as if they were, and finds relations that are not there whenever some sets
-help everyone. The p-values here therefore shuffle training sets as wholes, the same way in every base model; the intervals resample
+Shuffling gains within each base model separately treats them as if they were, and finds spurious correlations whenever some sets help
+every base model. The p-values here therefore shuffle training sets as wholes, the same way in every base model; the intervals resample
 base models and training sets at once (pigeonhole bootstrap, Owen 2007, doi:10.1214/07-AOAS122, which errs on the wide side).
 
 Matrices are groups x training sets, NaN where missing. A group is a base model, or a base model x benchmark; ``clusters`` names the base
@@ -116,7 +116,7 @@ def compact(x: np.ndarray, y: np.ndarray, clusters) -> tuple[np.ndarray, np.ndar
 
 
 def within_shuffle_p(x, y, seed: int, count: int = RESAMPLES) -> float:
-    """p by shuffling gains within each group by itself: for comparison only, it takes the base models of one training set as independent."""
+    """p from shuffling gains within each group separately; for comparison only, because it treats gains on one training set as independent."""
     a, b = within_groups(x, y)
     if not (varies(a) and varies(b)):
         return np.nan
@@ -132,7 +132,7 @@ def mixed_slope(x, y, clusters, what: str = "") -> Estimate:
 
     Where groups are base models x benchmarks, which stand in the same order in every base model, also of group and training set x benchmark.
     Interval and p from t with (training sets - 2) degrees of freedom, because a predictor that is much the same in every base model
-    has no more than that. Undefined below five training sets or two base models, without variation, or where the fit fails to converge.
+    carries no more information than that. Undefined below five training sets or two base models, without variation, or where the fit fails to converge.
     """
     import warnings
 

@@ -97,7 +97,7 @@ def paired_gains(study: dict, base: list[Source], tuned: list[Source]) -> pl.Dat
 
 
 def _unit() -> pl.Expr:
-    """What is independent of other items: the item, or the cluster that it belongs to, as a number below 0."""
+    """The independent unit of an item: its number, or that of its cluster, which is below 0."""
     return pl.coalesce(-pl.col("cluster").rank("dense").cast(WHOLE), pl.col("item")).alias("unit")
 
 
