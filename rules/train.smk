@@ -64,8 +64,8 @@ rule correctness:
 rule check_invariants:
     """Test the training invariants on tiny models and write a page of the results."""
     input:
-        sorted(map(str, [*Path("tests/invariants").glob("*.*"), *Path("tests/helpers").glob("t*.py"), Path("tests/conftest.py")])),
-        sources("check_invariants", "sft_atlas.train.train"),
+        train.invariants(),
+        sources("check_invariants", "sft_atlas.train.train", files=train.invariants()),
     output:
         report(paths.invariants, category="Training"),
     log:

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+from pathlib import Path
 
 from sft_atlas.core.provenance import ROOT
 
@@ -15,7 +16,12 @@ MODULES = {
 @functools.cache
 def imported(module: str) -> frozenset[str]:
     """Modules of the package that a module names in its imports, also inside functions, not for type checkers alone."""
-    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    return frozenset(imported_by(MODULES[module]))
+
+
+def imported_by(path: Path) -> set[str]:
+    """The same for any file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     skipped = {
         id(node)
         for guard in ast.walk(tree)
@@ -30,9 +36,20 @@ def imported(module: str) -> frozenset[str]:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
                 names |= {name for name in (inner if inner in MODULES else node.module,) if name in MODULES}
-    return frozenset(names)
+    return names
 
 
 def parents(module: str) -> set[str]:
     """The packages that Python imports before a module: ``a.b.c`` needs ``a`` and ``a.b``."""
     return {".".join(module.split(".")[:depth]) for depth in range(1, module.count(".") + 1)}
+
+
+def reached(*modules: str) -> set[str]:
+    """Modules, all that they import, directly or not, and the packages that these are in."""
+    found, waiting = set(), list(modules)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += [*imported(name), *parents(name)]
+    return found

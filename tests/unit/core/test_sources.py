@@ -2,7 +2,7 @@
 
 import pytest
 
-from helpers.imports import MODULES, imported, parents
+from helpers.imports import MODULES, imported, reached
 from sft_atlas.core import sources
 
 
@@ -14,17 +14,18 @@ def test_the_imports_of_a_module_are_those_that_python_finds(module):
 
 
 def test_the_closure_of_a_module_has_all_that_it_reaches_and_their_packages():
-    reached, waiting = set(), ["sft_atlas.analyse.analyse_map"]
-    while waiting:
-        name = waiting.pop()
-        if name not in reached:
-            reached.add(name)
-            waiting += [*imported(name), *parents(name)]
-    assert sources.closure("sft_atlas.analyse.analyse_map") == reached
-    assert "sft_atlas.core.job" not in reached, "how jobs are started decides no result"
+    assert sources.closure("sft_atlas.analyse.analyse_map") == reached("sft_atlas.analyse.analyse_map")
+    assert "sft_atlas.core.job" not in reached("sft_atlas.analyse.analyse_map"), "how jobs are started decides no result"
 
 
-def test_modules_imported_by_a_computed_name_are_named():
-    """Such an import is invisible: METRICS in evaluate/inputs.py and FIGURES in report/figures name what they reach."""
+def test_imports_of_files_outside_the_package_count(tmp_path):
+    test = tmp_path / "test_weights.py"
+    test.write_text("from sft_atlas.stats import permanova\n")
+    more = {*sources.sources("plan", files=[str(test)])} - {*sources.sources("plan")}
+    assert "workflow_scripts/sft_atlas/stats/permanova.py" in more
+
+
+def test_only_these_modules_import_others_by_a_computed_name():
+    """Such imports are invisible: the rule `plot` names the figure. The door and the warm server decide no result."""
     computed = {module for module, path in MODULES.items() if "import_module(" in path.read_text(encoding="utf-8")}
-    assert computed == {"sft_atlas.core.job", "sft_atlas.core.warm"} | computed
+    assert computed == {"sft_atlas.core.job", "sft_atlas.core.warm", "sft_atlas.report.plot"}

@@ -2,6 +2,7 @@
 
 import functools
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from sft_atlas.core.job import PACKAGE, rules
@@ -10,13 +11,15 @@ from sft_atlas.core.job import PACKAGE, rules
 IMPORT = re.compile(r"^ *from (sft_atlas[\w.]*) import (\([^)]*\)|[^\n#]+)", re.MULTILINE)
 
 
-def sources(rule: str, *more: str) -> list[str]:
+def sources(rule: str, *more: str, files: Iterable[str] = ()) -> list[str]:
     """Files of the job of ``rule`` and of every module that it imports, directly or not, as paths from the repository's root.
 
-    ``more`` names modules that it imports by a computed name, such as ``sft_atlas.report.figures.gains``. What every job runs through
-    (``run.py``, ``core/job.py``, ``core/warm.py``) decides no result and is not among them, unless a module imports it.
+    ``more`` names modules that it imports by a computed name, such as ``sft_atlas.report.figures.gains``, and ``files`` other files that it
+    runs: the imports of those in Python count. What every job runs through (``run.py``, ``core/job.py``, ``core/warm.py``) decides no
+    result and is not among them, unless a module imports it.
     """
-    reached = set().union(*(closure(module) for module in (rules()[rule], *more)))
+    imported = {name for file in files if file.endswith(".py") for name in _names(Path(file).read_text(encoding="utf-8"))}
+    reached = set().union(*(closure(module) for module in (rules()[rule], *more, *imported)))
     return sorted(f"workflow_scripts/{path.relative_to(PACKAGE.parent)}" for path in map(_file, reached) if path.stat().st_size)
 
 
@@ -35,13 +38,18 @@ def closure(module: str) -> frozenset[str]:
 @functools.cache
 def imports(module: str) -> tuple[str, ...]:
     """Modules of the package that a module imports, also inside functions, and the packages that they are in."""
-    found = {module.rpartition(".")[0]} - {""}
-    code = re.sub(r"^if TYPE_CHECKING:\n(?:    .*\n)+", "", _file(module).read_text(encoding="utf-8"), flags=re.MULTILINE)
-    for package, names in IMPORT.findall(code):
-        for name in re.findall(r"\w+(?: as \w+)?", names):
+    package = {module.rpartition(".")[0]} - {""}
+    return tuple(sorted(package | _names(_file(module).read_text(encoding="utf-8"))))
+
+
+def _names(code: str) -> set[str]:
+    """Modules of the package that code imports, but not for type checkers alone."""
+    code, names = re.sub(r"^if TYPE_CHECKING:\n(?:    .*\n)+", "", code, flags=re.MULTILINE), set()
+    for package, imported in IMPORT.findall(code):
+        for name in re.findall(r"\w+(?: as \w+)?", imported):
             inner = f"{package}.{name.split()[0]}"
-            found.add(inner if _file(inner).exists() else package)
-    return tuple(sorted(found))
+            names.add(inner if _file(inner).exists() else package)
+    return names
 
 
 def _file(module: str) -> Path:

@@ -1,6 +1,7 @@
 """Input and parameter functions of ``rules/train.smk``, and which weights are kept. They only look things up in the study."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from sft_atlas.study.paths import Paths
 from sft_atlas.study.runs import BASE, Checkpoint
@@ -71,3 +72,7 @@ class TrainInputs:
     def gpus(self, wildcards) -> int:
         """GPUs of a training run."""
         return self.study.runs[wildcards.model, wildcards.dataset, wildcards.recipe].settings.gpus
+
+    def invariants(self) -> list[str]:
+        """The files of the tests of training invariants."""
+        return sorted(map(str, [*Path("tests/invariants").glob("*.*"), *Path("tests/helpers").glob("t*.py"), Path("tests/conftest.py")]))
