@@ -5,7 +5,6 @@ model's mean over training sets. The layers of base models of different depth ar
 """
 
 import argparse
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import polars as pl
 from sft_atlas.analyse import select
 from sft_atlas.core.files import write_table
 from sft_atlas.stats import two_way
+from sft_atlas.tables import stored
 
 GRID = 21  # depths, at most: 0, 0.05, ... 1
 DRAWS = 1999
@@ -190,8 +190,7 @@ def curves(tables: dict[str, pl.DataFrame], study: dict) -> tuple[pl.DataFrame, 
 
 def main(args: argparse.Namespace) -> None:
     """Write the curves and their peaks."""
-    study = json.loads(args.study.read_text(encoding="utf-8"))
-    tables = {name: pl.read_parquet(args.tables / f"{name}.parquet") for name in ("gains", "layers")}
+    study, tables = stored.load(args, ("gains", "layers"))
     gain_curves, peaks = curves(tables, study)
     write_table(args.output_curves, gain_curves)
     write_table(args.output_peaks, peaks)
@@ -200,8 +199,7 @@ def main(args: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--study", type=Path, required=True, help="resolved study, study.json")
-    parser.add_argument("--tables", type=Path, required=True, help="folder of the collected tables")
+    stored.add_options(parser)
     parser.add_argument("--output-curves", type=Path, required=True, help="Parquet, one row per method, measure and depth")
     parser.add_argument("--output-peaks", type=Path, required=True, help="Parquet, one row per method and measure")
     return parser

@@ -5,7 +5,6 @@ know the benchmark, the gain on each. All predictors are compared within base mo
 """
 
 import argparse
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from sft_atlas.core.files import write_table
 from sft_atlas.stats import two_way
 from sft_atlas.stats.cross_validation import Matrix, errors
 from sft_atlas.stats.estimates import Estimate, benjamini_hochberg
+from sft_atlas.tables import stored
 
 # name -> (label, whether it knows the benchmark); the order of tables and figures
 PREDICTORS: dict[str, tuple[str, bool]] = {
@@ -169,15 +169,13 @@ TABLES = ("gains", "perplexity", "properties", "similarity")
 
 def main(args: argparse.Namespace) -> None:
     """Write one row per subset, predictor and statistic."""
-    study = json.loads(args.study.read_text(encoding="utf-8"))
-    tables = {name: pl.read_parquet(args.tables / f"{name}.parquet") for name in TABLES}
+    study, tables = stored.load(args, TABLES)
     write_table(args.output, table(tables, study))
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--study", type=Path, required=True, help="resolved study, study.json")
-    parser.add_argument("--tables", type=Path, required=True, help="folder of the collected tables")
+    stored.add_options(parser)
     parser.add_argument("--output", type=Path, required=True, help="Parquet file")
     return parser

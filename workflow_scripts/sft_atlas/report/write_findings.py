@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 
 from sft_atlas.analyse import select
-from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import atomic
 from sft_atlas.core.markdown import bullets, wrap
 from sft_atlas.report.findings import WIDTH, Finding
@@ -17,6 +16,7 @@ from sft_atlas.report.sections import predictors, representation, scores, weight
 from sft_atlas.stats.estimates import benjamini_hochberg
 from sft_atlas.stats.wording import count, span
 from sft_atlas.study import paths
+from sft_atlas.tables import stored
 
 
 def sections(tables: dict[str, pl.DataFrame], study: dict) -> list[Finding]:
@@ -88,14 +88,10 @@ def opening(study: dict, tables: dict[str, pl.DataFrame], tests: int, missing: d
 
 def main(args: argparse.Namespace) -> None:
     """Load the tables and write the page as Markdown."""
-    study = json.loads(args.study.read_text(encoding="utf-8"))
-    tables, missing = {}, {}
-    for name in paths.REPORTED:
-        path = args.tables / f"{name}.parquet"
-        if not path.is_file():
-            raise AtlasError(f"the findings need {path}; make it with snakemake {path}")
-        tables[name] = pl.read_parquet(path)
-        record = path.with_suffix(".json")
+    study, tables = stored.load(args, paths.REPORTED)
+    missing = {}
+    for name in tables:
+        record = args.tables / f"{name}.json"
         absent = json.loads(record.read_text(encoding="utf-8"))["missing"] if record.is_file() else []
         if absent:
             missing[name] = len(absent)
@@ -107,8 +103,7 @@ def main(args: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--study", type=Path, required=True, help="resolved study, study.json")
-    parser.add_argument("--tables", type=Path, required=True, help="folder of the collected tables")
+    stored.add_options(parser)
     parser.add_argument("--figures", type=Path, required=True, help="folder of the figures that the page names")
     parser.add_argument("--output", type=Path, required=True, help="Markdown file")
     return parser

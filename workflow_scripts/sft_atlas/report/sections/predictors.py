@@ -64,11 +64,11 @@ def predictors(frame: pl.DataFrame) -> Finding:
         part = correlations.filter(pl.col("subset") == subset)
         which = "All training sets" if subset == ALL else subset.capitalize()
         notes.append(
-            f"{which} ({count(part['sets'].max(), 'sets')}), corrected over the {part.height} predictors only: {_significant(part)}. "
+            f"{which} ({count(part['sets'].max(), 'sets')}), significant with correction over the {part.height} predictors only: {_significant(part)}. "
             f"On held-out gains, {_better_than_baseline(defined.filter(pl.col('subset') == subset))}."
         )
     slopes = defined.filter(pl.col("subset") == ALL, pl.col("statistic") == "slope")
-    notes.append(f"Mixed models with random base models and training sets ({slopes.height} fitted): {_significant(slopes)}.")
+    notes.append(f"Mixed models with random base models and training sets ({slopes.height} fitted), significant: {_significant(slopes)}.")
     within = others.filter(pl.col("p_within") < SIGNIFICANT, pl.col("p") >= SIGNIFICANT)
     if within.height:
         names = ", ".join(PREDICTORS[name][0] for name in within["predictor"])
@@ -98,7 +98,7 @@ def _list(statements: list[Statement], q: list[float]) -> list[str]:
 def _significant(part: pl.DataFrame) -> str:
     """The predictors of a part of the table with q < 0.05, in words."""
     names = [PREDICTORS[name][0] for name in part.filter(pl.col("q") < SIGNIFICANT)["predictor"]]
-    return f"{', '.join(names) or 'none'} significant"
+    return ", ".join(names) or "none"
 
 
 def _held_out(frame: pl.DataFrame) -> list[str]:

@@ -1,0 +1,27 @@
+"""The study and its tables as they are on disk, for the jobs that analyse and report."""
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import polars as pl
+
+from sft_atlas.core.errors import AtlasError
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--study`` and ``--tables``."""
+    parser.add_argument("--study", type=Path, required=True, help="resolved study, study.json")
+    parser.add_argument("--tables", type=Path, required=True, help="folder of the collected tables")
+
+
+def load(args: argparse.Namespace, names: Iterable[str]) -> tuple[dict, dict[str, pl.DataFrame]]:
+    """The resolved study and its tables by name; AtlasError where a table is missing."""
+    tables = {}
+    for name in names:
+        path = args.tables / f"{name}.parquet"
+        if not path.is_file():
+            raise AtlasError(f"{path} is missing; make it with: snakemake {path}")
+        tables[name] = pl.read_parquet(path)
+    return json.loads(args.study.read_text(encoding="utf-8")), tables
