@@ -17,7 +17,7 @@ from snakemake.utils import min_version
 
 min_version("9.27")
 
-# Another file replaces the default study; Snakemake alone would merge the two.
+# Another study replaces the default; Snakemake would merge the two.
 if not workflow.config_settings.configfiles:
 
     configfile: "config/demo.yaml"
@@ -30,7 +30,7 @@ rule all:
     """Everything: scores, tables, figures and the page of findings."""
     default_target: True
     input:
-        # Named, so that a score that was deleted is missed although the tables made from it are there.
+        # Named, so that a deleted score is computed again although the tables made from it exist.
         evaluate.files(paths.scores),
         tables.named(*TABLES, *ANALYSED, *OVERLAPS, "similarity"),
         expand(paths.figure, figure=FIGURES, ending=("pdf", "png")),
@@ -49,11 +49,11 @@ include: "rules/plan.smk"
 
 
 onstart:
-    # Snakemake 9.27 limits jobs to 100 a second; with that limit each event starts one more clock that looks for jobs every second for
-    # ever, and after some hundred jobs the main process is busy with that alone. Cores, or the profile's `jobs`, are limit enough.
+    # Snakemake 9.27 limits jobs to 100 a second; with that limit each event starts another timer that polls for jobs every second and never
+    # ends, until polling alone keeps the main process busy. Cores, or the profile's `jobs`, limit jobs already.
     workflow.scheduler.job_rate_limiter = None
-    # Jobs of a cluster or with environments of their own have nothing to share.
+    # Jobs on a cluster or in conda environments cannot share imported libraries.
     if warm.useful() and workflow.local_exec and not workflow.deployment_settings.deployment_method:
         warm.start(".snakemake", ".snakemake/warm.log")
     if site and not workflow.local_exec:
-        wait_for_leftovers()
+        wait_for_earlier_jobs()

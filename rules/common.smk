@@ -1,4 +1,4 @@
-# The study, where its files are, and the functions that the other files of rules look things up with. Nothing here is a rule.
+# The study, the paths of its files, and the functions that all other rules files use. There is no rule here.
 #
 # requires  the configuration (config/demo.yaml unless --configfile names another)
 # gives     `study`, `paths`, and the input functions of every stage
@@ -36,7 +36,7 @@ from sft_atlas.train.resume_state import announce_scratch
 
 
 def load_study():
-    """The study of this call. A configuration that cannot be used ends the call here, with what to do about it."""
+    """The study of this call. A mistake in the configuration ends the call here, with a message that says what to do."""
     files = [os.path.relpath(path) for path in workflow.config_settings.configfiles] or ["config/demo.yaml"]
     try:
         for path in files:
@@ -49,7 +49,7 @@ def load_study():
 
 
 def load_site():
-    """Facts about the cluster and its device, where the profile in use names a site file; nothing in local runs."""
+    """The site file and its device, if the profile in use names a site file; (None, None) in local runs."""
     file = sites.site_file(workflow.resource_settings.default_resources)
     try:
         loaded = sites.load(file) if file else None
@@ -63,7 +63,7 @@ def any_of(names):
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
-def wait_for_leftovers():
+def wait_for_earlier_jobs():
     """Wait for jobs of an earlier call that are still in Slurm."""
     try:
         recover.wait_for_earlier_jobs(workflow, logger.warning, workflow.executor_settings.init_seconds_before_status_checks)
@@ -84,24 +84,24 @@ def list_rules(only_targets=False):
 
 workflow.list_rules = list_rules  # Snakemake's own list is alphabetical
 
-# A dry run of thousands of jobs creates millions of objects that all stay: collecting garbage again and again takes long.
+# A dry run of thousands of jobs creates millions of objects that live until it ends; frequent garbage collection only slows it down.
 gc.set_threshold(100_000, 50, 1000)
 
 study = load_study()
 site, device = load_site()
-GPUS = gpus.found() if site is None else []
+GPUS = gpus.list_gpus() if site is None else []
 
 warm.put_python_on_path()
 
 if site:
     announce_scratch(site.scratch)
     if workflow.is_main_process:
-        # profiles/default says `cores: all`, which would keep the threads of cluster jobs to the number of cores here.
+        # profiles/default says `cores: all`, which would limit the threads of cluster jobs to the cores of this machine.
         workflow.resource_settings.cores = sys.maxsize
         workflow.register_resource("_cores", sys.maxsize)
 
 if GPUS and workflow.is_main_process:
-    os.environ[gpus.VARIABLE] = ",".join(GPUS)  # jobs look there, and take one that is free
+    os.environ[gpus.VARIABLE] = ",".join(GPUS)  # from which jobs take free ones
     if "gpu" not in workflow.global_resources:
         workflow.register_resource("gpu", len(GPUS))
 

@@ -159,7 +159,7 @@ def test_settings_that_changed_meanwhile_stop_the_call(longer, lab):
         longer.study["recipes"]["full"]["learning_rate"] = 1e-4
         longer.write(longer.study)
         printed = longer.run(TARGET, LAST, ok=False)
-        assert f"scancel {job}" in printed and "settings that the study file no longer has" in printed
+        assert f"scancel {job}" in printed and "settings that have changed in the study file" in printed
         assert longer.waiting_and_running() == [job]
     finally:
         stop(process)

@@ -241,4 +241,4 @@ def test_more_gpus_than_there_are_is_an_error_and_outside_a_local_run_nothing_is
 def test_the_gpus_of_this_machine_are_those_that_may_be_seen(monkeypatch):
     for said, names in (("", []), ("-1", []), ("2, 3", ["2", "3"])):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
-        assert gpus.found() == names
+        assert gpus.list_gpus() == names

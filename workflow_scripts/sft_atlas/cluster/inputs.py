@@ -11,29 +11,19 @@ from sft_atlas.cluster import requests, slurm
 from sft_atlas.study.site import Site
 
 ON_GPU = ("train", "evaluate", "evaluate_vllm", "generate", "measure_perplexity", "measure_representation", "measure_similarity")
-OF_A_CHECKPOINT = (
-    "evaluate",
-    "evaluate_vllm",
-    "generate",
-    "measure_layers",
-    "measure_representation",
-)  # one after the other in one allocation
+# Jobs of a checkpoint run in one allocation, one after the other.
+OF_A_CHECKPOINT = ("evaluate", "evaluate_vllm", "generate", "measure_layers", "measure_representation")
 
 
 class ClusterInputs:
     """Resources of jobs. ``gpus_of_run`` gives the GPUs of a training run, ``local_gpus`` says whether local jobs share GPUs."""
 
     def __init__(self, workflow, site: Site | None, job_requests: requests.JobRequests | None, local_gpus: bool, gpus_of_run: Callable):
-        self.workflow, self.site, self.job_requests, self.local_gpus, self.gpus_of_run = (
-            workflow,
-            site,
-            job_requests,
-            local_gpus,
-            gpus_of_run,
-        )
+        self.workflow, self.site, self.job_requests = workflow, site, job_requests
+        self.local_gpus, self.gpus_of_run = local_gpus, gpus_of_run
 
     def in_group(self, rule: str) -> bool:
-        """Whether the profile groups these jobs. All jobs of a group must name the same partition and GPUs."""
+        """Whether the profile groups the jobs of a rule. All jobs of a group must request the same partition and GPUs."""
         return rule in self.workflow.group_settings.overwrite_groups
 
     def resources(self, rule: str) -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Outputs that appear whole or not at all, locked folders, and hashes of files."""
+"""Atomic outputs, locked folders, and hashes of files."""
 
 import contextlib
 import fcntl
@@ -14,7 +14,7 @@ from sft_atlas.core.log import LOG
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary sibling of ``path`` to write a file or fill a folder at; rename it into place only on success."""
+    """Yield a temporary sibling of ``path`` for a file or folder, and rename it into place on success only."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -54,7 +54,7 @@ def write_table(path: Path, frame) -> None:
 
 @contextlib.contextmanager
 def lock_folder(folder: Path) -> Iterator[int]:
-    """Hold ``folder`` for this process and for those that inherit the file descriptor; wait while another process on this machine holds it.
+    """Lock ``folder`` for this process and children that inherit the file descriptor, waiting while another process here holds it.
 
     That may be an orphan of a killed workflow. The kernel releases the lock when its holder dies.
     """

@@ -1,6 +1,6 @@
-"""GPUs of this machine, for local runs: Snakemake starts no more jobs than there are GPUs, and each job takes GPUs that no other has.
+"""GPUs of this machine, in local runs: Snakemake starts no more jobs than there are GPUs, and each job takes GPUs that no other job has.
 
-Standard library only: a workflow imports this while it is being parsed. On a cluster the scheduler does the same.
+Standard library only, because the Snakefile imports it. On a cluster the scheduler assigns GPUs.
 """
 
 import fcntl
@@ -16,8 +16,8 @@ VARIABLE = "SFT_ATLAS_GPUS"  # names of the GPUs that jobs share; set by the wor
 _held: list[object] = []  # open lock files: the locks end with the process, however it ends
 
 
-def found() -> list[str]:
-    """Names of the NVIDIA GPUs that may be used here: those of CUDA_VISIBLE_DEVICES where it is set, else all."""
+def list_gpus() -> list[str]:
+    """Names of the NVIDIA GPUs that jobs may use: those of CUDA_VISIBLE_DEVICES if it is set, otherwise all."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name for name in visible.replace(" ", "").split(",") if name and name != "-1"]
@@ -26,9 +26,9 @@ def found() -> list[str]:
 
 
 def claim(count: int) -> list[str]:
-    """Take ``count`` of the GPUs for this process and those it starts, waiting for them where other jobs of this user have them.
+    """Take ``count`` GPUs for this process and its children, waiting while other jobs of this user hold them; returns their names.
 
-    Does nothing outside a local run of the workflow. Raises AtlasError where there are fewer GPUs.
+    Takes none outside a local run of the workflow. Raises AtlasError if the machine has fewer GPUs.
     """
     names = [name for name in os.environ.get(VARIABLE, "").split(",") if name]
     if not names or not count:

@@ -1,10 +1,9 @@
 """How every job runs: arguments, log, errors for people, GPUs, and the environment that libraries read.
 
-A job is a module ``sft_atlas/{room}/{rule}.py`` with the name of its rule. It has ``main(args)`` and ``parser()``; ``NETWORK = True`` where it
-may ask the network, and ``gpus(args)`` where it takes GPUs in a local run. ``workflow_scripts/run.py`` is the one way to start it.
+A job is a module ``sft_atlas/{room}/{rule}.py`` with the name of its rule. It has ``main(args)`` and ``parser()``; ``NETWORK = True`` if it
+may use the network, and ``gpus(args)`` if it takes GPUs in a local run. ``workflow_scripts/run.py`` is the only way to start it.
 
-Job modules import what is heavy inside functions, so that starting a cheap job stays cheap and libraries are imported after the
-environment is set.
+Job modules import heavy libraries inside functions, so that cheap jobs start fast and libraries see the environment set below.
 """
 
 import importlib
@@ -21,7 +20,7 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.log import LOG, open_log
 from sft_atlas.core.provenance import resource_usage
 
-# Libraries read these when they are imported: no progress bars in logs, nothing phones home, no hub but in fetch jobs.
+# Libraries read these when they are imported: no progress bars in logs, no telemetry, and the hub in fetch jobs only.
 QUIET = {
     "TQDM_DISABLE": "1",
     "TOKENIZERS_PARALLELISM": "false",
@@ -36,7 +35,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def rules() -> dict[str, str]:
-    """Every module of every room, by its own name: those named like a rule are jobs. ``{"train": "sft_atlas.train.train", ...}``"""
+    """Every module of every room by its name; those named like a rule are jobs. ``{"train": "sft_atlas.train.train", ...}``"""
     return {path.stem: f"sft_atlas.{path.parent.name}.{path.stem}" for path in sorted(PACKAGE.glob("*/*.py")) if path.stem != "__init__"}
 
 
@@ -56,21 +55,20 @@ def run(rule: str, arguments: list[str]) -> None:
 
 
 def run_module(module: ModuleType, rule: str, arguments: list[str]) -> None:
-    """Run a job whose module is at hand, as :func:`run` says."""
+    """Run the job of a module that is imported already; see :func:`run`."""
     if not getattr(module, "NETWORK", False):
         os.environ.update(OFFLINE)
     parser = module.parser()
     parser.prog = f"run.py {rule}"
     parser.description = module.__doc__
-    parser.add_argument("--log", type=Path, help="file that says what the job did")
+    parser.add_argument("--log", type=Path, help="log file of the job")
     args = parser.parse_args(arguments)
     open_log(args.log)
     started = time.perf_counter()
     LOG.info("%s", " ".join(["run.py", rule, *arguments]))
     attempts = _note_attempt(args.log)
     try:
-        wanted = module.gpus(args) if hasattr(module, "gpus") else 0
-        if taken := gpus.claim(wanted):
+        if taken := gpus.claim(module.gpus(args) if hasattr(module, "gpus") else 0):
             LOG.info("on GPU %s", ", ".join(taken))
         module.main(args)
     except AtlasError as error:
@@ -84,7 +82,7 @@ def run_module(module: ModuleType, rule: str, arguments: list[str]) -> None:
 
 
 def _note_attempt(log: Path | None) -> Path:
-    """Under Slurm, write down which of its jobs this is: a retry asks Slurm why that one ended (:mod:`sft_atlas.cluster.slurm`)."""
+    """Under Slurm, note the number of its job: a retry asks Slurm why that job ended (:mod:`sft_atlas.cluster.slurm`)."""
     attempts = Path(f"{log}{ATTEMPTS}")
     if log and "SLURM_JOB_ID" in os.environ:
         LOG.info("%s %s on %s", ALLOCATION, os.environ["SLURM_JOB_ID"], platform.node())

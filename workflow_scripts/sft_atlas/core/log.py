@@ -1,4 +1,4 @@
-"""The log of a job, and what reaches the terminal beside it."""
+"""The log of a job, and what it shows on the terminal."""
 
 import logging
 import os
@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 LOG = logging.getLogger("sft_atlas")
-_terminal = sys.stderr  # where a person may be watching
-_output = sys.stdout  # where a job shows what was asked for
+_terminal = sys.stderr  # where someone may be watching
+_output = sys.stdout  # where a job shows what someone requested
 
 
 def open_log(path: Path | None) -> None:
@@ -36,12 +36,12 @@ def open_log(path: Path | None) -> None:
 
 
 def progress(message: str) -> None:
-    """Log a line of progress, and show it when a person watches."""
+    """Log a line of progress, and show it if stderr is a terminal."""
     LOG.info("%s", message)
     if _terminal.isatty():
         print(f"  {message}", file=_terminal)
 
 
 def print_to_terminal(text: str) -> None:
-    """Show what a person asked for, wherever the log goes."""
+    """Show what someone requested, wherever the log goes."""
     print(text, file=_output)

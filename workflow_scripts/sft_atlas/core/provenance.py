@@ -1,4 +1,4 @@
-"""What is needed to say how a result came to be: settings, versions, code, machine, hashes of input files, resources used."""
+"""How a result was made: settings, versions, code, machine, hashes of input files, resources used."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "lm_eval", "acce
 
 
 def record_provenance(settings: object, inputs: dict[str, Path] | None = None, **more: object) -> dict[str, object]:
-    """The provenance of a result that is about to be written, as plain JSON values."""
+    """The provenance of a result, as plain JSON values."""
     return {
         "settings": settings,
         "inputs": {name: {"path": str(path), "sha256": sha256(path)} for name, path in (inputs or {}).items()},
@@ -35,7 +35,7 @@ def _versions() -> dict[str, str]:
 
 
 def git_state() -> dict[str, object]:
-    """Commit and dirty flag of the checkout; nulls where this is no git checkout."""
+    """Commit and dirty flag of the checkout; nulls outside a git checkout."""
     if not (ROOT / ".git").exists():
         return {"commit": None, "dirty": None}
     call = ["git", "-c", "safe.directory=*", "-C", str(ROOT)]

@@ -1,4 +1,4 @@
-"""Remove the lock that a killed Snakemake left in this folder; refuse while one is still running here."""
+"""Remove the lock that a killed Snakemake left in this folder; refuse while Snakemake is running here."""
 
 import argparse
 import subprocess
@@ -9,21 +9,21 @@ from sft_atlas.core.errors import AtlasError
 
 
 def running_here() -> list[int]:
-    """Process ids of Snakemake in this folder (other than those that started us)."""
+    """Process ids of Snakemake in this folder, except those that started this process."""
     import psutil
 
-    us = {process.pid for process in [psutil.Process(), *psutil.Process().parents()]}
-    found = []
+    own = {process.pid for process in [psutil.Process(), *psutil.Process().parents()]}
+    pids = []
     for process in psutil.process_iter(["pid", "cmdline"]):
         words = [Path(word).name for word in process.info["cmdline"] or []]
-        if "snakemake" not in words[:3] or process.info["pid"] in us:
+        if "snakemake" not in words[:3] or process.info["pid"] in own:
             continue
         try:
             if Path(process.cwd()) == Path.cwd():
-                found.append(process.info["pid"])
+                pids.append(process.info["pid"])
         except psutil.Error:
             continue  # it ended meanwhile, or belongs to another user
-    return found
+    return pids
 
 
 def main(args: argparse.Namespace) -> None:
@@ -31,7 +31,9 @@ def main(args: argparse.Namespace) -> None:
         return
     pids = running_here()
     if pids:
-        raise AtlasError(f"Snakemake is already running in this folder (process {', '.join(map(str, pids))}); wait for it or end it")
+        raise AtlasError(
+            f"Snakemake is already running in this folder (process {', '.join(map(str, pids))}); wait until it ends, or stop it"
+        )
     subprocess.run([sys.executable, "-m", "snakemake", "--unlock", "--quiet"], check=True)
 
 

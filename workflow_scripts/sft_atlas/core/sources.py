@@ -1,4 +1,4 @@
-"""Which source files a job is made of, found by following imports: inputs of cheap jobs, so that an edit rebuilds what uses it."""
+"""The source files of a job, found by following its imports. They are inputs of cheap jobs, so that an edit rebuilds what uses it."""
 
 import functools
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sft_atlas.core.job import PACKAGE, rules
 
-# The formatter writes each import as one of these; a test compares them with what Python's own parser finds.
+# The two ways in which the formatter writes an import; a test compares them with what Python's parser finds.
 IMPORT = re.compile(r"^ *from (sft_atlas[\w.]*) import (\([^)]*\)|[^\n#]+)", re.MULTILINE)
 
 
@@ -25,7 +25,7 @@ def sources(rule: str, *more: str, files: Iterable[str] = ()) -> list[str]:
 
 @functools.cache
 def closure(module: str) -> frozenset[str]:
-    """A module and all modules of the package that it reaches by imports."""
+    """A module and all modules of the package that it imports, directly or not."""
     reached, waiting = set(), [module]
     while waiting:
         name = waiting.pop()

@@ -1,9 +1,8 @@
 """The warm server: jobs forked from a process that has already imported torch, transformers, trl and lm-eval.
 
 Under a local Snakemake the Snakefile starts a server (see :func:`start`), and the jobs of ``RULES`` skip the 5 to 7 CPU-seconds that these
-imports cost, which in a small study is most of a job. Without a server, or with SFT_ATLAS_WARM=0, a job simply runs in its own Python.
-Either way each job is a process of its own, with its own memory, environment, directory, output streams and exit code, and it dies
-with the process that asked for it.
+imports cost, which is most of a job in a small study. Without a server, or with SFT_ATLAS_WARM=0, a job runs in a new Python. Either way
+each job is a process with its own memory, environment, directory, output streams and exit code, and it dies with its client.
 
 The server imports nothing before the first job asks; it forks only while it has a single thread, uses no accelerator,
 and ends with the Snakemake process that started it, even when that process is killed.
@@ -61,12 +60,12 @@ def start(folder: str, log: str) -> None:
 
 
 def useful() -> bool:
-    """Linux without an accelerator: forking is safe there, and the imports weigh most."""
+    """Whether a server pays off: on Linux without an accelerator forking is safe, and imports take most of the time."""
     return sys.platform == "linux" and os.environ.get(VARIABLE) != "0" and not any(map(os.path.exists, ("/dev/nvidiactl", "/dev/kfd")))
 
 
 def put_python_on_path() -> None:
-    """Let the jobs' `python` be that of the environment that Snakemake runs in (a job's own conda environment goes before)."""
+    """Make `python` in jobs that of Snakemake's environment; a job's conda environment takes precedence."""
     os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
 
 
@@ -120,7 +119,7 @@ def serve(address: str, modules: Sequence[str]) -> None:
 
 
 def _preload(modules: Sequence[str]) -> bool:
-    """Import the libraries; whether forking is safe afterwards, that is, no library has started a thread."""
+    """Import the libraries and return whether forking is still safe, that is, whether no library has started a thread."""
     import importlib
 
     from sft_atlas.core.job import OFFLINE, QUIET
@@ -185,4 +184,4 @@ def _die_with(connection: socket.socket) -> None:
 if __name__ == "__main__":
     serve(sys.argv[1], sys.argv[2:] or PRELOAD)
     sys.stdout.flush()
-    os._exit(0)  # at once: Python would first take every imported module apart, which can take 20 seconds
+    os._exit(0)  # at once: tearing down every imported module can take 20 seconds
