@@ -148,7 +148,7 @@ class Shots(Part):
 class Benchmark(Source):
     """A held-out test set, scored by lm-eval."""
 
-    columns: BenchmarkColumns = Field(BenchmarkColumns(), description="Column names in the source.")
+    columns: BenchmarkColumns = Field(BenchmarkColumns(), description="Column names of the source.")
     task: str = Field(description="lm-eval task file; the workflow fills in its `task` and `dataset_*` keys.")
     shots: Shots | None = Field(None, description="Few-shot examples; default: none.")
     items: Positive | None = Field(None, description="Size of a seeded sample of the items; default: all.")
@@ -195,7 +195,7 @@ class Judge(Part):
     )
     temperature: float = Field(0.0, ge=0, description="Sampling temperature of the judge.")
     max_new_tokens: Positive = Field(1024, description="Longest judgement in tokens.")
-    requests_per_minute: Positive = Field(60, description="Rate limit of each judging job.")
+    requests_per_minute: Positive = Field(60, description="Most requests per minute, for each judging job.")
     concurrency: Positive = Field(8, description="Requests in flight at once.")
     timeout: Positive = Field(120, description="Seconds to wait for a reply before the request is retried.")
     retries: Positive = Field(

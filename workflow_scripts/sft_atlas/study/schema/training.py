@@ -59,7 +59,7 @@ class Hyperparameters(Part):
     )
     activation_checkpointing: bool = Field(
         False,
-        description="Recompute activations in the backward pass. If false, only when one sample per forward pass does not fit into memory.",
+        description="Always recompute activations in the backward pass; by default only if a single sample per forward pass does not fit into memory.",
     )
     liger: bool = Field(
         False, description="Use Liger kernels for norms, RoPE and feed-forward layers; needs a GPU and the package liger-kernel."
@@ -108,5 +108,5 @@ class Recipe(Hyperparameters):
 
     label: str | None = Field(None, description="Name in figures; default: the key.")
     grid: dict[str, list[object]] = Field(
-        {}, description="Hyper-parameters and lists of values; wherever it is named, the recipe stands for one recipe per combination."
+        {}, description="Lists of values by hyper-parameter; the recipe then stands for one recipe per combination, wherever it is named."
     )
