@@ -174,7 +174,7 @@ def test_a_file_that_a_task_file_includes_is_part_of_the_task(copied):
 # ---------------------------------------------------------------- subsets
 
 
-def test_only_narrows_what_is_asked_for(empty):
+def test_select_narrows_what_is_run(empty):
     planned = empty.planned("--config", "select={models: [llama-strings], datasets: [spelling], recipes: [lora]}")
     assert planned["train_lora"] == planned["pretrain_demo_model"] == planned["fetch_dataset"] == planned["measure_perplexity"] == 1
     assert planned["evaluate"] == 2 and planned["measure_layers"] == 1
@@ -188,7 +188,7 @@ def test_a_block_is_a_target(empty):
     assert "collect" not in planned and "train_full" not in planned
 
 
-def test_only_that_matches_nothing_ends_before_any_job_and_lists_what_there_is(empty):
+def test_a_selection_that_matches_nothing_ends_before_any_job_and_lists_what_exists(empty):
     said = empty.run("-n", "--config", "select={models: [lama-strings]}", ok=False)
     assert (
         "study.yaml + --config: select.models: no run has the model 'lama-strings'; did you mean 'llama-strings'? (there are llama-strings, qwen3-numbers)"
