@@ -1,13 +1,13 @@
-# The scores that the paper's authors released, as a study of its own: nothing here depends on the study in the configuration.
+# The scores that the paper's authors released. Nothing here depends on the study in the configuration.
 #
-# requires  the CSV at its public address, or published_csv
+# requires  the CSV, from the authors' repository or named by published_csv
 # gives     results/published/: audit.md, claims.md, tables/, figures/
 # steps     fetch_published (may use the network) -> tidy_published -> audit_published -> analyse_published -> plot_published, test_claims
 
-PUBLISHED = published_inputs.ROOT
+LOGS = f"{published_inputs.ROOT}/logs"
 
 
-# About a minute of CPU time in all, and the network: not worth a submission.
+# Two minutes of CPU time in all, and the network: not worth a submission.
 localrules:
     fetch_published,
     tidy_published,
@@ -20,9 +20,12 @@ localrules:
 rule published:
     """The authors' published scores: audited, repaired, analysed, plotted and compared with the paper's claims."""
     input:
-        f"{PUBLISHED}/audit.md",
-        f"{PUBLISHED}/claims.md",
-        expand(f"{PUBLISHED}/tables/{{table}}.parquet", table=["scores", "audit", "repairs", "claims"]),
+        published_inputs.AUDIT_PAGE,
+        published_inputs.CLAIMS_PAGE,
+        published_inputs.SCORES,
+        published_inputs.AUDIT,
+        published_inputs.REPAIRS,
+        published_inputs.CLAIMS,
         published_inputs.tables(*published_names.POLICIES),
         published_inputs.figures(*published_names.POLICIES),
 
@@ -32,10 +35,10 @@ rule fetch_published:
     input:
         path=published_inputs.local_csv(study.file.published_csv),
     output:
-        csv=f"{PUBLISHED}/evaluation_result.csv",
-        source=f"{PUBLISHED}/evaluation_result.json",
+        csv=published_inputs.CSV,
+        source=published_inputs.SOURCE,
     log:
-        f"{PUBLISHED}/logs/fetch_published.log",
+        f"{LOGS}/fetch_published.log",
     conda:
         "../envs/analyse.yaml"
     shell:
@@ -45,12 +48,12 @@ rule fetch_published:
 rule tidy_published:
     """Convert the published CSV to one row per score; refuse a file with another layout."""
     input:
-        csv=f"{PUBLISHED}/evaluation_result.csv",
+        csv=published_inputs.CSV,
         code=sources("tidy_published"),
     output:
         published_inputs.SCORES,
     log:
-        f"{PUBLISHED}/logs/tidy_published.log",
+        f"{LOGS}/tidy_published.log",
     conda:
         "../envs/analyse.yaml"
     shell:
@@ -61,14 +64,14 @@ rule audit_published:
     """Find errors in the published scores and write the repairs."""
     input:
         scores=published_inputs.SCORES,
-        source=f"{PUBLISHED}/evaluation_result.json",
+        source=published_inputs.SOURCE,
         code=sources("audit_published"),
     output:
-        table=f"{PUBLISHED}/tables/audit.parquet",
-        repairs=f"{PUBLISHED}/tables/repairs.parquet",
-        page=f"{PUBLISHED}/audit.md",
+        table=published_inputs.AUDIT,
+        repairs=published_inputs.REPAIRS,
+        page=published_inputs.AUDIT_PAGE,
     log:
-        f"{PUBLISHED}/logs/audit_published.log",
+        f"{LOGS}/audit_published.log",
     conda:
         "../envs/analyse.yaml"
     shell:
@@ -80,12 +83,12 @@ rule analyse_published:
     """Run every analysis on the published scores, raw or repaired."""
     input:
         scores=published_inputs.SCORES,
-        repairs=f"{PUBLISHED}/tables/repairs.parquet",
+        repairs=published_inputs.REPAIRS,
         code=sources("analyse_published"),
     output:
         published_inputs.tables("{policy}"),
     log:
-        f"{PUBLISHED}/logs/analyse_published/{{policy}}.log",
+        f"{LOGS}/analyse_published/{{policy}}.log",
     wildcard_constraints:
         policy=any_of(published_names.POLICIES),
     conda:
@@ -102,12 +105,12 @@ rule plot_published:
     input:
         tables=published_inputs.tables("{policy}"),
         scores=published_inputs.SCORES,
-        repairs=f"{PUBLISHED}/tables/repairs.parquet",
+        repairs=published_inputs.REPAIRS,
         code=sources("plot_published"),
     output:
         published_inputs.figures("{policy}"),
     log:
-        f"{PUBLISHED}/logs/plot_published/{{policy}}.log",
+        f"{LOGS}/plot_published/{{policy}}.log",
     wildcard_constraints:
         policy=any_of(published_names.POLICIES),
     conda:
@@ -125,17 +128,16 @@ rule test_claims:
     input:
         tables=published_inputs.tables(*published_names.POLICIES),
         scores=published_inputs.SCORES,
-        repairs=f"{PUBLISHED}/tables/repairs.parquet",
         code=sources("test_claims"),
     output:
-        table=f"{PUBLISHED}/tables/claims.parquet",
-        page=f"{PUBLISHED}/claims.md",
+        table=published_inputs.CLAIMS,
+        page=published_inputs.CLAIMS_PAGE,
     log:
-        f"{PUBLISHED}/logs/test_claims.log",
+        f"{LOGS}/test_claims.log",
     conda:
         "../envs/analyse.yaml"
     params:
-        tables=published_inputs.folder_of_scores,
+        tables=published_inputs.FOLDER,
     shell:
-        "python workflow_scripts/run.py test_claims --scores {input.scores} --repairs {input.repairs} --tables {params.tables}"
+        "python workflow_scripts/run.py test_claims --scores {input.scores} --tables {params.tables}"
         " --table {output.table} --page {output.page} --log {log}"

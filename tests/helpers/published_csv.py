@@ -1,4 +1,4 @@
-"""A small CSV in the shape of the published scores, with honest noise; tests plant faults in it."""
+"""A small CSV in the form of the published scores, with noise but without faults; tests plant faults in it."""
 
 import io
 
@@ -21,9 +21,9 @@ FILES = {"mmlu-5shot": 57, "mmlu-0shot": 57, "jmmlu-0shot": 57, "cmmlu-0shot": 6
 
 
 def frame(seed: int = 0, pooled: str | None = None) -> pl.DataFrame:
-    """Full and LoRA runs of every model and set, ten epochs with constant schedule of two models, base models.
+    """Full and LoRA runs of every model and set, ten-epoch runs with constant schedule of two models, and the base models.
 
-    ``pooled``: the MMLU 5-shot mean of this model's checkpoints is over the files of MMLU, MMLU-jp and MMLU-zh.
+    ``pooled``: a model whose MMLU 5-shot means are over the files of MMLU, MMLU-jp and MMLU-zh.
     """
     rng = np.random.default_rng(seed)
     runs = [(model, name, method, 10, "cosine") for model in MODELS for name in SETS for method in ("false", "true")]

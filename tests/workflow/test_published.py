@@ -1,4 +1,4 @@
-"""`snakemake published` runs without a study, whatever the study, and says what is wrong with a file."""
+"""`snakemake published` runs independently of any study, and reports a faulty CSV."""
 
 import subprocess
 import sys
@@ -20,9 +20,9 @@ def folder(tmp_path_factory):
 def call(folder, *arguments: str, ok: bool = True) -> str:
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "published", *arguments]
     done = subprocess.run(command, cwd=folder.path, env=folder.environment(), capture_output=True, text=True, timeout=600)
-    said = done.stdout + done.stderr
-    assert (done.returncode == 0) == ok, said[-4000:]
-    return said
+    output = done.stdout + done.stderr
+    assert (done.returncode == 0) == ok, output[-4000:]
+    return output
 
 
 def test_the_published_scores_from_the_csv_to_the_claims(folder):
@@ -49,7 +49,7 @@ def test_the_key_is_no_part_of_the_study(folder):
     assert plans[0] == plans[1] and plans[0]
 
 
-def test_mistakes_are_told(folder, tmp_path):
+def test_mistakes_are_reported(folder, tmp_path):
     assert "published_csv: there is no file no/such.csv" in call(folder, "--config", "published_csv=no/such.csv", ok=False)
     cut = tmp_path / "cut.csv"
     cut.write_bytes(REAL.read_bytes()[:-300])

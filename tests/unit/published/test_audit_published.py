@@ -1,4 +1,4 @@
-"""The detectors find what is planted and nothing in clean data; on the authors' file they find what is known to be there."""
+"""The detectors report planted faults, nothing in clean data, and the known faults of the authors' CSV."""
 
 import numpy as np
 import polars as pl
@@ -7,8 +7,7 @@ import pytest
 from helpers import published_csv
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.published import audit_published, frames, tidy_published
-from sft_atlas.published.audit import copies, mixed_units, outliers
-from sft_atlas.published.audit import implausible as values
+from sft_atlas.published.audit import copies, implausible, mixed_units, outliers
 from sft_atlas.published.audit.wide import widen
 
 REAL = ROOT / "../shared/published/evaluation_result.csv"
@@ -30,10 +29,10 @@ def copy_cells(table: pl.DataFrame, source: int, target: int, columns: list[str]
 
 
 def test_clean_data_has_no_serious_finding():
-    found = audited(CLEAN)
-    assert [key for key, finding in found.items() if finding.severity in ("high", "medium") and finding.cells] == []
-    assert not any(key.startswith(("copy", "pool", "isolated", "fractions", "share-mbpp")) for key in found)
-    assert "math-0 (n = 5,000)" in found["share-verified"].evidence
+    findings = audited(CLEAN)
+    assert [key for key, finding in findings.items() if finding.severity in ("high", "medium") and finding.cells] == []
+    assert not any(key.startswith(("copy", "pool", "isolated", "fractions", "share-mbpp")) for key in findings)
+    assert "math-0 (n = 5,000)" in findings["share-verified"].evidence
 
 
 # ---------------------------------------------------------------- copies
@@ -42,10 +41,10 @@ def test_clean_data_has_no_serious_finding():
 def test_two_equal_base_models_are_found_and_nulled():
     one, two = published_csv.rows_of(CLEAN, data_name="pretrain")[:2]
     scores = [c for c in CLEAN.columns if c not in ("", *tidy_published.META)]
-    found = copies.detect(wide_of(copy_cells(CLEAN, one, two, scores)))
-    assert [f.title for f in found] == ["Two base models with the same scores"]
-    assert set(found[0].rows) == {one, two}
-    assert len(found[0].cells) == 2 * len(scores)
+    findings = copies.detect(wide_of(copy_cells(CLEAN, one, two, scores)))
+    assert [f.title for f in findings] == ["Two base models with the same scores"]
+    assert set(findings[0].rows) == {one, two}
+    assert len(findings[0].cells) == 2 * len(scores)
 
 
 def planted_epochs(epoch: int, models: tuple[str, ...] = ("Qwen2.5-7B",)) -> tuple[pl.DataFrame, list[int], list[int]]:
@@ -76,9 +75,9 @@ def test_the_owner_of_a_copied_block_is_recognised():
     wide = wide_of(table)
     groups = copies.shared_blocks(wide)
     assert len(groups) == 2
-    for group, (whose, p, ratio) in zip(groups, copies.owners(wide, groups), strict=True):
+    for group, (owner, p, ratio) in zip(groups, copies.owners(wide, groups), strict=True):
         assert len(ratio) == 12 and p < copies.SIGNIFICANT
-        assert set(getattr(group, whose)) <= set(sources)
+        assert set(getattr(group, owner)) <= set(sources)
     assert {row for finding in copies.detect(wide) for row, _ in finding.cells} == set(targets)
 
 
@@ -114,7 +113,7 @@ def test_an_unproven_pool_is_nulled():
     """Here no checkpoint of the model has a pure mean to compare with, and no score is near 0, so nothing proves the pool."""
     (finding,) = mixed_units.detect_pools(wide_of(published_csv.frame(pooled="OLMo-7B-hf")))
     assert not finding.replaced and len(finding.cells) == len(published_csv.rows_of(CLEAN, model_name="OLMo-7B-hf"))
-    assert "nulled" in finding.action
+    assert "set to null" in finding.action
 
 
 def test_is_mean_over():
@@ -135,9 +134,9 @@ def test_a_judged_share_of_other_items_is_found():
     share = np.round(100 * rng.integers(5, 60, CLEAN.height) / 804, 2)
     base = (CLEAN["data_name"] == "pretrain").to_numpy()
     share[base] = [1.17, 2.57, 3.43, 4.07]
-    found = audited(CLEAN.with_columns(pl.Series("alpaca_eval_v2-total", share)))
-    named = [finding for key, finding in found.items() if key.startswith("share-alpacaeval")]
-    assert [finding.title for finding in named] == ["AlpacaEval: another quantity for base"]
+    findings = audited(CLEAN.with_columns(pl.Series("alpaca_eval_v2-total", share)))
+    named = [finding for key, finding in findings.items() if key.startswith("share-alpacaeval")]
+    assert [finding.title for finding in named] == ["AlpacaEval: another quantity"]
     assert {row for row, _ in named[0].cells} == set(published_csv.rows_of(CLEAN, data_name="pretrain"))
 
 
@@ -164,18 +163,18 @@ def test_zeros_where_the_base_model_was_good_are_a_failure_of_format():
         pl.when(pl.col("lora") == "false").then(0.0).otherwise(pl.col("humaneval-0shot")).alias("humaneval-0shot"),
     )
     finding = audited(table)["floor-humaneval-0"]
-    assert "zero" in finding.evidence and "format" in finding.evidence and not finding.cells
+    assert "exactly 0" in finding.evidence and "format" in finding.evidence and not finding.cells
 
 
-def test_base_models_below_chance_are_nulled_and_tuned_ones_only_told():
+def test_base_models_below_chance_are_nulled_and_tuned_ones_only_reported():
     base, tuned = published_csv.rows_of(CLEAN, data_name="pretrain")[0], published_csv.rows_of(CLEAN, data_name="lima")[0]
     table = published_csv.with_value(published_csv.with_value(CLEAN, base, "BoolQ-5shot", 0.61), tuned, "BoolQ-5shot", 0.61)
-    found = audited(table)
-    assert (base, "boolq-5") in found["base-format"].cells
-    assert (tuned, "boolq-5") not in found["base-format"].cells
+    findings = audited(table)
+    assert (base, "boolq-5") in findings["base-format"].cells
+    assert (tuned, "boolq-5") not in findings["base-format"].cells
 
 
-def test_a_spike_between_two_alike_epochs_is_told_and_kept():
+def test_a_spike_between_two_alike_epochs_is_reported_and_kept():
     row = published_csv.rows_of(CLEAN, model_name="OLMo-7B-hf", data_name="lima", lr_strategy="constant", epoch=6)[0]
     table = published_csv.with_value(CLEAN, row, "gsm8k-4shot", 4.93)
     (finding,) = outliers.detect_spikes(wide_of(table))
@@ -192,8 +191,8 @@ def test_a_score_out_of_its_models_reach_is_nulled():
 def test_a_fraction_among_percentages_is_nulled():
     row = published_csv.rows_of(CLEAN, model_name="OLMo-7B-hf", data_name="lima", lr_strategy="constant", epoch=6)[0]
     value = CLEAN["BoolQ-0shot"][row] / 100
-    found = {f.key: f for f in values.detect_scales(wide_of(published_csv.with_value(CLEAN, row, "BoolQ-0shot", value)))}
-    assert found["fractions"].cells == [(row, "boolq-0")]
+    findings = {f.key: f for f in implausible.detect_scales(wide_of(published_csv.with_value(CLEAN, row, "BoolQ-0shot", value)))}
+    assert findings["fractions"].cells == [(row, "boolq-0")]
 
 
 # ---------------------------------------------------------------- repairs
@@ -204,9 +203,9 @@ def test_repairs_null_replace_and_leave_alone():
     changed = audit_published.repairs([finding])
     assert changed.select("row", "task", "value").rows() == [(1, "a-0", None), (1, "b-0", 5.0)]
     scores = pl.DataFrame({"row": [1, 1, 1], "task": ["a-0", "b-0", "c-0"], "score": [1.0, 2.0, 3.0]})
-    repaired = frames.under_policy(scores, changed, "repaired")
+    repaired = frames.apply_policy(scores, changed, "repaired")
     assert repaired.select("row", "task", "score").rows() == [(1, "b-0", 5.0), (1, "c-0", 3.0)]
-    assert frames.under_policy(scores, changed, "raw").equals(scores)
+    assert frames.apply_policy(scores, changed, "raw").equals(scores)
 
 
 def test_ranges():

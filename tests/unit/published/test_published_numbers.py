@@ -1,6 +1,6 @@
-"""The published numbers a second time: numpy and scipy from the CSV, by the written definitions, against the product's tables.
+"""The tables of published scores, recomputed from the CSV with numpy and scipy only.
 
-Nothing of the product is used here but its output. Definitions: docs/statistics.md and the docstrings of the analyse_published.
+The definitions are in docs/statistics.md and the docstrings of analyse_published.
 """
 
 import csv
@@ -51,13 +51,13 @@ def product():
     scores = tidy_published.tidy(REAL.read_bytes())
     changed = audit_published.repairs(audit_published.audit(scores))
     return changed, {
-        policy: analyse_published.tables(frames.of_scores(frames.under_policy(scores, changed, policy))) for policy in POLICIES
+        policy: analyse_published.tables(frames.of_scores(frames.apply_policy(scores, changed, policy))) for policy in POLICIES
     }
 
 
 @functools.cache
 def points(policy: str) -> dict[tuple, float]:
-    """Points by (model, set, method, rows, schedule, epoch, task), straight from the CSV; repaired: faults undone by their definition."""
+    """Points by (model, set, method, rows, schedule, epoch, task), straight from the CSV; repaired: by the definition of each fault."""
     with open(REAL, newline="") as file:
         rows = list(csv.DictReader(file))
     values = {}
@@ -81,7 +81,7 @@ ZERO = ["mbpp-0", "gsm8k-0", "nq-0", "nq-5", "nq-25", "boolq-0", "hellaswag-0", 
 
 
 def repair(rows, keys, values) -> None:
-    """The audit's faults, found again from what defines them."""
+    """Apply the audit's repairs, from the definition of each fault."""
     whole = lambda x: abs(x - round(x)) < 1e-5  # noqa: E731
     pooled = {}
     for row in rows:

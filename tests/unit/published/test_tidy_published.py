@@ -1,16 +1,16 @@
-"""Reading a CSV of published scores: whatever order and encoding give the same table; a cut or contradictory file is an error."""
+"""Reading a CSV of published scores: order and encoding do not matter; a truncated or contradictory CSV is an error."""
 
 import hashlib
-from pathlib import Path
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from snakemake.exceptions import WorkflowError
 
 from helpers import published_csv
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.provenance import ROOT
-from sft_atlas.published import fetch_published, tidy_published
+from sft_atlas.published import fetch_published, inputs, tidy_published
 
 REAL = ROOT / "../shared/published/evaluation_result.csv"
 OWN = published_csv.frame()
@@ -99,31 +99,31 @@ def mistakes():
     yield (
         "text in a score",
         OWN.with_columns(pl.col("mbpp-0shot").cast(pl.String).replace({str(OWN["mbpp-0shot"][3]): "n. a."})),
-        "is no number",
+        "is not a number",
     )
-    yield "no base row", OWN.filter(pl.col("data_name") != "pretrain"), "base model"
-    yield "off the scale", published_csv.with_value(OWN, tuned, "math-0shot", 180.0), "off the scale"
-    yield "a fraction above 1", published_csv.with_value(OWN, tuned, "Truthful_QA-0shot", 4.0), "off the scale"
+    yield "no base row", OWN.filter(pl.col("data_name") != "pretrain"), "no row for the base model"
+    yield "off the scale", published_csv.with_value(OWN, tuned, "math-0shot", 180.0), "outside the column's scale"
+    yield "a fraction above 1", published_csv.with_value(OWN, tuned, "Truthful_QA-0shot", 4.0), "outside the column's scale"
     yield "no schedule", published_csv.with_value(OWN, tuned, "lr_strategy", None), "has no lr_strategy"
     yield "unknown method", published_csv.with_value(OWN, tuned, "lora", "perhaps"), "lora is"
     other = OWN.filter(pl.col("") == tuned).with_columns(pl.lit(5.0).alias("math-0shot"), pl.lit(9999, pl.Int64).alias(""))
     yield "two results", pl.concat([OWN, other]), "the same checkpoint"
-    yield "one id twice", OWN.with_columns(pl.when(pl.col("") == tuned).then(0).otherwise(pl.col("")).alias("")), "same id"
-    yield "one benchmark twice", OWN.with_columns(pl.col("mbpp-0shot").alias("MBPP-0shot")), "same benchmark"
+    yield "one id twice", OWN.with_columns(pl.when(pl.col("") == tuned).then(0).otherwise(pl.col("")).alias("")), "same row number"
+    yield "one benchmark twice", OWN.with_columns(pl.col("mbpp-0shot").alias("MBPP-0shot")), "the same benchmark"
 
 
-@pytest.mark.parametrize(("table", "told"), [pytest.param(table, told, id=name) for name, table, told in mistakes()])
-def test_a_contradictory_file_is_an_error_that_says_where(table, told):
-    with pytest.raises(AtlasError, match=told):
+@pytest.mark.parametrize(("table", "message"), [pytest.param(table, message, id=name) for name, table, message in mistakes()])
+def test_a_contradictory_file_is_an_error_that_says_where(table, message):
+    with pytest.raises(AtlasError, match=message):
         tidy_published.tidy(published_csv.encode(table))
 
 
 def test_unknown_names_are_kept():
     table = OWN.with_columns(pl.col("model_name").replace("Yi-1.5-9B", "my-model"), pl.col("data_name").replace("lima", "my-set"))
     table = table.rename({"nq-1shot": "my-quiz-3shot"})
-    found = tidy_published.tidy(published_csv.encode(table))
-    assert "my-model" in set(found["model"]) and "my-set" in set(found["dataset"])
-    assert set(found.filter(pl.col("benchmark") == "my-quiz")["shots"]) == {3}
+    scores = tidy_published.tidy(published_csv.encode(table))
+    assert "my-model" in set(scores["model"]) and "my-set" in set(scores["dataset"])
+    assert set(scores.filter(pl.col("benchmark") == "my-quiz")["shots"]) == {3}
 
 
 def test_an_unreachable_address_says_which_key_to_set(tmp_path):
@@ -140,5 +140,6 @@ def test_a_changed_download_is_an_error(tmp_path):
 
 
 def test_a_local_file_that_is_absent_is_an_error():
-    with pytest.raises(AtlasError, match="published_csv"):
-        fetch_published.local(Path("no/such.csv"))
+    assert inputs.local_csv(None) == []
+    with pytest.raises(WorkflowError, match=r"published_csv: there is no file no/such\.csv"):
+        inputs.local_csv("no/such.csv")

@@ -1,65 +1,59 @@
-"""Analyse published scores under one policy: as published, or with the audit's repairs. Effects are in percentage points; each has n, an
-interval and tests.
+"""Analyse the published scores under one policy: as published, or with the audit's repairs. Effects are in percentage points.
 
-The main recipe of each method (that of most single-set runs, last kept epoch) stands for it; all other contrasts are between scores
-that need no base model: LoRA minus full, 20,000 minus 1,000 rows, with minus without a training set, one epoch minus another.
+Each method is represented by its main recipe (that of most single-set runs) at the last kept epoch. The contrasts need no base score:
+LoRA minus full fine-tuning, 20,000 minus 1,000 rows, without minus with a training set, last minus first epoch.
 """
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from sft_atlas.analyse import consistency, select, variance
 from sft_atlas.core.files import write_table
-from sft_atlas.published import POLICIES, TABLES, frames
+from sft_atlas.published import TABLES, frames
+from sft_atlas.published.arguments import build_parser
 from sft_atlas.stats import two_way
 from sft_atlas.stats.estimates import Estimate, benjamini_hochberg, correlation_matrix, paired_difference, signed_rank_p
 
 LANGUAGES = (("mmlu-0", "jmmlu-0"), ("mmlu-0", "cmmlu-0"), ("jmmlu-0", "cmmlu-0"), ("mmlu-5", "jmmlu-0"), ("mmlu-5", "cmmlu-0"))
 
 
-def leading(frame: pl.DataFrame) -> pl.DataFrame:
-    """Full tuning where there is any, else the other method."""
-    return select.of_leading_method(frame)
-
-
-def tables(found: frames.Data, seed: int = frames.SEED) -> dict[str, pl.DataFrame]:
+def tables(data: frames.Data, seed: int = frames.SEED) -> dict[str, pl.DataFrame]:
     """Every table, by the names in :data:`sft_atlas.published.TABLES`."""
-    full = leading(found.cells)
+    full = select.of_leading_method(data.cells)
     components, loadings = component_tables(full, seed)
     return {
-        "gains": gains(found),
+        "gains": gains(data),
         "consistency": pl.concat([consistency.consistency(full, value, seed) for value in consistency.VALUES]),
         "concordance": consistency.concordance(full, seed),
         "similarity": pl.concat([consistency.similarity(full, value, seed) for value in consistency.VALUES]),
-        "similarity_tests": similarity_tests(full, found.study, seed),
+        "similarity_tests": similarity_tests(full, data.study, seed),
         "components": components,
         "loadings": loadings,
-        "variance": pl.concat([variance.variance(found.cells, value, seed) for value in ("score", "gain")]),
-        "lora_full": lora_full(found.cells, seed),
-        "size": size(found, seed),
-        "trajectories": trajectories(found),
-        "epoch_change": epoch_change(found, seed),
-        "left_out": left_out(found),
-        "transfer": transfer(found.cells, seed),
-        "noise": frames.noise(found.gains),
+        "variance": pl.concat([variance.variance(data.cells, value, seed) for value in ("score", "gain")]),
+        "lora_full": lora_full(data.cells, seed),
+        "size": size(data, seed),
+        "trajectories": trajectories(data),
+        "epoch_change": epoch_change(data, seed),
+        "left_out": left_out(data),
+        "transfer": transfer(data.cells, seed),
+        "noise": frames.noise(data.gains),
     }
 
 
-def gains(found: frames.Data) -> pl.DataFrame:
-    """The cells with n (items), stderr (of the gain, points), p and q (Benjamini-Hochberg over all gains); see frames.gains_table."""
+def gains(data: frames.Data) -> pl.DataFrame:
+    """The cells with n (items), stderr (of the gain, points), p and q (over all gains); see :func:`frames.gains_table`."""
     keys = ["model", "dataset", "method", "benchmark"]
-    tests = select.tested(select.single(found.gains, found.study))
-    return found.cells.join(tests.select(*keys, "n", pl.col("stderr") * 100, "p", "q"), on=keys, how="left", maintain_order="left")
+    tests = select.tested(select.single(data.gains, data.study))
+    return data.cells.join(tests.select(*keys, "n", pl.col("stderr") * 100, "p", "q"), on=keys, how="left", maintain_order="left")
 
 
-# ---------------------------------------------------------------- likeness of models
+# ---------------------------------------------------------------- similarity of models
 
 
 def similarity_tests(full: pl.DataFrame, study: dict, seed: int) -> pl.DataFrame:
-    """Are models of one family, or of one pre-training language, more alike? Differences of mean r; q over the rows."""
+    """Mean r of models that share a family (or a pre-training language) minus mean r of those that do not; q over the rows."""
     rows = []
     questions = {
         "same family - other family": (("family",), ()),
@@ -71,59 +65,43 @@ def similarity_tests(full: pl.DataFrame, study: dict, seed: int) -> pl.DataFrame
         r = correlation_matrix(array)[0]
         labels = [study["models"][name] for name in names]
         for question, (same, other) in questions.items():
-            found = consistency.grouped_pairs(r, labels, seed, question, same, other)
-            rows.append((value, question, found.n, found.effect, found.low, found.high, found.p))
+            estimate = consistency.grouped_pairs(r, labels, seed, question, same, other)
+            rows.append((value, question, estimate.n, estimate.effect, estimate.low, estimate.high, estimate.p))
     schema = {"value": pl.String, "question": pl.String, "n": pl.Int64, **dict.fromkeys(("effect", "low", "high", "p"), pl.Float64)}
-    return corrected(pl.DataFrame(rows, schema=schema, orient="row"))
+    return add_q(pl.DataFrame(rows, schema=schema, orient="row"))
 
 
 def component_tables(full: pl.DataFrame, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Shares of variance per component with their null, for each choice of value and variables; and the loadings of benchmarks."""
+    """Share of variance per component, beside the 95th percentile for unrelated variables, for each choice of value and variables; and
+    the loadings on the first three components."""
     shares, loadings = [], []
     for value in consistency.VALUES:
         for variables in ("benchmark", "dataset", "model"):
-            found = variance.components(full, value, variables, seed)
-            if found is None:
+            result = variance.components(full, value, variables, seed)
+            if result is None:
                 continue
-            low, high = found.needed_by_chance
-            null = np.percentile(found.null, 95, axis=0)
-            for i, share in enumerate(found.share):
-                shares.append(
-                    (
-                        value,
-                        variables,
-                        i + 1,
-                        share,
-                        null[i],
-                        len(found.observations),
-                        len(found.variables),
-                        found.needed,
-                        low,
-                        high,
-                        found.beyond_chance,
-                    )
-                )
-            for name, row in zip(found.variables, found.loadings, strict=True):
+            sizes = len(result.observations), len(result.variables), result.needed, *result.needed_by_chance, result.beyond_chance
+            null = np.percentile(result.null, 95, axis=0)
+            shares += [(value, variables, i + 1, share, null[i], *sizes) for i, share in enumerate(result.share)]
+            for name, row in zip(result.variables, result.loadings, strict=True):
                 loadings += [(value, variables, name, i + 1, row[i]) for i in range(min(3, len(row)))]
-    columns = {"value": pl.String, "variables": pl.String, "component": pl.Int64, "share": pl.Float64, "share_by_chance": pl.Float64}
-    columns |= {
-        "observations": pl.Int64,
-        "n": pl.Int64,
-        "needed": pl.Int64,
-        "needed_low": pl.Float64,
-        "needed_high": pl.Float64,
-        "beyond": pl.Int64,
-    }
-    names = {"value": pl.String, "variables": pl.String, "name": pl.String, "component": pl.Int64, "loading": pl.Float64}
+    keys = {"value": pl.String, "variables": pl.String}
+    columns = keys | {"component": pl.Int64, "share": pl.Float64, "share_by_chance": pl.Float64}
+    columns |= dict.fromkeys(("observations", "n", "needed"), pl.Int64)
+    columns |= dict.fromkeys(("needed_low", "needed_high"), pl.Float64) | {"beyond": pl.Int64}
+    names = keys | {"name": pl.String, "component": pl.Int64, "loading": pl.Float64}
     return pl.DataFrame(shares, schema=columns, orient="row"), pl.DataFrame(loadings, schema=names, orient="row")
 
 
-def transfer(found: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """Correlation of the same examination in two languages: within base models (scores and gains agree there), by
-    :func:`crossed.correlation`, and ``gain_r``, that of gains over all models and training sets, as usually reported."""
+def transfer(cells: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """Correlation over training sets of the same examination in two languages.
+
+    ``effect`` is within base models, where scores and gains agree (:func:`two_way.correlation`); ``gain_r`` is the usual correlation of
+    gains over all models and training sets.
+    """
     rows = []
-    for method in sorted(found["method"].unique()):
-        part = found.filter(pl.col("method") == method)
+    for method in sorted(cells["method"].unique()):
+        part = cells.filter(pl.col("method") == method)
         (models, sets, names), scores = consistency.cube(part, "score", ("model", "dataset", "benchmark"))
         gains = consistency.cube(part, "gain", ("model", "dataset", "benchmark"))[1]
         place, absent = {name: i for i, name in enumerate(names)}, np.full((len(models), len(sets)), np.nan)
@@ -132,12 +110,12 @@ def transfer(found: pl.DataFrame, seed: int) -> pl.DataFrame:
             estimate = two_way.correlation(x, y, models, seed)
             sides = [gains[:, :, place[name]] if name in place else absent for name in pair]
             r, n = correlation_matrix(np.stack(sides).reshape(2, -1))
-            counted = int((np.isfinite(x) & np.isfinite(y)).any(axis=1).sum())
+            models_known = int((np.isfinite(x) & np.isfinite(y)).any(axis=1).sum())
             numbers = (estimate.n, estimate.effect, estimate.low, estimate.high, estimate.p, float(r[0, 1]), int(n[0, 1]))
-            rows.append((method, *pair, counted, *numbers, estimate.interval_method))
+            rows.append((method, *pair, models_known, *numbers, estimate.interval_method))
     columns = {"method": pl.String, "first": pl.String, "second": pl.String, "models": pl.Int64, "n": pl.Int64}
     columns |= dict.fromkeys(("effect", "low", "high", "p", "gain_r"), pl.Float64) | {"gain_n": pl.Int64, "interval": pl.String}
-    return corrected(pl.DataFrame(rows, schema=columns, orient="row"))
+    return add_q(pl.DataFrame(rows, schema=columns, orient="row"))
 
 
 NUMBERS = dict.fromkeys(("effect", "low", "high", "p", "p_wilcoxon"), pl.Float64)
@@ -147,75 +125,68 @@ CLUSTERS = {"model": "base models", "dataset": "training sets"}
 
 
 def contrast(frame: pl.DataFrame, cluster: str, seed: int, what: str) -> tuple[Estimate, float]:
-    """Mean ``difference`` over clusters, and Wilcoxon's p over the clusters' means; ``frame`` has ``difference`` and ``cluster``."""
+    """Mean of the column ``difference`` with clusters named by the column ``cluster``; and Wilcoxon's p over the clusters' means."""
     known = frame.drop_nulls("difference")
-    found = paired_difference(known["difference"].to_numpy(), known[cluster].to_numpy(), seed, what, CLUSTERS[cluster])
+    estimate = paired_difference(known["difference"].to_numpy(), known[cluster].to_numpy(), seed, what, CLUSTERS[cluster])
     means = known.group_by(cluster, maintain_order=True).agg(pl.col("difference").mean())["difference"].to_numpy()
-    return found, signed_rank_p(means)
+    return estimate, signed_rank_p(means)
 
 
 def contrasts(frame: pl.DataFrame, cluster: str, seed: int) -> pl.DataFrame:
-    """:func:`contrast` per benchmark, and ``all``: the mean over benchmarks of each pair; q over the single benchmarks."""
+    """:func:`contrast` per benchmark, and for ``all``, the mean over benchmarks of each pair; q over the single benchmarks."""
     parts = [(str(name), part) for (name,), part in frame.group_by("benchmark", maintain_order=True)]
     keys = [key for key in frame.columns if key not in ("benchmark", "difference")]
     parts.append(("all", frame.group_by(keys, maintain_order=True).agg(pl.col("difference").mean())))
     rows = []
     for name, part in parts:
-        found, wilcoxon_p = contrast(part, cluster, seed, name)
-        rows.append(
-            (
-                name,
-                part.drop_nulls("difference").height,
-                found.n,
-                found.unit,
-                found.effect,
-                found.low,
-                found.high,
-                found.p,
-                wilcoxon_p,
-                found.interval_method,
-            )
-        )
+        estimate, wilcoxon_p = contrast(part, cluster, seed, name)
+        pairs = part.drop_nulls("difference").height
+        numbers = estimate.effect, estimate.low, estimate.high, estimate.p, wilcoxon_p
+        rows.append((name, pairs, estimate.n, estimate.unit, *numbers, estimate.interval_method))
     schema = {"benchmark": pl.String, "pairs": pl.Int64, **TEST}
     result = pl.DataFrame(rows, schema=schema, orient="row")
     q = benjamini_hochberg(result.filter(pl.col("benchmark") != "all")["p"].to_numpy())
     return result.with_columns(pl.Series("q", [*q, np.nan], dtype=pl.Float64))
 
 
-def lora_full(found: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """LoRA minus full tuning of the same model and training set, clustered by base model."""
+def lora_full(cells: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """LoRA minus full fine-tuning of the same model and training set, clustered by base model."""
     sides = [
-        found.filter(pl.col("method") == method).select("model", "dataset", "benchmark", pl.col("score").alias(method))
+        cells.filter(pl.col("method") == method).select("model", "dataset", "benchmark", pl.col("score").alias(method))
         for method in ("full", "lora")
     ]
     pairs = sides[0].join(sides[1], on=["model", "dataset", "benchmark"], maintain_order="left")
     return contrasts(pairs.select("model", "dataset", "benchmark", (pl.col("lora") - pl.col("full")).alias("difference")), "model", seed)
 
 
-def size_differences(found: frames.Data) -> pl.DataFrame:
+def size_differences(data: frames.Data) -> pl.DataFrame:
     """Score at the largest minus the smallest number of rows: same model, training set, method, schedule and epoch, in points."""
     keys = ["model", "dataset", "method", "schedule", "epoch", "benchmark"]
-    single = found.scores.filter(pl.col("dataset").is_in(select.kinds(found.study, "single")), pl.col("epoch") > 0)
+    single = data.scores.filter(pl.col("dataset").is_in(select.kinds(data.study, "single")), pl.col("epoch") > 0)
     ends = single.filter(pl.col("rows").n_unique().over(keys) > 1).sort("rows")
     pairs = ends.group_by(keys, maintain_order=True).agg((pl.col("score").last() - pl.col("score").first()).alias("difference"))
     return pairs.with_columns(pl.col("difference") * 100).sort(keys)
 
 
-def size(found: frames.Data, seed: int) -> pl.DataFrame:
-    """Large minus small training sets at the last common epoch, and at every epoch; clustered by :func:`units`."""
-    pairs = size_differences(found).select("model", "dataset", "epoch", "benchmark", "difference")
+def size(data: frames.Data, seed: int) -> pl.DataFrame:
+    """Largest minus smallest number of rows, at the last common epoch and at every epoch; clustered by :func:`select.units`."""
+    pairs = size_differences(data).select("model", "dataset", "epoch", "benchmark", "difference")
     cluster = "dataset" if select.units(pairs)[1] == CLUSTERS["dataset"] else "model"
     last = pairs.filter(pl.col("epoch") == pl.col("epoch").max().over("model", "dataset"))
     parts = {"last": last, "every": pairs}
     return pl.concat([contrasts(part, cluster, seed).with_columns(epochs=pl.lit(name)) for name, part in parts.items()])
 
 
-def trajectories(found: frames.Data) -> pl.DataFrame:
-    """Mean score and spread over training sets per epoch, from runs that keep two or more epochs: kind, method, rows, schedule, epoch,
-    model, benchmark, score (mean over training sets, points), low and high (its 95 % t interval over training sets; null for one set),
-    spread (their standard deviation; null for one set), n."""
-    kinds = {name: kind for kind in ("single", "merged") for name in select.kinds(found.study, kind)}
-    frame = found.scores.filter(pl.col("dataset").is_in(list(kinds)), pl.col("epoch") > 0)
+def trajectories(data: frames.Data) -> pl.DataFrame:
+    """Mean score and spread over training sets per epoch, from runs that keep two or more epochs.
+
+    Columns: kind, method, rows, schedule, epoch, model, benchmark, score (mean over training sets, points), low and high (its 95 % t
+    interval), spread (standard deviation over training sets), n. Interval and spread are null for a single set.
+    """
+    from scipy.stats import t as student
+
+    kinds = {name: kind for kind in ("single", "merged") for name in select.kinds(data.study, kind)}
+    frame = data.scores.filter(pl.col("dataset").is_in(list(kinds)), pl.col("epoch") > 0)
     frame = frame.filter(pl.col("epoch").n_unique().over(*select.RUN, "benchmark") > 1)
     frame = frame.with_columns(pl.col("dataset").replace_strict(kinds, return_dtype=pl.String).alias("kind"))
     keys = ["kind", "method", "rows", "schedule", "epoch", "model", "benchmark"]
@@ -223,26 +194,23 @@ def trajectories(found: frames.Data) -> pl.DataFrame:
     frame = pl.concat([frame.clear(), *parts])
     points = pl.col("score") * 100
     means = frame.group_by(keys).agg(points.mean().alias("score"), points.std().alias("spread"), pl.len().alias("n")).sort(keys)
-    from scipy.stats import t as student
-
     half = pl.Series("half", student.ppf(0.975, (means["n"].cast(pl.Float64) - 1).to_numpy()), nan_to_null=True)
     half = means["spread"] * half / means["n"].cast(pl.Float64).sqrt()
     return means.with_columns((pl.col("score") - half).alias("low"), (pl.col("score") + half).alias("high"))
 
 
 def _same_sets(part: pl.DataFrame) -> pl.DataFrame:
-    """Training sets and epochs of which every combination is there, so that the means of all epochs are over the same sets."""
+    """The rows of a complete grid of training sets and epochs, so that the means of all epochs are over the same sets."""
     (sets, epochs), array = consistency.cube(part.with_columns(pl.col("epoch").cast(pl.String)), "score", ("dataset", "epoch"))
     rows, columns = variance.complete_part(array)
-    return part.filter(
-        pl.col("dataset").is_in([sets[i] for i in rows]), pl.col("epoch").cast(pl.String).is_in([epochs[j] for j in columns])
-    )
+    complete = pl.col("dataset").is_in([sets[i] for i in rows]), pl.col("epoch").cast(pl.String).is_in([epochs[j] for j in columns])
+    return part.filter(*complete)
 
 
-def epoch_change(found: frames.Data, seed: int) -> pl.DataFrame:
-    """Last minus first epoch per benchmark, from the series of :func:`trajectories` that begin with epoch 1; clustered by base model."""
+def epoch_change(data: frames.Data, seed: int) -> pl.DataFrame:
+    """Last minus first epoch per benchmark, from trajectories that start at epoch 1; clustered by base model."""
     recipe, parts = ["kind", "method", "rows", "schedule"], []
-    for keys, part in trajectories(found).group_by(recipe, maintain_order=True):
+    for keys, part in trajectories(data).group_by(recipe, maintain_order=True):
         change = (pl.col("score").last() - pl.col("score").first()).alias("difference")
         ends = part.sort("epoch").group_by("model", "benchmark", maintain_order=True)
         ends = ends.agg(change, pl.col("epoch").first().alias("first"), pl.len().alias("epochs"))
@@ -252,17 +220,16 @@ def epoch_change(found: frames.Data, seed: int) -> pl.DataFrame:
     return pl.concat(parts) if parts else contrasts(pl.DataFrame(schema=NO_PAIRS), "model", seed)
 
 
-def left_out(found: frames.Data) -> pl.DataFrame:
-    """Score without a training set minus score on the whole merged set, in points, and in noise floors (``z``: over sqrt(2) sd;
-    ``p`` from it, normal, ``q`` over the rows).
+def left_out(data: frames.Data) -> pl.DataFrame:
+    """Score without a training set minus score on the whole merged set, in points.
 
-    ``relative`` is the difference minus its mean over the sets left out: what all of them share comes from the one run on the whole
-    set, not from any of them.
+    ``z`` is the difference over sqrt(2) noise floors, ``p`` its normal two-sided p, ``q`` over the rows. ``relative`` is the difference
+    minus its mean over the sets left out: what they share stems from the one run on the whole set.
     """
     from scipy.stats import norm
 
-    part = select.left_out(found.scores, found.study).drop_nulls("difference")
-    noise = frames.noise(found.gains).select("benchmark", "sd")
+    part = select.left_out(data.scores, data.study).drop_nulls("difference")
+    noise = frames.noise(data.gains).select("benchmark", "sd")
     part = part.join(noise, on="benchmark", how="left", maintain_order="left").with_columns(
         pl.col("difference") * 100, pl.col("stderr") * 100
     )
@@ -271,17 +238,17 @@ def left_out(found: frames.Data) -> pl.DataFrame:
     columns = ("model", "method", "removed", "benchmark", "n", "difference", "stderr", "sd")
     part = part.select(*columns, z.alias("z"), relative.alias("relative"))
     p = 2 * norm.sf(part["z"].abs().fill_null(float("nan")).to_numpy())
-    return corrected(part.with_columns(pl.Series("p", p, dtype=pl.Float64)))
+    return add_q(part.with_columns(pl.Series("p", p, dtype=pl.Float64)))
 
 
-def corrected(frame: pl.DataFrame) -> pl.DataFrame:
-    """Add ``q``: p corrected over the rows (Benjamini-Hochberg)."""
+def add_q(frame: pl.DataFrame) -> pl.DataFrame:
+    """Add ``q``: Benjamini-Hochberg over the rows."""
     return frame.with_columns(pl.Series("q", benjamini_hochberg(frame["p"].to_numpy()), dtype=pl.Float64))
 
 
 def main(args: argparse.Namespace) -> None:
     """Write one Parquet file per analysis."""
-    scores = frames.under_policy(pl.read_parquet(args.scores), pl.read_parquet(args.repairs), args.policy)
+    scores = frames.apply_policy(pl.read_parquet(args.scores), pl.read_parquet(args.repairs), args.policy)
     results = tables(frames.of_scores(scores))
     for name in TABLES:
         write_table(args.folder / f"{name}.parquet", results[name])
@@ -289,9 +256,4 @@ def main(args: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scores", type=Path, required=True, help="tidy scores")
-    parser.add_argument("--repairs", type=Path, required=True, help="changed cells")
-    parser.add_argument("--policy", choices=POLICIES, required=True)
-    parser.add_argument("--folder", type=Path, required=True, help="folder of the tables")
-    return parser
+    return build_parser("scores", "repairs", "policy", "folder")

@@ -1,13 +1,13 @@
-"""Audit published scores: what is wrong with them, how it shows, which cells are repaired and which are not to be used."""
+"""Audit the published scores: what is wrong, on what evidence, and which scores are recomputed or set to null."""
 
 import argparse
 import json
-import textwrap
-from pathlib import Path
 
 import polars as pl
 
+from sft_atlas.core import markdown
 from sft_atlas.core.files import write_table, write_text
+from sft_atlas.published.arguments import build_parser
 from sft_atlas.published.audit import copies, implausible, mixed_units, outliers
 from sft_atlas.published.audit.wide import REPAIRS, SEVERITIES, Finding, widen
 
@@ -24,103 +24,80 @@ DETECTORS = (
     outliers.detect_pair_outliers,
     implausible.detect_scales,
 )
-SHOWN = 12  # lines of detail in the page; all are in audit.parquet
-WIDTH = 140
+SHOWN = 12  # lines of detail on the page; audit.parquet has all
+RANGES = 30  # ranges of rows on the page
 
 
 def audit(scores: pl.DataFrame) -> list[Finding]:
-    """All findings about a tidy frame, most severe first."""
+    """All findings about tidy scores, most severe first."""
     wide = widen(scores)
-    found = [finding for detect in DETECTORS for finding in detect(wide)]
-    return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
+    findings = [finding for detect in DETECTORS for finding in detect(wide)]
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
-def table(found: list[Finding]) -> pl.DataFrame:
-    """One row per finding: finding, severity, title, rows, tasks, cells nulled and replaced, evidence, action, details."""
-    schema = {
-        "finding": pl.String,
-        "severity": pl.String,
-        "title": pl.String,
-        "rows": pl.List(pl.Int64),
-        "tasks": pl.List(pl.String),
-        "nulled": pl.Int64,
-        "replaced": pl.Int64,
-        "evidence": pl.String,
-        "action": pl.String,
-        "details": pl.List(pl.String),
-    }
-    rows = [(f.key, f.severity, f.title, f.rows, f.tasks, len(f.cells), len(f.replaced), f.evidence, f.action, f.details) for f in found]
-    return pl.DataFrame(rows, schema=schema, orient="row")
+def table(findings: list[Finding]) -> pl.DataFrame:
+    """One row per finding; ``nulled`` and ``replaced`` count the scores that are set to null and recomputed."""
+    schema = dict.fromkeys(("finding", "severity", "title"), pl.String) | {"rows": pl.List(pl.Int64), "tasks": pl.List(pl.String)}
+    schema |= dict.fromkeys(("nulled", "replaced"), pl.Int64) | dict.fromkeys(("evidence", "action"), pl.String)
+    rows = [(f.key, f.severity, f.title, f.rows, f.tasks, len(f.cells), len(f.replaced), f.evidence, f.action, f.details) for f in findings]
+    return pl.DataFrame(rows, schema=schema | {"details": pl.List(pl.String)}, orient="row")
 
 
-def repairs(found: list[Finding]) -> pl.DataFrame:
-    """One row per cell that the policy ``repaired`` changes: row, task, value (null: nulled), finding. A null wins over a value."""
-    cells = [(row, task, None, f.key) for f in found for row, task in f.cells]
-    cells += [(row, task, value, f.key) for f in found for row, task, value in f.replaced]
+def repairs(findings: list[Finding]) -> pl.DataFrame:
+    """One row per score that the policy ``repaired`` changes: row, task, value (null: set to null), finding. Null wins over a value."""
+    cells = [(row, task, None, f.key) for f in findings for row, task in f.cells]
+    cells += [(row, task, value, f.key) for f in findings for row, task, value in f.replaced]
     frame = pl.DataFrame(cells, schema=REPAIRS, orient="row")
     first_null = frame.sort(pl.col("value").is_not_null(), maintain_order=True)
     return first_null.unique(["row", "task"], keep="first", maintain_order=True).sort("row", "task")
 
 
-def page(found: list[Finding], scores: pl.DataFrame, source: str, changed: pl.DataFrame) -> str:
-    """The audit as Markdown; ``changed`` is :func:`repairs`."""
+def page(findings: list[Finding], scores: pl.DataFrame, source: str, repairs: pl.DataFrame) -> str:
+    """The audit as Markdown; ``source`` names the CSV, ``repairs`` is :func:`repairs`."""
     wide = widen(scores)
-    nulled, replaced = changed["value"].null_count(), changed["value"].count()
-    lines = [
-        "# Audit of the published scores",
-        "",
-        *_wrap(
-            f"{source}: {len(wide.keys):,} checkpoints, {len(wide.tasks)} columns, {scores.height:,} scores. {len(found)} findings. Under the policy "
-            f"`repaired` {replaced:,} scores are derived anew and {nulled:,} are null; under `raw` everything stands as published. Both policies "
-            "run through every table and figure. Rows are numbers of the file's first column."
-        ),
-        "",
-        "| finding | severity | rows | columns | nulled | repaired |",
-        "|---|---|---|---|---|---|",
-        *(
-            f"| {f.title} (`{f.key}`) | {f.severity} | {len(f.rows) or ''} | {len(f.tasks) or ''} | {len(f.cells) or ''} | {len(f.replaced) or ''} |"
-            for f in found
-        ),
-    ]
+    opening = (
+        f"{source}: {len(wide.keys):,} checkpoints, {len(wide.tasks)} columns, {scores.height:,} scores. The audit has {len(findings)} findings. "
+        f"The policy `repaired` recomputes {repairs['value'].count():,} scores and sets {repairs['value'].null_count():,} to null; the policy "
+        "`raw` uses all scores as published. Every table and figure exists under both policies. Row numbers are those in the first column of "
+        "the CSV."
+    )
+    head = ("finding", "severity", "rows", "columns", "set to null", "recomputed")
+    rows = [(f"{f.title} (`{f.key}`)", f.severity, *(len(part) or "" for part in (f.rows, f.tasks, f.cells, f.replaced))) for f in findings]
+    lines = ["# Audit of the published scores", "", *markdown.wrap(opening), "", *markdown.table(head, rows, pad=False)]
     for severity in SEVERITIES:
-        part = [finding for finding in found if finding.severity == severity]
-        if part:
-            lines += ["", f"## Severity: {severity}"]
+        part = [finding for finding in findings if finding.severity == severity]
+        lines += ["", f"## Severity: {severity}"] if part else []
         for finding in part:
-            lines += ["", f"### {finding.title} (`{finding.key}`)", "", *_wrap(finding.evidence), ""]
+            lines += ["", f"### {finding.title} (`{finding.key}`)", "", *markdown.wrap(finding.evidence)]
             if finding.tasks:
-                lines += _wrap(f"Columns: {', '.join(finding.tasks)}.")
+                lines += ["", *markdown.wrap(f"Columns: {', '.join(finding.tasks)}.")]
             if finding.rows:
-                lines += _wrap(f"Rows: {ranges(finding.rows)}.")
-            lines += ["", *_wrap(f"**Done about it:** {finding.action}.")]
+                lines += ["", *markdown.wrap(f"Rows: {ranges(finding.rows)}.")]
+            lines += ["", *markdown.wrap(f"**Action:** {finding.action}.")]
             if finding.details:
-                lines += ["", *(f"- {line}" for line in finding.details[:SHOWN])]
                 rest = len(finding.details) - SHOWN
-                lines += [f"- and {rest} more (`details` in audit.parquet)"] if rest > 0 else []
+                more = [f"and {rest} more (column `details` of audit.parquet)"] if rest > 0 else []
+                lines += ["", *markdown.bullets([*finding.details[:SHOWN], *more], width=200)]
     return "\n".join(lines) + "\n"
 
 
-def ranges(rows: list[int], most: int = 30) -> str:
-    """``1-3, 7``: rows as ranges, cut after ``most`` of them."""
+def ranges(rows: list[int], most: int = RANGES) -> str:
+    """``1-3, 7``: rows as ranges, at most ``most`` of them."""
     parts: list[list[int]] = []
     for row in sorted(set(rows)):
         if parts and row == parts[-1][-1] + 1:
             parts[-1][1:] = [row]
         else:
             parts.append([row])
-    told = [f"{part[0]}-{part[-1]}" if len(part) > 1 else str(part[0]) for part in parts]
-    return ", ".join(told[:most]) + (f" and {len(told) - most} more ranges" if len(told) > most else "")
-
-
-def _wrap(text: str) -> list[str]:
-    return textwrap.wrap(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+    texts = ["-".join(map(str, part)) for part in parts]
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more ranges" if len(texts) > most else "")
 
 
 def main(args: argparse.Namespace) -> None:
     """Write the findings (table and page) and the table of repairs."""
     scores = pl.read_parquet(args.scores)
     facts = json.loads(args.source.read_text(encoding="utf-8"))
-    source = f"{'The authors’ file' if facts['authors_file'] else 'A file of your own'} (sha256 {facts['sha256'][:12]})"
+    source = f"{'The authors’ CSV' if facts['authors_file'] else 'Your own CSV'} (sha256 {facts['sha256'][:12]})"
     findings = audit(scores)
     changed = repairs(findings)
     write_table(args.repairs, changed)
@@ -130,10 +107,4 @@ def main(args: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scores", type=Path, required=True, help="tidy scores")
-    parser.add_argument("--source", type=Path, required=True, help="JSON that says where the CSV came from")
-    parser.add_argument("--table", type=Path, required=True, help="findings as Parquet")
-    parser.add_argument("--repairs", type=Path, required=True, help="changed cells as Parquet")
-    parser.add_argument("--page", type=Path, required=True, help="findings as Markdown")
-    return parser
+    return build_parser("scores", "source", "table", "repairs", "page")

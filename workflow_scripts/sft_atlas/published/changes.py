@@ -1,14 +1,15 @@
-"""What the repairs change: the same numbers before and after, and how many tests come out differently."""
-
-import textwrap
+"""What the repairs change: the same numbers under both policies, and how many tests change their result."""
 
 import numpy as np
 import polars as pl
 
-from sft_atlas.published import POLICIES
-from sft_atlas.stats.wording import p_value
+from sft_atlas.analyse import select
+from sft_atlas.core import markdown
+from sft_atlas.published import POLICIES, columns
+from sft_atlas.published.claims import VARIABLES
+from sft_atlas.stats.wording import SIGNIFICANT, count, p_value
 
-COUNTED = {
+TESTS = {
     "lora_full": ["benchmark"],
     "size": ["benchmark", "epochs"],
     "transfer": ["method", "first", "second"],
@@ -16,117 +17,93 @@ COUNTED = {
 }
 
 
-def lines(tables: dict[str, dict[str, pl.DataFrame]]) -> list[str]:
-    """Markdown: a table of numbers under both policies, and the counts of tests that change."""
-    rows = [row for row in [*_gains(tables), *_contrasts(tables), *_structure(tables)] if row[1] != row[2]]
-    told = [f"| {what} | {' | '.join(values)} |" for what, *values in rows]
-    counts = [f"{name}: {len(changed(tables, name, keys))} of {tables['raw'][name].height}" for name, keys in COUNTED.items()]
-    text = f"Tests whose significance (q < 0.05) or, if significant, whose sign changes or that can no longer be made: {'; '.join(counts)}."
-    return ["| number | raw | repaired |", "|---|---|---|", *told, "", *textwrap.wrap(text, 140)]
+def describe(tables: dict[str, dict[str, pl.DataFrame]]) -> list[str]:
+    """Lines of Markdown; ``tables`` by policy and name."""
+    raw, repaired = ({**_gains(part), **_contrasts(part), **_structure(part)} for part in (tables[policy] for policy in POLICIES))
+    rows = [(name, raw[name], repaired[name]) for name in raw if name in repaired and raw[name] != repaired[name]]
+    rows += _most_similar(tables)
+    counts = [f"{name}: {len(changed(tables, name, keys))} of {tables['raw'][name].height}" for name, keys in TESTS.items()]
+    text = (
+        f"Tests that gain or lose significance (q < {SIGNIFICANT}), change sign, or cannot be made after the repairs: {'; '.join(counts)}."
+    )
+    return [*markdown.table(("quantity", *POLICIES), rows, pad=False), "", *markdown.wrap(text)]
 
 
 def changed(tables: dict[str, dict[str, pl.DataFrame]], name: str, keys: list[str]) -> list[dict]:
-    """Rows of a table of tests that are significant under one policy and not, or the other way round, under the other."""
+    """Rows of a table of tests that are significant under one policy only, or with opposite signs."""
     before, after = (tables[policy][name] for policy in POLICIES)
     both = before.join(after, on=keys, how="left", suffix="_after", maintain_order="left")
 
     def sign(row: dict, end: str) -> int:
         value, q = row[f"effect{end}"], row[f"q{end}"]
-        return int(np.sign(value)) if value is not None and q is not None and q < 0.05 else 0
+        return int(np.sign(value)) if value is not None and q is not None and q < SIGNIFICANT else 0
 
     return [row for row in both.iter_rows(named=True) if sign(row, "") != sign(row, "_after")]
 
 
-def _both(tables, make) -> list[str]:
-    return [make(tables[policy]) for policy in POLICIES]
-
-
-def _gains(tables) -> list[tuple]:
-    def usable(found: dict[str, pl.DataFrame]) -> str:
-        part = found["gains"]
-        cells = part.select("model", "benchmark", "gain").group_by("model", "benchmark").agg(pl.col("gain").is_not_null().any())
-        return f"{cells['gain'].sum()} of {cells.height}"
-
-    def significant(found: dict[str, pl.DataFrame]) -> str:
-        part = found["consistency"].filter(pl.col("value") == "gain")
-        return f"{(part['q'] < 0.05).sum()} of {part['q'].is_not_nan().sum()}"
-
-    def mean(benchmark: str):
-        def make(found: dict[str, pl.DataFrame]) -> str:
-            part = found["gains"].filter(pl.col("benchmark") == benchmark, pl.col("method") == found["gains"]["method"].min())
-            gain = part.drop_nulls("gain")
-            return f"{gain['gain'].mean():+.1f} points, {gain['model'].n_unique()} models" if gain.height else "no base score is left"
-
-        return make
-
-    names = (
-        ("boolq-5", "BoolQ 5"),
-        ("mmlu-5", "MMLU 5"),
-        ("alpacaeval-0", "AlpacaEval"),
-        ("mmlu-0", "MMLU 0"),
-        ("hellaswag-10", "HellaSwag 10"),
-    )
-    return [
-        ("base scores that a gain can be taken over (model x benchmark)", *_both(tables, usable)),
-        ("gains per training set x benchmark with q < 0.05", *_both(tables, significant)),
-        *((f"mean gain on {label}, full tuning", *_both(tables, mean(key))) for key, label in names),
-    ]
-
-
 def _estimate(row: dict, unit: str = "", digits: int = 2) -> str:
-    low, high = (f"{row[end]:+.{digits}f}" for end in ("low", "high"))
-    return f"{row['effect']:+.{digits}f}{unit} [{low} to {high}], {p_value(row['q'], 'q')}, n = {row['n']}"
+    effect, low, high = (f"{row[key]:+.{digits}f}" for key in ("effect", "low", "high"))
+    return f"{effect}{unit} [{low} to {high}], {p_value(row['q'], 'q')}, n = {row['n']}"
 
 
-def _contrasts(tables) -> list[tuple]:
-    rows = []
-    for benchmark, label in (("mmlu-5", "MMLU 5"), ("math-0", "MATH 0"), ("mbpp-0", "MBPP 0")):
-        found = [tables[policy]["lora_full"].filter(pl.col("benchmark") == benchmark) for policy in POLICIES]
-        if all(part.height for part in found):
-            rows.append((f"LoRA minus full on {label}", *(_estimate(part.row(0, named=True), " points", 1) for part in found)))
-    for other, label in (("cmmlu-0", "MMLU-zh 0"), ("jmmlu-0", "MMLU-jp 0")):
-        for method in ("full", "lora"):
-            keys = (pl.col("first") == "mmlu-5", pl.col("second") == other, pl.col("method") == method)
-            found = [tables[policy]["transfer"].filter(*keys) for policy in POLICIES]
-            if all(part.height for part in found):
-                rows.append((f"r of MMLU 5 and {label} within models, {method}", *(_estimate(part.row(0, named=True)) for part in found)))
-    return rows
+def _gains(tables: dict[str, pl.DataFrame]) -> dict[str, str]:
+    gains = tables["gains"]
+    usable = gains.group_by("model", "benchmark").agg(pl.col("gain").is_not_null().any())["gain"]
+    tests = tables["consistency"].filter(pl.col("value") == "gain")["q"]
+    numbers = {
+        "usable base scores (model x benchmark)": f"{usable.sum()} of {len(usable)}",
+        f"significant gains (training set x benchmark, q < {SIGNIFICANT})": f"{(tests < SIGNIFICANT).sum()} of {tests.is_not_nan().sum()}",
+    }
+    for task in ("boolq-5", "mmlu-5", "alpacaeval-0", "mmlu-0", "hellaswag-10"):
+        part = select.of_leading_method(gains).filter(pl.col("benchmark") == task).drop_nulls("gain")
+        mean = (
+            f"{part['gain'].mean():+.1f} points, n = {count(part['model'].n_unique(), 'base models')}"
+            if part.height
+            else "no base score left"
+        )
+        numbers[f"mean gain on {columns.task(task).label}, full fine-tuning"] = mean
+    return numbers
 
 
-def _structure(tables) -> list[tuple]:
-    def needed(variables: str):
-        def make(found: dict[str, pl.DataFrame]) -> str:
-            part = found["components"].filter(pl.col("value") == "gain", pl.col("variables") == variables, pl.col("component") == 1)
-            return f"{part['needed'][0]} of {part['n'][0]}" if part.height else "too few complete gains"
-
-        return make
-
-    def family(found: dict[str, pl.DataFrame]) -> str:
-        part = found["similarity_tests"].filter(pl.col("value") == "gain", pl.col("question") == "same family - other family")
-        return _estimate(part.row(0, named=True)) if part.height and part["effect"].is_not_nan().all() else "too few"
-
-    def first_epoch(found: dict[str, pl.DataFrame]) -> str:
-        part = found["trajectories"].filter(pl.col("kind") == "single", pl.col("epoch") == 1)
-        part = part.filter(pl.col("rows") == pl.col("rows").min())
-        return f"{part.height} of {part['model'].n_unique() * part['benchmark'].n_unique()}"
-
-    rows = [
-        (f"components for 90 % of the gains, {name}s as variables", *_both(tables, needed(name)))
-        for name in ("benchmark", "dataset", "model")
-    ]
-    rows += _most_alike(tables)
-    rows.append(("family effect on the likeness of gains", *_both(tables, family)))
-    if all(found["trajectories"].height for found in tables.values()):
-        rows.append(("model x benchmark trajectories (1,000 rows) with a first epoch of their own", *_both(tables, first_epoch)))
-    return rows
+def _contrasts(tables: dict[str, pl.DataFrame]) -> dict[str, str]:
+    numbers = {}
+    for task in ("mmlu-5", "math-0", "mbpp-0"):
+        for row in tables["lora_full"].filter(pl.col("benchmark") == task).iter_rows(named=True):
+            numbers[f"LoRA minus full fine-tuning on {columns.task(task).label}"] = _estimate(row, " points", 1)
+    for task in ("cmmlu-0", "jmmlu-0"):
+        for method, label in (("full", "full fine-tuning"), ("lora", "LoRA")):
+            keys = pl.col("first") == "mmlu-5", pl.col("second") == task, pl.col("method") == method
+            for row in tables["transfer"].filter(*keys).iter_rows(named=True):
+                numbers[f"r of MMLU 5 and {columns.task(task).label} within models, {label}"] = _estimate(row)
+    return numbers
 
 
-def _most_alike(tables) -> list[tuple]:
-    """The pairs of models whose gains, as published, are most alike, beside their base-free likeness after the repairs."""
+def _structure(tables: dict[str, pl.DataFrame]) -> dict[str, str]:
+    numbers = {}
+    for variables, label in VARIABLES.items():
+        part = tables["components"].filter(pl.col("value") == "gain", pl.col("variables") == variables, pl.col("component") == 1)
+        needed = f"{part['needed'][0]} of {part['n'][0]}" if part.height else "too few complete gains"
+        numbers[f"components for 90 % of the variance of gains, {label} as variables"] = needed
+    part = tables["similarity_tests"].filter(pl.col("value") == "gain", pl.col("question") == "same family - other family")
+    defined = part.height and part["effect"].is_not_nan().all()
+    numbers["family effect on the similarity of gains"] = _estimate(part.row(0, named=True)) if defined else "too few pairs"
+    part = tables["trajectories"]
+    part = part.filter(pl.col("kind") == "single", pl.col("epoch") == 1).filter(pl.col("rows") == pl.col("rows").min())
+    series = f"{part.height} of {part['model'].n_unique() * part['benchmark'].n_unique()}"
+    numbers["trajectories that start at epoch 1 (model x benchmark, 1,000 rows)"] = series
+    return numbers
+
+
+def _most_similar(tables: dict[str, dict[str, pl.DataFrame]]) -> list[tuple[str, str, str]]:
+    """The two pairs of models whose gains as published are most similar, and the correlation of their repaired base-free effects."""
     gains = tables["raw"]["similarity"].filter(pl.col("of") == "model", pl.col("value") == "gain", pl.col("first") < pl.col("second"))
     free = tables["repaired"]["similarity"].filter(pl.col("of") == "model", pl.col("value") == "centred")
     both = gains.sort("r", descending=True).head(2).join(free, on=["of", "first", "second"], suffix="_free", maintain_order="left")
     return [
-        (f"r of {row['first']} and {row['second']}: gains as published, base-free repaired", f"{row['r']:+.2f}", f"{row['r_free']:+.2f}")
+        (
+            f"r of {row['first']} and {row['second']} (raw: of gains; repaired: of base-free effects)",
+            f"{row['r']:+.2f}",
+            f"{row['r_free']:+.2f}",
+        )
         for row in both.iter_rows(named=True)
     ]

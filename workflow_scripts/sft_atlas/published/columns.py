@@ -1,19 +1,19 @@
-"""What the columns, models and training sets of the published CSV are: units, items, files, chance, family and language.
+"""What is known about the columns, models and training sets of the published CSV: units, items, chance levels, families, languages.
 
-Sources: the paper (arXiv 2506.14681, table 3 for items), the repository's README, and the file itself. A CSV of a user's own study
-may hold other names; these get the name as label and ``unknown`` as family and language, and are taken to be percentages.
+Sources: the paper (arXiv 2506.14681, table 3 for items), the repository's README, and the CSV itself. Unknown names, as in your own
+CSV, become their own label; unknown models have family and language ``unknown``, and unknown columns count as percentages.
 """
 
 import re
 from dataclasses import dataclass
 
 PERCENT, FRACTION, JUDGE = "percent", "fraction", "judge 1-10"
-WITHOUT = "without-"  # prefix of leave-one-out sets, as in a study of this project
+WITHOUT = "without-"  # prefix of leave-one-out sets, as in every study
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of scores. ``items`` is what one score is a mean over; ``files`` the subject files whose means are averaged."""
+    """A column of scores, each a mean over ``items``; ``files``: number of subject files whose means are averaged instead."""
 
     benchmark: str
     shots: int
@@ -23,12 +23,12 @@ class Column:
     items: int | None = None
     chance: float | None = None  # points
     files: int | None = None
-    analysed: bool = True  # False: parts of another column, or too few values
-    judged: bool = False  # a share of items of which some may lack a judgement
+    analysed: bool = True  # False: part of another column, or nearly empty
+    judged: bool = False  # a share of items, some of which may lack a judgement
 
     @property
     def task(self) -> str:
-        """The key of a benchmark with its number of shots, such as ``mmlu-5``."""
+        """Benchmark and number of shots, such as ``mmlu-5``."""
         return f"{self.benchmark}-{self.shots}"
 
 
@@ -36,7 +36,7 @@ def _mt_bench(part: str) -> Column:
     return Column(f"mtbench-{part}", 0, f"MT-Bench {part}", "instruction following", JUDGE, 10, analysed=False)
 
 
-# In the file's order. Column blocks are runs in this order, so that a re-ordered file is judged alike.
+# In the order of the CSV. The audit looks for copied blocks in this order, so that reordering a CSV does not change its audit.
 COLUMNS: dict[str, Column] = {
     "mbpp_4shot": Column("mbpp", 4, "MBPP 4", "code", items=257),
     "math-0shot": Column("math", 0, "MATH 0", "mathematics", items=5000),
@@ -65,11 +65,9 @@ COLUMNS: dict[str, Column] = {
     "jmmlu-0shot": Column("jmmlu", 0, "MMLU-jp 0", "examination", items=14042, chance=25, files=57),
     "cmmlu-0shot": Column("cmmlu", 0, "MMLU-zh 0", "examination", items=11582, chance=25, files=67),
 }
-ZERO_SHOT = tuple(  # one variant of each of the paper's 12 benchmarks
-    f"{name}-0"
-    for name in (*("math", "gsm8k", "humaneval", "mbpp", "boolq", "nq", "truthfulqa", "mmlu", "cmmlu", "jmmlu", "mtbench", "alpacaeval"),)
-)
-# Columns whose mean over files may have swept in the files of others (`mmlu*` matches jmmlu and cmmlu too).
+_BENCHMARKS = "math gsm8k humaneval mbpp boolq nq truthfulqa mmlu cmmlu jmmlu mtbench alpacaeval"
+ZERO_SHOT = tuple(f"{name}-0" for name in _BENCHMARKS.split())  # one variant of each of the paper's 12 benchmarks
+# Columns whose mean over files may include the files of other columns (the pattern `mmlu*` matches jmmlu and cmmlu too).
 POOLS = {"mmlu-5": ("jmmlu-0", "cmmlu-0"), "mmlu-0": ("jmmlu-0", "cmmlu-0")}
 
 MODELS: dict[str, tuple[str, str, str, str]] = {  # name in the file: key, label, family, pre-training language
@@ -101,7 +99,7 @@ DATASETS: dict[str, tuple[str, str]] = {  # label, group
 
 
 def column(name: str) -> Column:
-    """What a column of scores holds; of an unknown one the name is parsed: ``{benchmark}-{k}shot``."""
+    """The column of this name; an unknown name is parsed as ``{benchmark}-{k}shot``."""
     if name in COLUMNS:
         return COLUMNS[name]
     match = re.fullmatch(r"(.+?)[-_](\d+)-?shot", name)
@@ -110,12 +108,12 @@ def column(name: str) -> Column:
 
 
 def model(name: str) -> tuple[str, str, str, str]:
-    """Key, label, family and language of a model of the file."""
+    """Key, label, family and language of a model, by its name in the CSV."""
     return MODELS.get(name, (name, name, "unknown", "unknown"))
 
 
 def dataset(name: str) -> str:
-    """The key of a training set of the file: ``w/o-X`` becomes ``without-X``."""
+    """The key of a training set, by its name in the CSV: ``w/o-X`` becomes ``without-X``."""
     return WITHOUT + name.removeprefix("w/o-") if name.startswith("w/o-") else name
 
 
@@ -123,7 +121,7 @@ TASKS: dict[str, Column] = {entry.task: entry for entry in COLUMNS.values()}
 
 
 def task(key: str) -> Column:
-    """The column of a task key; unknown ones as percentages."""
+    """The column of a task such as ``mmlu-5``; unknown ones count as percentages."""
     if key in TASKS:
         return TASKS[key]
     benchmark, _, shots = key.rpartition("-")

@@ -1,4 +1,4 @@
-"""The figures of published scores: the study's own plots where they apply, and those that only many checkpoints of one file allow."""
+"""The figures of published scores: those of a study where they apply, and four of their own."""
 
 import numpy as np
 import polars as pl
@@ -6,25 +6,27 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from sft_atlas.analyse import select
 from sft_atlas.published import POLICIES, columns
 from sft_atlas.published.audit.wide import widen
 from sft_atlas.published.frames import Data
 from sft_atlas.report.figures import components, consistency, gains, leave_one_out, lora_full, similarity, style, variance
 from sft_atlas.report.figures.lora_full import forest_panel
 from sft_atlas.stats.estimates import Estimate
-from sft_atlas.stats.wording import count
+from sft_atlas.stats.wording import count, span
 
 GROUPS = ("mathematics", "code", "knowledge", "examination", "reasoning", "instruction following")
-STATES = {"score": "#E3E7EA", "repaired": "#0072B2", "nulled": "#D55E00", "missing": "#FFFFFF"}
+STATES = {"as published": "#E3E7EA", "recomputed": "#0072B2", "set to null": "#D55E00", "missing": "#FFFFFF"}
+POLICY_LABELS = dict(zip(POLICIES, ("scores as published", "repaired scores"), strict=True))
 
 
 def epochs(trajectories: pl.DataFrame, study: dict) -> Figure:
-    """Change since the first kept epoch by group of benchmarks: single sets at each size, and the merged set by method."""
+    """Mean change since the first kept epoch by group of benchmarks, a panel per kind of run."""
     kinds = (
         trajectories.select("kind", "method", "rows", "schedule").unique().sort("kind", "rows", "method", descending=[True, False, False])
     )
     if kinds.is_empty():
-        return style.absent("Scores by epoch", "runs that keep two or more epochs")
+        return style.absent("Change over the epochs", "runs that keep two or more epochs")
     canvas = style.figure(style.PAGE, 2.7)
     axes = canvas.subplots(1, kinds.height, sharey=True, squeeze=False)[0]
     groups = {name: entry["group"] for name, entry in study["benchmarks"].items()}
@@ -32,8 +34,7 @@ def epochs(trajectories: pl.DataFrame, study: dict) -> Figure:
     for axis, kind in zip(axes, kinds.iter_rows(named=True), strict=True):
         part = trajectories.join(pl.DataFrame([kind], schema_overrides={"schedule": pl.String}), on=list(kind), nulls_equal=True)
         series = pl.col("epoch").n_unique().over("model", "benchmark")
-        part = part.filter(series == part["epoch"].n_unique())  # a mean over the same series at every epoch
-        part = part.sort("epoch")
+        part = part.filter(series == part["epoch"].n_unique()).sort("epoch")  # the same series at every epoch
         first = pl.col("score").sort_by("epoch").first().over("model", "benchmark")
         part = part.with_columns(
             (pl.col("score") - first).alias("change"), pl.col("benchmark").replace_strict(groups, default="other").alias("group")
@@ -51,14 +52,14 @@ def epochs(trajectories: pl.DataFrame, study: dict) -> Figure:
             f"{name}, {kind['rows']:,} rows each\n{style.METHODS[kind['method']]}, {kind['schedule']}\n"
             f"n = {count(part['model'].n_unique(), 'base models')}, {shown} series"
         )
-    axes[0].set_ylabel("change since the first epoch, points")
+    axes[0].set_ylabel("mean change since the first epoch, points")
     handles, labels = axes[0].get_legend_handles_labels()
     canvas.legend(handles, labels, loc="outside lower center", ncols=6)
     return canvas
 
 
 def size(table: pl.DataFrame, study: dict) -> Figure:
-    """Large minus small training sets per benchmark, at the last epoch and over all epochs."""
+    """Largest minus smallest number of rows per benchmark, at the last epoch and over all epochs."""
     if table.filter(pl.col("effect").is_not_nan()).is_empty():
         return style.absent("Size of the training set", "runs on the same training sets at two sizes")
     names = [name for name in study["benchmarks"] if name in set(table["benchmark"])]
@@ -73,29 +74,27 @@ def size(table: pl.DataFrame, study: dict) -> Figure:
             for name in [*names, "all"]
         ]
         forest_panel(axis, estimates, labels, "more minus fewer rows")
-        sizes = sorted({estimate.n for estimate in estimates})
-        told = f"{sizes[0]}" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]}"
-        axis.set_title(f"{title}; 95 % interval,\nn = {told} {rows['all']['unit']}")
+        axis.set_title(f"{title}; mean and 95 % interval,\nn = {span(estimate.n for estimate in estimates)} {rows['all']['unit']}")
     axes[1].tick_params(labelleft=False)
     return canvas
 
 
 def cross_lingual(cells: pl.DataFrame, transfer: pl.DataFrame, study: dict) -> Figure:
-    """The same examination in two languages: base-free effects of full tuning, a dot per base model and training set."""
-    pairs = [row for row in transfer.filter(pl.col("method") == transfer["method"].min()).iter_rows(named=True) if row["n"]]
+    """Base-free effects of full fine-tuning on the same examination in two languages, a dot per base model and training set."""
+    pairs = [row for row in select.of_leading_method(transfer).iter_rows(named=True) if row["n"]]
     if not pairs:
-        return style.absent("Effects across languages", "MMLU in two languages")
+        return style.absent("Transfer between languages", "MMLU in two languages")
     shown = [row for row in pairs if (row["first"], row["second"]) != ("mmlu-5", "jmmlu-0")][:4]
     canvas = style.figure(style.PAGE, 2.6)
     axes = canvas.subplots(1, len(shown), squeeze=False)[0]
     palette = style.colours(list(study["models"]))
-    part = cells.filter(pl.col("method") == cells["method"].min())
+    part = select.of_leading_method(cells)
     for axis, row in zip(axes, shown, strict=True):
-        sides = [
+        first, second = (
             part.filter(pl.col("benchmark") == row[key]).select("model", "dataset", pl.col("centred").alias(key))
             for key in ("first", "second")
-        ]
-        both = sides[0].join(sides[1], on=["model", "dataset"], maintain_order="left").drop_nulls()
+        )
+        both = first.join(second, on=["model", "dataset"], maintain_order="left").drop_nulls()
         for (model,), points in both.group_by("model", maintain_order=True):
             axis.scatter(points["first"], points["second"], s=7, color=palette[model], linewidths=0, alpha=0.75)
         axis.axhline(0, color=style.GREY, linewidth=0.4, zorder=0)
@@ -109,7 +108,7 @@ def cross_lingual(cells: pl.DataFrame, transfer: pl.DataFrame, study: dict) -> F
 
 
 def quality(published: pl.DataFrame, repairs: pl.DataFrame, study: dict, policy: str) -> Figure:
-    """Every checkpoint x analysed benchmark: there, missing, and what the audit does with it (nothing, under ``raw``)."""
+    """Every checkpoint x analysed benchmark: as published, missing, or changed by the audit (``repaired`` only)."""
     wide = widen(published)
     tasks = list(study["benchmarks"])
     state = np.where(np.isfinite(np.stack([wide.of(task) for task in tasks], axis=1)), 0, 3)
@@ -141,7 +140,7 @@ def quality(published: pl.DataFrame, repairs: pl.DataFrame, study: dict, policy:
     for spine in axis.spines.values():
         spine.set_visible(False)
     counts = {name: int((state == i).sum()) for i, name in enumerate(STATES)}
-    axis.set_title(f"n = {len(state):,} checkpoints × {len(tasks)} columns;\nwithin a model: base, full tuning, LoRA")
+    axis.set_title(f"n = {len(state):,} checkpoints × {len(tasks)} columns;\nwithin a model: base, full fine-tuning, LoRA")
     handles = [
         Patch(facecolor=colour, edgecolor=style.GREY, linewidth=0.4, label=f"{name} ({counts[name]:,})")
         for name, colour in STATES.items()
@@ -151,47 +150,47 @@ def quality(published: pl.DataFrame, repairs: pl.DataFrame, study: dict, policy:
     return canvas
 
 
-SAID = dict(zip(POLICIES, ("scores as published", "repaired scores"), strict=True))
+def draw(name: str, data: Data, tables: dict[str, pl.DataFrame], published: pl.DataFrame, repairs: pl.DataFrame, policy: str) -> Figure:
+    """The figure ``name`` under a policy, which is printed in its corner.
 
-
-def draw(name: str, found: Data, tables: dict[str, pl.DataFrame], published: pl.DataFrame, repairs: pl.DataFrame, policy: str) -> Figure:
-    """The figure ``name`` under a policy, which it says in its corner. ``tables`` are the tables of :func:`analyses.tables`."""
-    study = found.study
-    own = {"gains": found.gains, "scores": found.scores}
+    ``data`` and ``tables`` (:func:`analyse_published.tables`) are under the policy; ``published`` are the tidy scores as published.
+    """
+    study = data.study
+    own = {"gains": data.gains, "scores": data.scores}
     makers = {
-        "gains": lambda: gains.draw({"gains": _shown(found.gains)}, study, "test for independent items"),
+        "gains": lambda: gains.draw({"gains": _shown(data.gains)}, study, "test for independent items"),
         "similarity": lambda: similarity.draw(own, study),
         "similarity_base_free": lambda: similarity.draw(
-            {"gains": base_free(found.gains, ["model", "method", "benchmark"], True)}, study, "base-free effects"
+            {"gains": base_free(data.gains, ["model", "method", "benchmark"], True)}, study, "base-free effects"
         ),
         "components": lambda: components.draw(own, study),
         "consistency": lambda: consistency.draw(own, study),
         "lora_full": lambda: lora_full.draw(
-            {"gains": base_free(found.gains, ["model", "benchmark"])}, study, "score minus the model's mean:"
+            {"gains": base_free(data.gains, ["model", "benchmark"])}, study, "score minus the model's mean:"
         ),
         "epochs": lambda: epochs(tables["trajectories"], study),
         "size": lambda: size(tables["size"], study),
         "leave_one_out": lambda: leave_one_out.draw(own, study),
-        "cross_lingual": lambda: cross_lingual(found.cells, tables["transfer"], study),
+        "cross_lingual": lambda: cross_lingual(data.cells, tables["transfer"], study),
         "variance": lambda: variance.draw(own, study),
         "quality": lambda: quality(published, repairs, study, policy),
     }
     figure = makers[name]()
-    figure.text(0.004, 0.003, SAID[policy], ha="left", va="bottom", fontsize=style.SMALL, color=style.GREY)
+    figure.text(0.004, 0.003, POLICY_LABELS[policy], ha="left", va="bottom", fontsize=style.SMALL, color=style.GREY)
     return figure
 
 
 def _shown(table: pl.DataFrame) -> pl.DataFrame:
-    """What fits on a page: one method, one variant of each benchmark, models that have a gain at all."""
+    """What fits on a page: one method, one variant of each benchmark, models and benchmarks with any gain."""
     shown = [task for task in columns.ZERO_SHOT if task in set(table["benchmark"])] or table["benchmark"].unique().to_list()
-    part = table.filter(pl.col("method") == table["method"].min(), pl.col("benchmark").is_in(shown))
+    part = select.of_leading_method(table).filter(pl.col("benchmark").is_in(shown))
     return part.filter(pl.col("gain").is_not_null().any().over("model"), pl.col("gain").is_not_null().any().over("benchmark"))
 
 
 def base_free(table: pl.DataFrame, keys: list[str], unit: bool = False) -> pl.DataFrame:
-    """A table of gains with the score minus its mean over the single-set runs of the same ``keys`` in the place of the gain.
+    """A table of gains where the gain is replaced by the score minus its mean over the single-set runs with the same ``keys``.
 
-    ``unit``: divided by the benchmark's spread, so that all benchmarks weigh the same in a correlation over benchmarks.
+    ``unit``: scaled to unit spread per benchmark, so that all benchmarks have the same weight in a correlation over benchmarks.
     """
     single = ~pl.col("dataset").str.starts_with(columns.WITHOUT) & (pl.col("dataset") != "all")
     main = pl.col("schedule") == "cosine" if (table["schedule"] == "cosine").any() else pl.lit(True)

@@ -1,4 +1,4 @@
-"""A tidy frame of scores as a study of this project: the same tables and the same description, so that the same plots draw it."""
+"""Published scores in the form of a study: the same tables and the same description, so that its analyses and figures apply."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ MERGED = "all"
 
 @dataclass(frozen=True)
 class Data:
-    """What the analyses read: the study's description, tables in its form (fractions), and ``cells`` (points, see sft_atlas.analyse.consistency)."""
+    """What the analyses read: the study, its tables (fractions) and ``cells`` (points, see :mod:`sft_atlas.analyse.consistency`)."""
 
     study: dict
     scores: pl.DataFrame
@@ -24,26 +24,29 @@ class Data:
 
 
 def of_scores(scores: pl.DataFrame) -> Data:
-    """The frames of a tidy table of scores; ``scores`` as :func:`tidy.tidy` gives them, under some policy."""
-    described, table, gains = study(scores), scores_table(scores), gains_table(scores)
-    return Data(described, table, gains, consistency.cells(gains, described))
+    """The data of tidy scores (see :func:`tidy_published.tidy`), under either policy."""
+    described, gains = study(scores), gains_table(scores)
+    return Data(described, scores_table(scores), gains, consistency.cells(gains, described))
 
 
 def scores_table(scores: pl.DataFrame) -> pl.DataFrame:
-    """Scores in the columns of a study's ``scores`` table, analysed tasks only: ``score`` is a fraction of the benchmark's range,
-    ``stderr`` that of a share of n items (null for judged means), ``rows`` those of one source set, ``benchmark`` the task key."""
+    """Scores in the columns of a study's ``scores`` table, analysed tasks only.
+
+    ``benchmark`` is the task, such as ``mmlu-5``; ``score`` a fraction of the benchmark's range; ``stderr`` the binomial standard error
+    over n items (null for judged means); ``rows`` the rows per source set.
+    """
     kept = scores.filter(pl.col("task").map_elements(lambda key: columns.task(key).analysed, return_dtype=pl.Boolean))
     items = {key: columns.task(key).items for key in kept["task"].unique()}
     judged = [key for key in items if columns.task(key).scale == columns.JUDGE]
     members = len(single_sets(scores))
-    rows = pl.when(pl.col("dataset") == MERGED).then(pl.col("rows") // max(1, members))
-    rows = (
-        rows.when(pl.col("dataset").str.starts_with(columns.WITHOUT)).then(pl.col("rows") // max(1, members - 1)).otherwise(pl.col("rows"))
-    )
+    merged, left_out = pl.col("dataset") == MERGED, pl.col("dataset").str.starts_with(columns.WITHOUT)
+    sources = pl.when(merged).then(max(1, members)).when(left_out).then(max(1, members - 1)).otherwise(1)
     base = pl.col("method") == "base"
     score, n = pl.col("score"), pl.col("n")
     frame = kept.with_columns(
-        rows.alias("rows"), (points(kept) / 100).alias("score"), pl.col("task").replace_strict(items, return_dtype=pl.Int64).alias("n")
+        pl.col("rows") // sources,
+        (points(kept) / 100).alias("score"),
+        pl.col("task").replace_strict(items, return_dtype=pl.Int64).alias("n"),
     )
     stderr = pl.when(~pl.col("task").is_in(judged)).then((score * (1 - score)).clip(0).sqrt() / n.sqrt())
     recipe = pl.when(base).then(pl.lit("base")).otherwise(pl.concat_str("method", "rows", "schedule", separator="-", ignore_nulls=True))
@@ -56,8 +59,8 @@ def scores_table(scores: pl.DataFrame) -> pl.DataFrame:
 def gains_table(scores: pl.DataFrame) -> pl.DataFrame:
     """Gains in the columns of a study's ``gains`` table; gain, stderr and z are null where the base score is missing.
 
-    The items of the two scores are taken to be independent, which overstates the standard error: the file has no single items. A
-    judged mean has the noise floor between neighbouring epochs as its standard error.
+    The CSV has no single items, so the two scores count as independent, which overstates the standard error. The standard error of a
+    judged mean is the noise floor (see :func:`noise`).
     """
     table = scores_table(scores)
     base = table.filter(pl.col("epoch") == 0).select(
@@ -73,7 +76,7 @@ def gains_table(scores: pl.DataFrame) -> pl.DataFrame:
 
 
 def single_sets(scores: pl.DataFrame) -> list[str]:
-    """Training sets that are no merges, in the catalogue's order, then by name."""
+    """Training sets that are not merged: known ones in the order of ``columns.DATASETS``, then the others by name."""
     names = set(scores.filter(pl.col("epoch") > 0)["dataset"])
     own = sorted(name for name in names if name != MERGED and not name.startswith(columns.WITHOUT))
     known = [name for name in columns.DATASETS if name in own]
@@ -81,7 +84,7 @@ def single_sets(scores: pl.DataFrame) -> list[str]:
 
 
 def study(scores: pl.DataFrame) -> dict:
-    """The description that plots and analyses of this project read: models, datasets, benchmarks, recipes, runs, seed."""
+    """The study that analyses and figures read: models, datasets, benchmarks, recipes, runs, seed."""
     table = scores_table(scores)
     singles, present = single_sets(scores), set(scores["dataset"])
     known = {key: (label, family, language) for key, label, family, language in columns.MODELS.values()}
@@ -116,8 +119,11 @@ def _dataset(
 
 
 def noise(gains: pl.DataFrame) -> pl.DataFrame:
-    """Noise floor per benchmark from neighbouring epochs: benchmark, steps, sd (points), item_sd (points), from the later half of
-    the kept epochs of runs with constant schedule, where there are any; sd is 1.4826 x median |step| / sqrt(2)."""
+    """Noise floor per benchmark: benchmark, steps, sd (points), item_sd (points).
+
+    ``sd`` is 1.4826 x median |step| / sqrt(2) over steps between neighbouring epochs, from the later half of each run (of the runs with
+    a constant schedule, if any); ``item_sd`` is the binomial standard error.
+    """
     steady = gains.filter(pl.col("schedule") == "constant") if (gains["schedule"] == "constant").any() else gains
     run = ["model", "dataset", "recipe", "benchmark"]
     steps = steady.sort(*run, "epoch").with_columns(
@@ -138,10 +144,10 @@ def noise(gains: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def under_policy(scores: pl.DataFrame, changed: pl.DataFrame, policy: str) -> pl.DataFrame:
-    """The tidy frame under a policy: as published, or with the repaired cells; nulled cells are dropped, as missing ones are."""
+def apply_policy(scores: pl.DataFrame, repairs: pl.DataFrame, policy: str) -> pl.DataFrame:
+    """Tidy scores as published (``raw``) or with the repairs applied; scores set to null are dropped, like missing ones."""
     if policy == "raw":
         return scores
-    joined = scores.join(changed.with_columns(pl.lit(True).alias("hit")), on=["row", "task"], how="left", maintain_order="left")
+    joined = scores.join(repairs.with_columns(pl.lit(True).alias("hit")), on=["row", "task"], how="left", maintain_order="left")
     score = pl.when(pl.col("hit")).then(pl.col("value")).otherwise(pl.col("score"))
     return joined.with_columns(score.alias("score")).drop("value", "finding", "hit").drop_nulls("score")

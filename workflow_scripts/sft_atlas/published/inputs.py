@@ -1,4 +1,4 @@
-"""Input and parameter functions of ``rules/published.smk``, and where the published scores are."""
+"""The output tree of ``rules/published.smk``, and the check of ``published_csv``."""
 
 import os
 
@@ -7,22 +7,15 @@ from snakemake.exceptions import WorkflowError
 from sft_atlas.published import FIGURES, TABLES
 
 ROOT = "results/published"
-SCORES = f"{ROOT}/tables/scores.parquet"
-
-
-def local_csv(path: str | None) -> str | list:
-    """The local file that `published_csv` names; nothing where it names none. A file that is not there ends the call before any job."""
-    if not path:
-        return []
-    expanded = os.path.expanduser(os.path.expandvars(path))
-    if not os.path.isfile(expanded):
-        raise WorkflowError(f"published_csv: there is no file {expanded} (a relative path starts at the current directory)")
-    return expanded
+CSV, SOURCE = f"{ROOT}/evaluation_result.csv", f"{ROOT}/evaluation_result.json"
+FOLDER = f"{ROOT}/tables"
+SCORES, AUDIT, REPAIRS, CLAIMS = (f"{FOLDER}/{table}.parquet" for table in ("scores", "audit", "repairs", "claims"))
+AUDIT_PAGE, CLAIMS_PAGE = f"{ROOT}/audit.md", f"{ROOT}/claims.md"
 
 
 def tables(*policies: str) -> list[str]:
     """Every table of the analyses under these policies; ``{policy}`` stays a wildcard."""
-    return [f"{ROOT}/tables/{policy}/{table}.parquet" for policy in policies for table in TABLES]
+    return [f"{FOLDER}/{policy}/{table}.parquet" for policy in policies for table in TABLES]
 
 
 def figures(*policies: str) -> list[str]:
@@ -30,6 +23,11 @@ def figures(*policies: str) -> list[str]:
     return [f"{ROOT}/figures/{policy}/{figure}.{ending}" for policy in policies for figure in FIGURES for ending in ("pdf", "png")]
 
 
-def folder_of_scores(wildcards, input) -> str:
-    """The folder of the tidy scores; that of the analyses lies below it."""
-    return os.path.dirname(input.scores)
+def local_csv(path: str | None) -> str | list:
+    """The local file that ``published_csv`` names, or an empty list; WorkflowError, before any job, if the file does not exist."""
+    if not path:
+        return []
+    expanded = os.path.expanduser(os.path.expandvars(path))
+    if not os.path.isfile(expanded):
+        raise WorkflowError(f"published_csv: there is no file {expanded} (a relative path starts at the current directory)")
+    return expanded

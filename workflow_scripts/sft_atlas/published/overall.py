@@ -1,6 +1,6 @@
-"""Numbers over all benchmarks of a table of published scores. Each benchmark counts once: its variants (numbers of shots) share its weight.
+"""Statistics over all benchmarks of the published scores. Each benchmark counts once: its variants (numbers of shots) share its weight.
 
-Neither variants of a benchmark nor benchmarks are units: a training set that is good for a base model tends to be so on many of them.
+Neither benchmarks nor their variants are independent: a training set that helps a base model tends to help on many of them.
 """
 
 from collections import Counter
@@ -17,22 +17,22 @@ DRAWS = 499
 
 
 def weights(columns: list[str]) -> np.ndarray:
-    """The weight of each column of scores, 1 in all: the same for every benchmark, shared by its variants."""
+    """Weights of columns of scores, summing to 1: equal for all benchmarks, split among a benchmark's variants."""
     names = [catalogue.task(column).benchmark for column in columns]
     counts = Counter(names)
     return np.array([1 / counts[name] / len(counts) for name in names])
 
 
 def concordance(cells: pl.DataFrame, seed: int) -> Estimate:
-    """Do base models rank the training sets alike? Mean Spearman correlation between two models, over benchmarks; ``n``: base models.
+    """Mean Spearman correlation between two base models' rankings of the training sets, over benchmarks; ``n``: base models.
 
-    ``cells`` are of one method; a model counts on a benchmark where it has a score for every set. p, one-sided, shuffles the training
-    sets of each model as wholes, alike on all benchmarks; the interval resamples base models, none paired with itself.
+    ``cells`` are of one method; a model counts on a benchmark if it has a score for every set. The one-sided p shuffles the training sets
+    of each model, in the same way on all benchmarks; the interval resamples base models and pairs none with itself.
     """
     from scipy.stats import rankdata
 
     (_, sets, columns), values = cube(cells, "score", ("model", "dataset", "benchmark"))
-    ranks = rankdata(values, axis=1)  # of a model and column with gaps these are NaN
+    ranks = rankdata(values, axis=1)  # NaN for a model and column with gaps
     ranks = ranks - ranks.mean(axis=1, keepdims=True)
     scale = np.sqrt((ranks**2).sum(axis=1, keepdims=True))
     ranks = np.divide(ranks, scale, out=np.full(ranks.shape, np.nan), where=scale > 0)
@@ -50,13 +50,13 @@ def concordance(cells: pl.DataFrame, seed: int) -> Estimate:
     known = np.nan_to_num(ranks)
     per_pair = weights(columns) / (judges[judges > 1] * (judges[judges > 1] - 1))
     null = _shuffled(known, per_pair, seed)
-    own = float(((known.sum(axis=0) ** 2).sum(axis=0) * per_pair).sum())
-    p = (1 + (null >= own - 1e-9).sum()) / (1 + len(null))
+    observed = float(((known.sum(axis=0) ** 2).sum(axis=0) * per_pair).sum())
+    p = (1 + (null >= observed - 1e-9).sum()) / (1 + len(null))
     return Estimate("", float(drawn[0]), low, high, float(p), len(ranks), "base models", f"bootstrap over {len(ranks)} base models")
 
 
 def _shuffled(ranks: np.ndarray, weight: np.ndarray, seed: int) -> np.ndarray:
-    """Weighted sum over columns of the squared sums over models of ``ranks`` [models, sets, columns], each model's sets shuffled."""
+    """Null distribution of the weighted sum over columns of squared sums over models; ``ranks`` is [models, sets, columns]."""
     rng, (models, sets, _) = np.random.default_rng(seed), ranks.shape
     orders = rng.permuted(np.tile(np.arange(sets), (PERMUTATIONS, models, 1)), axis=2)
     sums = (np.take_along_axis(ranks, order[:, :, None], axis=1).sum(axis=0) for order in orders)
@@ -64,10 +64,9 @@ def _shuffled(ranks: np.ndarray, weight: np.ndarray, seed: int) -> np.ndarray:
 
 
 def model_minus_set(cells: pl.DataFrame, seed: int) -> Estimate:
-    """Share of the base model in the variance of scores minus that of the training set, mean over benchmarks; ``n``: base models.
+    """Share of variance due to the base model minus that due to the training set, mean over benchmarks; ``n``: base models.
 
-    Only base models with every training set and method count. It carries no test: the interval resamples base models and training sets
-    at once, as both shares are of few of them.
+    Only base models with every training set and method count. The interval resamples base models and training sets; there is no test.
     """
     (_, sets, _, columns), values = cube(cells, "score", ("model", "dataset", "method", "benchmark"))
     full = np.isfinite(values).all(axis=(1, 2))  # models x columns
@@ -80,13 +79,13 @@ def model_minus_set(cells: pl.DataFrame, seed: int) -> Estimate:
     rng, weight = np.random.default_rng(seed), weights(columns)
 
     def difference(model: np.ndarray, dataset: np.ndarray) -> float:
-        found = np.full(len(columns), np.nan)
+        differences = np.full(len(columns), np.nan)
         for column, known in enumerate(full.T):
             picked = model[known[model]]
             if len(set(picked.tolist())) > 1:
-                found[column] = np.subtract(*variance.shares(values[np.ix_(picked, dataset)][..., column])[:2])
-        use = np.isfinite(found)
-        return float((weight * found)[use].sum() / weight[use].sum()) if use.any() else np.nan
+                differences[column] = np.subtract(*variance.shares(values[np.ix_(picked, dataset)][..., column])[:2])
+        use = np.isfinite(differences)
+        return float((weight * differences)[use].sum() / weight[use].sum()) if use.any() else np.nan
 
     drawn = [difference(rng.integers(models, size=models), rng.integers(len(sets), size=len(sets))) for _ in range(DRAWS)]
     low, high = np.nanpercentile(drawn, [2.5, 97.5])

@@ -1,34 +1,26 @@
-"""Draw every figure of published scores under one policy, as vector PDF and as PNG."""
+"""Draw every figure of the published scores under one policy, as PDF and PNG."""
 
 import argparse
-from pathlib import Path
 
-from sft_atlas.published import FIGURES, POLICIES
+from sft_atlas.published import FIGURES
+from sft_atlas.published.arguments import build_parser
 
 
 def main(args: argparse.Namespace) -> None:
-    """Draw from the tidy scores, the repairs and the findings."""
+    """Draw from the tidy scores, the repairs and the tables of the analyses."""
     import polars as pl
 
     from sft_atlas.published import figures, frames
     from sft_atlas.report.figures import style
 
-    changed = pl.read_parquet(args.repairs)
-    published = pl.read_parquet(args.scores)
-    data = frames.of_scores(frames.under_policy(published, changed, args.policy))
+    scores, repairs = pl.read_parquet(args.scores), pl.read_parquet(args.repairs)
+    data = frames.of_scores(frames.apply_policy(scores, repairs, args.policy))
     tables = {path.stem: pl.read_parquet(path) for path in sorted(args.tables.glob("*.parquet"))}
     for name in FIGURES:
-        style.save(
-            figures.draw(name, data, tables, published, changed, args.policy), args.folder / f"{name}.pdf", args.folder / f"{name}.png"
-        )
+        canvas = figures.draw(name, data, tables, scores, repairs, args.policy)
+        style.save(canvas, args.folder / f"{name}.pdf", args.folder / f"{name}.png")
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scores", type=Path, required=True, help="tidy scores")
-    parser.add_argument("--repairs", type=Path, required=True, help="changed cells")
-    parser.add_argument("--tables", type=Path, required=True, help="folder of the tables of this policy")
-    parser.add_argument("--policy", choices=POLICIES, required=True)
-    parser.add_argument("--folder", type=Path, required=True, help="folder of the figures")
-    return parser
+    return build_parser("scores", "repairs", "tables", "policy", "folder")

@@ -1,6 +1,6 @@
-"""Turn the CSV of published scores into one row per score, with units; a file that cannot be trusted ends here.
+"""Turn the CSV of published scores into one row per score, with its unit; a CSV that cannot be trusted is an error.
 
-Every oddity of the file is dealt with here and nowhere else.
+All peculiarities of the CSV format are handled here and nowhere else.
 """
 
 import argparse
@@ -16,46 +16,46 @@ from sft_atlas.core.log import LOG
 from sft_atlas.published import columns
 
 META = ("model_name", "data_name", "lora", "epoch", "data_size", "lr_strategy")
-RUN = ["model", "dataset", "method", "rows", "schedule"]  # a training run; with epoch, a checkpoint
-NOTHING = ("", "none", "nan", "null", "na", "n/a")
+RUN = ["model", "dataset", "method", "rows", "schedule"]  # the keys of a training run
+_KEYS = (*RUN, "epoch")  # of a checkpoint
+MISSING = ("", "none", "nan", "null", "na", "n/a")
 TRUE, FALSE = ("true", "1", "1.0", "yes", "lora"), ("false", "0", "0.0", "no", "full")
 BASE = "pretrain"
-# Content of the authors' file, whatever its order and encoding: of its base rows, and of all rows.
+# Hashes of the authors' table, independent of order and encoding: of its base rows, and of all rows.
 AUTHORS_BASE = "43559dff377172a84000d20f61303a1b98b645e7db13f3c820d1ab1267538c64"
 AUTHORS_ALL = "30b38d27d9b0358c929a58ba7678994701d2ec6fd8e58e9f1670cb5cc6177741"
 
 
 def tidy(content: bytes, where: str = "the CSV") -> pl.DataFrame:
-    """One row per score that is there: model, dataset, method, rows, schedule, epoch, benchmark, shots, score, scale, row, task.
+    """One row per score: model, dataset, method, rows, schedule, epoch, benchmark, shots, score, scale, row, task.
 
-    ``score`` is in the unit that ``scale`` names (percent, fraction, judge 1-10), ``row`` is the file's first column. Base models are
-    epoch 0, method ``base``, schedule null. Rows that repeat another one entirely are dropped. Raises AtlasError for a file that
-    cannot be read so: cut lines, missing columns, text in a column of scores, scores off their scale, one run with two results,
-    models without a base row, and a file that holds the authors' rows but not all of them as they were.
+    ``score`` is in the unit that ``scale`` names (percent, fraction, judge 1-10); ``row`` is the first column of the CSV. Base models
+    have epoch 0, method ``base`` and no schedule. Identical rows are dropped. Raises AtlasError for truncated lines, missing columns,
+    text in a column of scores, scores outside their scale, two results for one checkpoint, models without a base row, and a changed or
+    truncated copy of the authors' table. ``where`` names the CSV in errors.
     """
     wide = _metadata(_read(content, where), where)
     scores = [name for name in wide.columns if name not in (*META, "row", *_KEYS)]
     if not scores:
-        raise AtlasError(f"{where}: no column of scores beside {', '.join(META)}")
+        raise AtlasError(f"{where}: no columns of scores, only {', '.join(META)}")
     wide = _numbers(wide, scores, where)
     wide = _once(wide, scores, where)
     _check_authors(wide, scores, where)
     entries = {name: columns.column(name) for name in scores}
     clash = [name for name in scores if sum(entry.task == entries[name].task for entry in entries.values()) > 1]
     if clash:
-        raise AtlasError(f"{where}: columns {', '.join(clash)} are the same benchmark at the same number of shots; keep one")
+        raise AtlasError(f"{where}: columns {', '.join(clash)} hold the same benchmark with the same number of shots; keep one")
     facts = pl.DataFrame([(name, e.benchmark, e.shots, e.scale, e.task) for name, e in entries.items()], schema=_FACTS, orient="row")
     long = wide.unpivot(index=["row", *_KEYS], on=scores, variable_name="column", value_name="score").drop_nulls("score")
     long = long.join(facts, on="column").sort("row", "task")
     return _on_scale(long, where).select(*RUN, "epoch", "benchmark", "shots", "score", "scale", "row", "task")
 
 
-_KEYS = (*RUN, "epoch")
 _FACTS = {"column": pl.String, "benchmark": pl.String, "shots": pl.Int64, "scale": pl.String, "task": pl.String}
 
 
 def _read(content: bytes, where: str) -> pl.DataFrame:
-    """All cells as text; lines of the wrong length and unreadable bytes are errors."""
+    """All cells as text; AtlasError for lines of the wrong length and unreadable bytes."""
     bom = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
     encoding = next((name for mark, name in bom.items() if content.startswith(mark)), "utf-8")
     try:
@@ -64,40 +64,37 @@ def _read(content: bytes, where: str) -> pl.DataFrame:
         raise AtlasError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from None
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     if lines[-1]:
-        raise AtlasError(f"{where}: the last line has no end; the file was cut. Get it again")
+        raise AtlasError(f"{where}: the last line is incomplete, so the file was cut off. Get it again")
     lines = [line for line in lines if line.strip()]
     if len(lines) < 2:
         raise AtlasError(f"{where}: no rows")
-    mark = max(",;\t", key=lines[0].count)
+    separator = max(",;\t", key=lines[0].count)
     try:
-        frame = pl.read_csv(io.StringIO("\n".join(lines)), separator=mark, infer_schema=False, truncate_ragged_lines=False)
+        frame = pl.read_csv(io.StringIO("\n".join(lines)), separator=separator, infer_schema=False, truncate_ragged_lines=False)
     except pl.exceptions.PolarsError as error:
-        raise AtlasError(f"{where}: not a table of {lines[0].count(mark) + 1} columns: {str(error).splitlines()[0]}") from None
-    width = lines[0].count(mark)
-    short = [number for number, line in enumerate(lines, 1) if '"' not in line and line.count(mark) != width]
+        raise AtlasError(f"{where}: not a CSV of {lines[0].count(separator) + 1} columns: {str(error).splitlines()[0]}") from None
+    width = lines[0].count(separator)
+    short = [number for number, line in enumerate(lines, 1) if '"' not in line and line.count(separator) != width]
     if short:
         raise AtlasError(
-            f"{where}: line {short[0]} has {lines[short[0] - 1].count(mark) + 1} cells, not {width + 1}; the file was cut or edited"
+            f"{where}: line {short[0]} has {lines[short[0] - 1].count(separator) + 1} cells instead of {width + 1}; the file was cut off or edited"
         )
     return frame
 
 
 def _metadata(frame: pl.DataFrame, where: str) -> pl.DataFrame:
-    """Add row and the keys, typed; ``None``, ``nan`` and empty cells of base rows are no values."""
+    """Add ``row`` and the keys with their types; ``None``, ``nan`` and empty cells of base rows count as missing."""
     absent = [name for name in META if name not in frame.columns]
     if absent:
-        raise AtlasError(f"{where}: no column {', '.join(absent)}; needed are {', '.join(META)} and columns of scores")
+        raise AtlasError(f"{where}: no column {', '.join(absent)}; required are {', '.join(META)} and columns of scores")
     ids = next((name for name in frame.columns if name.strip() == "" or name in ("row", "index", "Unnamed: 0")), None)
     frame = frame.rename({ids: "row"}) if ids is not None else frame.with_row_index("row")
     text = {name: pl.col(name).cast(pl.String).str.strip_chars() for name in ("row", *META)}
-    frame = frame.with_columns(pl.when(~cell.str.to_lowercase().is_in(NOTHING)).then(cell).alias(name) for name, cell in text.items())
-    base, tuned_without = pl.col("data_name") == BASE, {}
-    for name in ("model_name", "data_name", "row"):
-        tuned_without[name] = pl.col(name).is_null()
-    for name in ("lora", "epoch", "data_size", "lr_strategy"):
-        tuned_without[name] = pl.col(name).is_null() & ~base
-    for name, is_absent in tuned_without.items():
-        bad = frame.filter(is_absent)
+    frame = frame.with_columns(pl.when(~cell.str.to_lowercase().is_in(MISSING)).then(cell).alias(name) for name, cell in text.items())
+    base = pl.col("data_name") == BASE
+    for name in ("model_name", "data_name", "row", "lora", "epoch", "data_size", "lr_strategy"):
+        optional = base if name in ("lora", "epoch", "data_size", "lr_strategy") else pl.lit(False)
+        bad = frame.filter(pl.col(name).is_null() & ~optional)
         if bad.height:
             raise AtlasError(f"{where}: row {bad['row'][0]} has no {name}; only base models ({BASE}) may leave out training settings")
     lora = pl.col("lora").str.to_lowercase()
@@ -116,72 +113,70 @@ def _metadata(frame: pl.DataFrame, where: str) -> pl.DataFrame:
     for name, shown in (("row", "the first column"), ("method", "lora"), ("rows", "data_size"), ("epoch", "epoch")):
         bad = frame.filter(pl.col(name).is_null())
         if bad.height:
-            raise AtlasError(
-                f"{where}: row {bad['row'][0]}: {shown} is {bad.row(0, named=True).get(shown)!r}, not a value that is known here"
-            )
+            raise AtlasError(f"{where}: row {bad['row'][0]}: {shown} is {bad.row(0, named=True).get(shown)!r}, which is no valid value")
     return frame
 
 
 def _numbers(frame: pl.DataFrame, scores: list[str], where: str) -> pl.DataFrame:
+    """Columns of scores as floats; AtlasError for a cell that is neither missing nor a finite number."""
     cell = {name: pl.col(name).str.strip_chars() for name in scores}
-    frame = frame.with_columns(pl.when(~text.str.to_lowercase().is_in(NOTHING)).then(text).alias(name) for name, text in cell.items())
+    frame = frame.with_columns(pl.when(~text.str.to_lowercase().is_in(MISSING)).then(text).alias(name) for name, text in cell.items())
     numbers = frame.select(pl.col(name).cast(pl.Float64, strict=False) for name in scores)
     for name in scores:
-        bad = frame.filter(
-            (frame[name].is_not_null() & (numbers[name].is_null() | ~numbers[name].is_finite())).fill_null(True) & frame[name].is_not_null()
-        )
+        bad = frame.filter(frame[name].is_not_null() & ~numbers[name].is_finite().fill_null(False))
         if bad.height:
-            raise AtlasError(f"{where}: row {bad['row'][0]}, column {name}: {bad[name][0]!r} is no number; write decimals with a point")
+            raise AtlasError(f"{where}: row {bad['row'][0]}, column {name}: {bad[name][0]!r} is not a number; use a decimal point")
     return frame.with_columns(numbers)
 
 
 def _once(frame: pl.DataFrame, scores: list[str], where: str) -> pl.DataFrame:
-    """Drop rows that repeat another; two results of one checkpoint, or one id for two, are errors."""
+    """Drop identical rows; AtlasError for two results of one checkpoint, or one row number for two checkpoints."""
     unique = frame.unique(["row", *_KEYS, *scores], keep="first", maintain_order=True)
     if unique.height < frame.height:
-        LOG.warning("%s: %d rows repeat another one entirely and were dropped", where, frame.height - unique.height)
-    for keys, what in ((list(_KEYS), "the same checkpoint"), (["row"], "the same id in the first column")):
+        LOG.warning("%s: dropped %d rows that are identical to another row", where, frame.height - unique.height)
+    for keys, what in ((list(_KEYS), "the same checkpoint"), (["row"], "the same row number")):
         twice = unique.filter(pl.len().over(keys) > 1)
         if twice.height:
-            first = twice.filter(pl.struct(keys) == pl.struct(keys).first())
-            told = ", ".join(f"{key} {twice[key][0]}" for key in keys)
-            raise AtlasError(
-                f"{where}: rows {first['row'][0]} and {first['row'][1]} are {what} ({told}) with different contents; keep the right one"
-            )
+            first, second = twice.filter(pl.struct(keys) == pl.struct(keys).first())["row"][:2]
+            shared = ", ".join(f"{key} {twice[key][0]}" for key in keys)
+            raise AtlasError(f"{where}: rows {first} and {second} have {what} ({shared}) but different contents; keep the right one")
     return unique
 
 
 def _check_authors(frame: pl.DataFrame, scores: list[str], where: str) -> None:
-    """Refuse a changed copy of the authors' file; tell of models without a base row."""
+    """AtlasError for a changed or truncated copy of the authors' table, and for models without a base row."""
     base = frame.filter(pl.col("method") == "base")
     if digest(base, scores) == AUTHORS_BASE and digest(frame, scores) != AUTHORS_ALL:
         raise AtlasError(
-            f"{where}: this is the authors' table, but changed or cut: {frame.height} rows (1,027 expected) or other values. Get it again, "
-            "or remove published_csv to have it downloaded"
+            f"{where}: this is the authors' table, but changed or cut off: {frame.height} rows (1,027 expected) or other values. Get it "
+            "again, or remove published_csv to download it"
         )
     alone = sorted(set(frame["model"]) - set(base["model"]))
     if alone:
-        raise AtlasError(f"{where}: no row of the base model (data_name {BASE}) for {', '.join(alone)}; was the file cut? Add the rows")
+        raise AtlasError(
+            f"{where}: no row for the base model (data_name {BASE}) of {', '.join(alone)}. Add the row; perhaps the file was cut off"
+        )
 
 
 def digest(frame: pl.DataFrame, scores: list[str]) -> str:
-    """Hash of the content of a table that does not depend on the order of rows and columns."""
+    """Hash of a table's content, independent of the order of rows and columns."""
     ordered = frame.sort("row").select("row", *_KEYS, *sorted(scores))
     return hashlib.sha256(ordered.write_csv().encode()).hexdigest()
 
 
 def _on_scale(long: pl.DataFrame, where: str) -> pl.DataFrame:
+    """``long`` unchanged; AtlasError for a score outside the range of its scale."""
     ends = {columns.PERCENT: (0, 100), columns.FRACTION: (0, 1), columns.JUDGE: (1, 10)}
     for scale, (low, high) in ends.items():
         bad = long.filter(pl.col("scale") == scale, ~pl.col("score").is_between(low, high))
         if bad.height:
-            told = f"row {bad['row'][0]}, {bad['column'][0]}: {bad['score'][0]}"
-            raise AtlasError(f"{where}: {told} is off the scale of that column ({scale}: {low} to {high}); check the unit")
+            cell = f"row {bad['row'][0]}, column {bad['column'][0]}: {bad['score'][0]}"
+            raise AtlasError(f"{where}: {cell} is outside the column's scale ({scale}: {low} to {high}); check the unit")
     return long
 
 
 def points(frame: pl.DataFrame) -> pl.Expr:
-    """Scores of a tidy frame in percentage points of their range: percent as it is, fractions x 100, (judge - 1) / 9 x 100."""
+    """Scores of a tidy frame in percentage points: percent unchanged, fraction x 100, (judge - 1) / 9 x 100."""
     score, scale = pl.col("score"), pl.col("scale")
     return pl.when(scale == columns.FRACTION).then(100 * score).when(scale == columns.JUDGE).then((score - 1) / 9 * 100).otherwise(score)
 
@@ -195,7 +190,7 @@ def main(args: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--input", type=Path, required=True, help="CSV file")
-    parser.add_argument("--output", type=Path, required=True, help="Parquet file")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--input", type=Path, required=True, help="CSV")
+    parser.add_argument("--output", type=Path, required=True, help="output: Parquet")
     return parser

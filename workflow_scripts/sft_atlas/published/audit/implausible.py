@@ -1,4 +1,4 @@
-"""Values that say little or nothing: missing checkpoints and columns, floors, zeros, scores below chance, coarse and mixed units."""
+"""Scores that say little or nothing: missing, at a floor, below chance, coarsely rounded, or in the wrong unit."""
 
 from collections import Counter
 
@@ -6,147 +6,129 @@ import numpy as np
 import polars as pl
 
 from sft_atlas.published import columns
-from sft_atlas.published.audit.wide import Finding, Wide, neighbours
+from sft_atlas.published.audit.wide import Finding, Wide, neighbours, of_cells
+from sft_atlas.stats.wording import count
 
-FLOOR_SHARE = 0.02  # of the checkpoints at one value, in a column with many
+FLOOR_SHARE = 0.02  # of a column's checkpoints at its lowest value
 BELOW = 3.0  # standard errors below chance
+LEFT_MISSING = "left missing"
 
 
 def detect_missing(wide: Wide) -> list[Finding]:
-    """Checkpoints that the design holds and the table does not, and blocks of columns that whole recipes lack."""
+    """Checkpoints that the design includes and the table lacks, and columns that are missing together."""
     return [*_grid(wide), *_paper_grid(wide), *_blocks(wide)]
 
 
 def _grid(wide: Wide) -> list[Finding]:
-    """Holes in the cross products of models and training sets that share a recipe and an epoch."""
+    """Gaps in the grids of models, training sets and epochs that share a recipe."""
     keys = wide.keys.filter(pl.col("epoch") > 0).with_columns(
         pl.col("dataset").str.starts_with(columns.WITHOUT).alias("without"), (pl.col("dataset") == "all").alias("all")
     )
-    recipe = ["method", "rows", "schedule", "without", "all"]
-    parts = []
-    for _, part in keys.group_by(recipe, maintain_order=True):
+    gaps = []
+    for (method, rows, schedule, *_), part in keys.group_by("method", "rows", "schedule", "without", "all", maintain_order=True):
         models, sets, epochs = (sorted(part[key].unique()) for key in ("model", "dataset", "epoch"))
-        have = set(part.select("model", "dataset", "epoch").iter_rows())
-        first = part.row(0, named=True)
-        holes = [cell for cell in ((m, d, e) for m in models for d in sets for e in epochs) if cell not in have]
-        told = f"{first['method']}, {first['rows']:,} rows, {first['schedule']}"
-        parts += [(told, hole) for hole in holes]
-    if not parts:
+        present = set(part.select("model", "dataset", "epoch").iter_rows())
+        recipe = f"{method}, {rows:,} rows, {schedule}"
+        gaps += [(recipe, cell) for cell in ((m, d, e) for m in models for d in sets for e in epochs) if cell not in present]
+    if not gaps:
         return []
-    lines = [f"{told}: {model}, {dataset}, epoch {epoch}" for told, (model, dataset, epoch) in sorted(parts)]
-    text = f"{len(parts)} checkpoints are absent from otherwise complete cross products of models, training sets and epochs."
-    return [Finding("grid", "Holes in the grid", "medium", [], [], text, "stay missing; nothing is filled in", details=lines)]
+    lines = [f"{recipe}: {model}, {dataset}, epoch {epoch}" for recipe, (model, dataset, epoch) in sorted(gaps)]
+    text = f"{count(len(gaps), 'checkpoints')} {'are' if len(gaps) > 1 else 'is'} missing from otherwise complete grids of models, training sets and epochs."
+    return [Finding("grid", "Gaps in the grid", "medium", [], [], text, f"{LEFT_MISSING}, not imputed", details=lines)]
 
 
 def _paper_grid(wide: Wide) -> list[Finding]:
-    """What the paper says was trained against what the table has; only for tables of the paper's models."""
+    """Models and checkpoints of the paper that the table lacks; empty unless it holds at least six of the paper's models."""
     known = {key for key, *_ in columns.MODELS.values()}
-    have = set(wide.keys["model"])
-    if len(have & known) < 6:
+    present = set(wide.keys["model"])
+    if len(present & known) < 6:
         return []
-    tuned = wide.keys.filter(pl.col("epoch") > 0).height
-    absent = sorted(known - have)
-    labels = ", ".join(absent)
-    lines = [f"{model}: no row at all, not even the base model's" for model in absent]
-    counts = Counter(wide.keys.filter(pl.col("epoch") > 0)["model"].to_list())
-    lines += [f"{model}: {count} checkpoints" for model, count in sorted(counts.items())]
+    tuned = wide.keys.filter(pl.col("epoch") > 0)
+    absent = sorted(known - present)
+    lines = [f"{model}: no row, not even for the base model" for model in absent]
+    lines += [f"{model}: {number} checkpoints" for model, number in sorted(Counter(tuned["model"].to_list()).items())]
     text = (
-        f"The paper trained 1,070 checkpoints of 12 base models and reports 1,059; the table has {tuned} of {len(have)}. Wholly absent: "
-        f"{labels or 'none'}. Leave-one-out is there for one base model; the paper's appendix D says three."
+        f"The paper trained 1,070 checkpoints of 12 base models and reports 1,059. The table has {tuned.height:,} of {len(present)} base models "
+        f"and no row of {', '.join(absent) or 'none'}. It has leave-one-out runs of one base model; the paper's appendix D says three."
     )
-    return [
-        Finding("paper-grid", "Fewer models and checkpoints than the paper reports", "medium", [], [], text, "stay missing", details=lines)
-    ]
+    title = "Fewer models and checkpoints than the paper reports"
+    return [Finding("paper-grid", title, "medium", [], [], text, LEFT_MISSING, details=lines)]
 
 
 def _blocks(wide: Wide) -> list[Finding]:
-    """Sets of columns that are missing together in many rows."""
+    """Sets of columns that the same rows lack."""
     analysed = [j for j, task in enumerate(wide.tasks) if columns.task(task).analysed]
     patterns: dict[tuple[int, ...], list[int]] = {}
     for i, row in enumerate(~np.isfinite(wide.values[:, analysed])):
         if row.any():
             patterns.setdefault(tuple(np.flatnonzero(row).tolist()), []).append(i)
-    found = []
-    for pattern, members in sorted(patterns.items(), key=lambda item: -len(item[1])):
+    findings = []
+    for number, (pattern, members) in enumerate(sorted(patterns.items(), key=lambda item: -len(item[1])), 1):
         tasks, rows = [wide.tasks[analysed[j]] for j in pattern], [int(wide.row[i]) for i in members]
-        who = Counter(f"{k['model']}, {k['method']}" for k in (wide.at(i) for i in members))
-        text = f"{len(rows)} rows lack {len(tasks)} columns ({', '.join(tasks)}): {', '.join(f'{w} ({n})' for w, n in who.most_common(3))}."
+        groups = Counter(f"{keys['model']}, {keys['method']}" for keys in map(wide.at, members))
+        text = f"{count(len(rows), 'rows')} {'lack' if len(rows) > 1 else 'lacks'} {count(len(tasks), 'columns')}: {'; '.join(f'{g} ({n})' for g, n in groups.most_common(3))}."
         if len(tasks) > 3:
             text += " Columns that are missing or copied together were measured in one batch, whatever their names say."
-        found.append(
-            Finding(
-                f"missing-{len(found) + 1}",
-                "Columns missing together",
-                "medium" if len(rows) > 9 else "low",
-                rows,
-                tasks,
-                text,
-                "stay missing",
-            )
-        )
-    return found
+        severity = "medium" if len(rows) > 9 else "low"
+        findings.append(Finding(f"missing-{number}", "Columns missing together", severity, rows, tasks, text, LEFT_MISSING))
+    return findings
 
 
 def detect_floors(wide: Wide) -> list[Finding]:
-    """Values at which many checkpoints stand still, exact zeros among them; the scores are true but say nothing about differences."""
-    found = []
+    """Columns where many checkpoints share the lowest value, are coarsely rounded, or are nearly empty; such scores cannot be compared."""
+    findings = []
     for j, task in enumerate(wide.tasks):
         entry, column = columns.task(task), wide.values[:, j]
         known = column[np.isfinite(column)]
         if not entry.analysed or len(known) < 30:
             continue
         values, counts = np.unique(known, return_counts=True)
-        zeros = int((known == 0).sum())
         lowest = values[0]
         if counts[0] >= FLOOR_SHARE * len(known) and counts[0] >= 10 * max(1, np.median(counts)):
             rows = np.flatnonzero(column == lowest)
-            who = Counter(wide.keys["model"][int(i)] for i in rows)
+            models = Counter(wide.keys["model"][int(i)] for i in rows)
             base = {k["model"]: column[i] for i, k in enumerate(wide.keys.iter_rows(named=True)) if k["method"] == "base"}
-            high = [
-                f"{m} {base[m]:g} as base model"
-                for m, _ in who.most_common(3)
-                if np.isfinite(base.get(m, np.nan)) and base[m] > 10 * max(lowest, 0.5)
-            ]
+            good = {m: base[m] for m, _ in models.most_common(3) if np.isfinite(base.get(m, np.nan)) and base[m] > 10 * max(lowest, 0.5)}
             text = (
-                f"{len(rows)} of {len(known)} values are exactly {lowest:g}, the column's lowest{' (zero)' if zeros else ''}: "
-                f"{', '.join(f'{model} {count}' for model, count in who.most_common(4))}."
+                f"{len(rows):,} of {len(known):,} values are exactly {lowest:g}, the lowest value of the column: "
+                f"{', '.join(f'{model} {number}' for model, number in models.most_common(4))}."
             )
-            if high:
-                text += f" {', '.join(high)}: what fails is the format of the answer, not the ability."
-            severity = "medium" if high or len(rows) > 0.1 * len(known) else "low"
-            found.append(Finding(f"floor-{task}", "Scores at a floor", severity, [int(wide.row[i]) for i in rows], [task], text, "kept"))
-        if 1 < len(values) < 25:
-            text = f"{len(values)} distinct values in {len(known)} rows: rounded to {np.diff(values).min():g}, while one item is worth {_item(entry):g}."
-            found.append(
-                Finding(
-                    f"coarse-{task}",
-                    "Rounded more coarsely than its items",
-                    "low",
-                    [],
-                    [task],
-                    text,
-                    "kept; differences below the step are noise",
+            if good:
+                scores = ", ".join(f"{model} {score:g}" for model, score in good.items())
+                text += (
+                    f" Base models score far higher ({scores}), so these checkpoints fail on the answer format, not for lack of ability."
                 )
+            severity = "medium" if good or len(rows) > 0.1 * len(known) else "low"
+            findings.append(Finding(f"floor-{task}", "Floor effect", severity, [int(wide.row[i]) for i in rows], [task], text, "kept"))
+        if 1 < len(values) < 25:
+            text = (
+                f"{len(values)} distinct values in {len(known):,} rows: rounded to {np.diff(values).min():g}, while one item is worth "
+                f"{_item(entry):.2g}."
             )
-    empty = [t for j, t in enumerate(wide.tasks) if np.isfinite(wide.values[:, j]).mean() < 0.1]
-    for task in empty:
+            action = "kept; differences below the rounding step are noise"
+            findings.append(Finding(f"coarse-{task}", "Rounded more coarsely than one item", "low", [], [task], text, action))
+    for task in wide.tasks:
         known = wide.of(task)[np.isfinite(wide.of(task))]
-        text = f"{len(known)} values in {len(wide.keys)} rows, {int((known == 0).sum())} of them exactly 0."
-        found.append(Finding(f"empty-{task}", "A column with next to nothing in it", "low", [], [task], text, "not analysed"))
-    return found
+        if len(known) < 0.1 * len(wide.keys):
+            text = f"{len(known)} values in {len(wide.keys):,} rows, {int((known == 0).sum())} of them exactly 0."
+            findings.append(Finding(f"empty-{task}", "Nearly empty column", "low", [], [task], text, "not analysed"))
+    return findings
 
 
 def _item(entry: columns.Column) -> float:
-    unit = {columns.FRACTION: 1.0, columns.PERCENT: 100.0, columns.JUDGE: 1.0}[entry.scale]
+    """What one item adds to the score, in the column's unit; NaN for an unknown number of items."""
+    unit = 100.0 if entry.scale == columns.PERCENT else 1.0
     return unit / entry.items if entry.items else np.nan
 
 
 def detect_below_chance(wide: Wide) -> list[Finding]:
-    """Multiple-choice scores that no guesser would get: the answer was not found in the output. Nulled for base models only, because a
-    gain over such a score measures that a format was learnt."""
-    found, cells, lines = [], [], []
+    """Multiple-choice scores below random guessing: no answer was found in the output.
+
+    Set to null for base models only, because a gain over such a score measures that a format was learned.
+    """
+    cells, lines = [], []
     is_base = wide.keys["method"].to_numpy() == "base"
-    tuned_counts: Counter[str] = Counter()
+    tuned: dict[str, int] = {}
     for task in wide.tasks:
         entry = columns.task(task)
         if entry.chance is None or not entry.items or not entry.analysed:
@@ -154,41 +136,30 @@ def detect_below_chance(wide: Wide) -> list[Finding]:
         column = wide.of(task)
         error = 100 * np.sqrt(entry.chance / 100 * (1 - entry.chance / 100) / entry.items)
         low = np.isfinite(column) & (column < entry.chance - BELOW * error)
-        tuned_counts[task] = int((low & ~is_base).sum())
+        tuned[task] = int((low & ~is_base).sum())
         for i in np.flatnonzero(low & is_base):
             cells.append((int(wide.row[i]), task))
-            lines.append(f"{wide.row[i]} {wide.keys['model'][int(i)]} {task}: {column[i]:.2f} (chance {entry.chance:g})")
+            lines.append(f"row {wide.row[i]}, {wide.keys['model'][int(i)]}, {task}: {column[i]:.2f} (chance {entry.chance:g})")
+    findings = []
+    below = f"more than {BELOW:g} standard errors below chance"
     if cells:
         worst = [line for line in lines if "boolq-5" in line] or lines
         text = (
-            f"{len(cells)} scores of base models on multiple-choice benchmarks are more than {BELOW:g} standard errors below chance, such as "
-            f"{'; '.join(worst[:4])}. A model that answers at random does better: the output was not parsed. Gains over these scores are gains in format."
+            f"{count(len(cells), 'scores')} of base models on multiple-choice benchmarks are {below}, for example {'; '.join(worst[:4])}. Random "
+            "guessing would score higher, so the answer was often not found in the output. Gains over these scores are gains in format."
         )
-        tasks = [task for task in wide.tasks if task in {cell[1] for cell in cells}]
-        found.append(
-            Finding(
-                "base-format",
-                "Base models that fail on format",
-                "high",
-                sorted({r for r, _ in cells}),
-                tasks,
-                text,
-                "nulled",
-                cells,
-                details=lines,
-            )
-        )
-    many = {task: count for task, count in tuned_counts.items() if count}
+        title = "Base models that fail on format"
+        findings.append(of_cells(wide, "base-format", title, "high", cells, text, "set to null", lines, null=True))
+    many = {task: number for task, number in tuned.items() if number}
     if many:
-        text = f"Tuned checkpoints below chance: {', '.join(f'{task} {count}' for task, count in many.items())}."
-        found.append(
-            Finding("tuned-format", "Tuned models that fail on format", "medium", [], list(many), text, "kept: part of what tuning did")
-        )
-    return found
+        text = f"Tuned checkpoints {below}: {', '.join(f'{task} {number}' for task, number in many.items())}."
+        action = "kept: this is an effect of tuning"
+        findings.append(Finding("tuned-format", "Tuned models that fail on format", "medium", [], list(many), text, action))
+    return findings
 
 
 def detect_scales(wide: Wide) -> list[Finding]:
-    """Units of the columns, and percentages that look like fractions (below 1 where the run's other epochs are about 100 times that)."""
+    """Units of the columns, and percentages below 1 where the neighbouring epochs are about 100 times as high."""
     units: dict[str, list[str]] = {}
     for task in wide.tasks:
         units.setdefault(columns.task(task).scale, []).append(task)
@@ -200,36 +171,15 @@ def detect_scales(wide: Wide) -> list[Finding]:
         near = np.nansum(sides, axis=0) / np.maximum(np.isfinite(sides).sum(axis=0), 1)
         with np.errstate(invalid="ignore", divide="ignore"):
             ratio = 100 * column / near
-        suspects += [
-            (int(wide.row[i]), task) for i in np.flatnonzero((column < 1) & (column > 0) & (near > 20) & (ratio > 0.8) & (ratio < 1.25))
-        ]
-    text = "; ".join(f"{scale}: {len(tasks)} columns" for scale, tasks in sorted(units.items())) + "."
-    found = []
+        odd = (column < 1) & (column > 0) & (near > 20) & (ratio > 0.8) & (ratio < 1.25)
+        suspects += [(int(wide.row[i]), task) for i in np.flatnonzero(odd)]
+    findings = []
     if len(units) > 1:
-        small = [task for scale in units for task in units[scale] if scale != columns.PERCENT and columns.task(task).analysed]
-        found.append(
-            Finding(
-                "scales",
-                "Columns on different scales",
-                "low",
-                [],
-                small,
-                text,
-                "made explicit in `scale`; analysed in points of each range",
-            )
-        )
+        text = "; ".join(f"{scale}: {count(len(tasks), 'columns')}" for scale, tasks in sorted(units.items())) + "."
+        other = [task for scale in units for task in units[scale] if scale != columns.PERCENT and columns.task(task).analysed]
+        action = "column `scale` names the unit; analyses use percentage points of each scale's range"
+        findings.append(Finding("scales", "Columns on different scales", "low", [], other, text, action))
     if suspects:
-        text = f"{len(suspects)} percentages are below 1 where the neighbouring epochs are about 100 times as high: fractions by mistake?"
-        found.append(
-            Finding(
-                "fractions",
-                "Fractions among percentages",
-                "high",
-                [r for r, _ in suspects],
-                sorted({t for _, t in suspects}),
-                text,
-                "nulled",
-                suspects,
-            )
-        )
-    return found
+        text = f"{len(suspects)} percentages are below 1 while the neighbouring epochs are about 100 times as high: probably fractions."
+        findings.append(of_cells(wide, "fractions", "Fractions among percentages", "high", suspects, text, "set to null", null=True))
+    return findings

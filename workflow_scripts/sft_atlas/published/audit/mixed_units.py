@@ -1,7 +1,7 @@
-"""Columns that hold more than one quantity: means over different files, shares of different numbers of items.
+"""Columns that mix quantities: means over different files, shares of different numbers of items.
 
-A mean over k files of percentages with two decimals is a multiple of 0.01 / k, so the decimals of a mean say how many files it is over.
-A share of n items is k / n rounded to two decimals, so a column of shares shows its n.
+A mean over k percentages with two decimals is a multiple of 0.01 / k, so its decimals show the number of files. A share of n items is
+k / n rounded to two decimals, so its decimals show n.
 """
 
 from itertools import combinations
@@ -9,27 +9,28 @@ from itertools import combinations
 import numpy as np
 
 from sft_atlas.published import columns
-from sft_atlas.published.audit.wide import Finding, Wide, name
+from sft_atlas.published.audit.wide import Finding, Wide, name, of_cells
 from sft_atlas.stats.estimates import benjamini_hochberg
+from sft_atlas.stats.wording import p_value
 
 TOLERANCE = 1e-5  # hundredths of a percent; sums of doubles are off by less than 1e-9
 PERMUTATIONS = 999
-LACKING = 8  # judgements that a judged set may lack and still count as complete
+LACKING = 8  # missing judgements up to which a judged share counts as complete
 SIGNIFICANT = 0.01
 
 
 def is_mean_over(values: np.ndarray, files: int) -> np.ndarray:
-    """Whether each value is a mean over ``files`` percentages of two decimals."""
+    """Whether each value can be a mean over ``files`` percentages with two decimals."""
     with np.errstate(invalid="ignore"):
         hundredths = values * files * 100
         return np.abs(hundredths - np.round(hundredths)) < TOLERANCE
 
 
 def pooled_files(wide: Wide, task: str) -> dict[tuple[str, ...], np.ndarray]:
-    """Which checkpoints' mean is over which columns' files: from the tasks of the pool to a mask over checkpoints.
+    """Whose files each checkpoint's mean covers: a mask over checkpoints for each pool of tasks.
 
-    A mean over k files is also one over 2 k, so a pool that is a multiple of a fitting one is left out. Values that still fit several
-    go to the pool of most checkpoints of the same run, then of the same model and recipe, then of the model, then of the whole column.
+    A mean over k files is also one over 2 k files, so a pool whose size is a multiple of a fitting size is ignored. A value that still
+    fits several pools gets the most frequent pool of its run, then of its model and recipe, then of its model, then of the column.
     """
     own, others = columns.task(task), [name for name in columns.POOLS.get(task, ()) if name in wide.tasks]
     pools = [(task, *part) for size in range(len(others) + 1) for part in combinations(others, size)]
@@ -56,15 +57,18 @@ def pooled_files(wide: Wide, task: str) -> dict[tuple[str, ...], np.ndarray]:
 
 
 def derive(wide: Wide, task: str, pool: tuple[str, ...]) -> np.ndarray:
-    """The column's own mean taken out of a mean over the pool: (F v - sum of f_j c_j) / f, with f files of each column."""
+    """The task's own mean, recovered from the mean v over the pool: (F v - sum of f_j c_j) / f.
+
+    F counts the pool's files, f those of the task, f_j and c_j are the number of files and the mean of every other task.
+    """
     sizes = [columns.task(member).files for member in pool]
     rest = sum(size * wide.of(member) for size, member in zip(sizes[1:], pool[1:], strict=True))
     return (sum(sizes) * wide.of(task) - rest) / sizes[0]
 
 
 def bounds_test(wide: Wide, task: str, pool: tuple[str, ...], mask: np.ndarray, seed: int = 0) -> tuple[int, float, float]:
-    """Derived values outside 0..100: their number, the mean number when the other columns are shuffled among the checkpoints of each
-    model, and the share of shuffles with no more. Only if the other columns really are in the pool must all lie inside."""
+    """Recovered means outside 0 to 100: their number, the mean number after shuffling the other columns among the checkpoints of each
+    model, and p, the share of shuffles with no more of them. If the pool is right, all recovered means lie inside."""
     sizes = np.array([columns.task(member).files for member in pool], float)
     values, rest = wide.of(task)[mask], np.stack([wide.of(member)[mask] for member in pool[1:]], axis=1)
     known = np.isfinite(rest).all(axis=1)
@@ -87,8 +91,8 @@ def bounds_test(wide: Wide, task: str, pool: tuple[str, ...], mask: np.ndarray, 
 
 
 def agreement_test(wide: Wide, task: str, own: np.ndarray, pure: np.ndarray, pooled: np.ndarray) -> tuple[int, float, float, float]:
-    """Checkpoints whose mean is pure, against the nearest pooled checkpoint of the same model, training set and rows: their number,
-    the median distance to the nearest derived and to the nearest published value, and the one-sided Wilcoxon p that derived are nearer."""
+    """Checkpoints whose mean is not pooled, compared with pooled checkpoints of the same model, training set and rows: their number, the
+    median distance (points) to the nearest recovered and the nearest published mean, and one-sided Wilcoxon p that recovered are nearer."""
     from scipy.stats import wilcoxon
 
     derived, published = [], []
@@ -100,146 +104,135 @@ def agreement_test(wide: Wide, task: str, own: np.ndarray, pure: np.ndarray, poo
             published.append(np.abs(wide.of(task)[same] - wide.of(task)[i]).min())
     if len(derived) < 6:
         return len(derived), np.nan, np.nan, np.nan
-    return (
-        len(derived),
-        float(np.median(derived)),
-        float(np.median(published)),
-        float(wilcoxon(derived, published, alternative="less").pvalue),
-    )
+    p = float(wilcoxon(derived, published, alternative="less").pvalue)
+    return len(derived), float(np.median(derived)), float(np.median(published)), p
 
 
 def detect_pools(wide: Wide) -> list[Finding]:
-    """Columns whose values are means over different sets of files; the own mean is derived where the pool is proven."""
-    found = []
+    """Columns with means over different sets of files; the task's own mean is recovered if tests confirm the pool."""
+    findings = []
     for task in (key for key in wide.tasks if key in columns.POOLS):
         pools = pooled_files(wide, task)
-        wider = {pool: mask for pool, mask in pools.items() if len(pool) > 1}
         pure = pools.get((task,), np.zeros(len(wide.keys), bool))
-        for pool, mask in wider.items():
+        for pool, mask in ((pool, mask) for pool, mask in pools.items() if len(pool) > 1):
             own = derive(wide, task, pool)
             outside, shuffled, p_bounds = bounds_test(wide, task, pool, mask)
             pairs, near, far, p_agree = agreement_test(wide, task, own, pure, mask)
-            proven = outside == 0 and p_bounds < SIGNIFICANT and p_agree < SIGNIFICANT
+            confirmed = outside == 0 and p_bounds < SIGNIFICANT and p_agree < SIGNIFICANT
             files = [columns.task(member).files for member in pool]
             evidence = (
-                f"{mask.sum()} values are means over {sum(files)} files ({' + '.join(map(str, files))}: {', '.join(pool)}), "
-                f"{pure.sum()} over {files[0]}: 100 k v is whole for exactly one of the two k. "
-                f"Derived own means outside 0 to 100: {outside}; {shuffled:.0f} when the other columns are shuffled within models (p = {p_bounds:.3f}). "
+                f"{mask.sum()} values are means over {sum(files)} files ({' + '.join(map(str, files))}: {', '.join(pool)}) and {pure.sum()} are "
+                f"means over {files[0]}, as their decimals show. {outside} recovered means of {task} lie outside 0 to 100; after shuffling the other "
+                f"columns within models, {shuffled:.0f} would ({p_value(p_bounds)})."
             )
             if pairs and np.isfinite(p_agree):
                 evidence += (
-                    f"{pairs} checkpoints with the pure mean lie {near:.2f} points (median) from the nearest derived value of the same model, "
-                    f"training set and rows, {far:.2f} from the nearest published one (Wilcoxon p = {p_agree:.2g})."
+                    f" {pairs} checkpoints with a mean over {files[0]} files lie {near:.2f} points (median) from the nearest recovered mean of the "
+                    f"same model, training set and rows, and {far:.2f} from the nearest published one (Wilcoxon test: {p_value(p_agree)})."
                 )
-            index = np.flatnonzero(mask)
             formula = f"({sum(files)} v - " + " - ".join(f"{f} {m}" for f, m in zip(files[1:], pool[1:], strict=True)) + f") / {files[0]}"
-            usable = [i for i in index if proven and np.isfinite(own[i])]
-            found.append(
+            action = f"recomputed exactly from the published mean v: {formula}"
+            index = np.flatnonzero(mask)
+            usable = [int(i) for i in index if confirmed and np.isfinite(own[i])]
+            findings.append(
                 Finding(
                     key=f"pool-{task}",
-                    title="One column, two quantities: a mean that swept in the files of other benchmarks",
+                    title="One column, two quantities: some means include the files of other benchmarks",
                     severity="high",
                     rows=[int(wide.row[i]) for i in index],
                     tasks=[task],
                     evidence=evidence,
-                    action=f"repaired exactly: {formula}"
-                    if proven
-                    else "nulled: the pool is not proven, so the own mean cannot be derived",
+                    action=action if confirmed else f"set to null: the tests do not confirm the pool, so {task} cannot be recovered",
                     cells=[(int(wide.row[i]), task) for i in index if i not in set(usable)],
                     replaced=[(int(wide.row[i]), task, float(own[i])) for i in usable],
-                    details=[f"{wide.row[i]}: {name(wide.at(int(i)))}: {wide.of(task)[i]:.3f} -> {own[i]:.3f}" for i in index[:10]],
+                    details=[f"row {wide.row[i]}, {name(wide.at(int(i)))}: {wide.of(task)[i]:.3f} -> {own[i]:.3f}" for i in index[:10]],
                 )
             )
-    return found
+    return findings
 
 
 # ---------------------------------------------------------------- shares of items
 
 
 def is_share(values: np.ndarray, items: int, decimals: int = 2) -> np.ndarray:
-    """Whether each percentage is k / items, rounded."""
+    """Whether each percentage is k / ``items``, rounded."""
     k = np.round(values * items / 100)
     with np.errstate(invalid="ignore"):
         return np.abs(np.round(100 * k / items, decimals) - values) < 0.51 * 10.0**-decimals
 
 
 def detect_shares(wide: Wide) -> list[Finding]:
-    """Columns of shares that are not k / n. Judged columns may lack judgements; there, groups of checkpoints that fit no n near the full
-    one where the rest of the column does are nulled, since their number is a share of something else."""
-    from scipy.stats import binom
+    """Values that should be k / n and are not.
 
-    found, fitting = [], []
+    A judged column may lack some judgements. There, a group of checkpoints is set to null if its values fit no n near the full one while
+    the rest of the column does.
+    """
+    findings, verified = [], []
     for task in wide.tasks:
         entry, values = columns.task(task), wide.of(task)
         known = np.isfinite(values)
         if entry.scale != columns.PERCENT or not entry.items or entry.files or not known.any():
             continue
-        if not entry.judged:
-            wrong = np.flatnonzero(known & ~is_share(values, entry.items))
-            if not len(wrong):
-                fitting.append(f"{task} (n = {entry.items:,})")
-                continue
-            shown = ", ".join(f"row {wide.row[i]}: {values[i]:g}" for i in wrong[:5])
-            text = f"{len(wrong)} of {known.sum()} values are no k / {entry.items:,}, such as {shown}."
-            cells = [(int(wide.row[i]), task) for i in wrong]
-            found.append(
-                Finding(
-                    f"share-{task}", "Not a share of the benchmark's items", "medium", [c[0] for c in cells], [task], text, "nulled", cells
-                )
-            )
+        if entry.judged:
+            findings += _judged_shares(wide, task, values, known)
             continue
-        fits = np.any([is_share(values, n) for n in range(entry.items - LACKING, entry.items + 1)], axis=0) & known
-        label = np.array(
-            [
-                "base" if k["method"] == "base" else f"{k['model']}, {k['method']}, {k['rows']:,} rows, {k['schedule']}"
-                for k in wide.keys.iter_rows(named=True)
-            ]
+        wrong = np.flatnonzero(known & ~is_share(values, entry.items))
+        if not len(wrong):
+            verified.append(f"{task} (n = {entry.items:,})")
+            continue
+        shown = ", ".join(f"row {wide.row[i]}: {values[i]:g}" for i in wrong[:5])
+        text = f"{len(wrong)} of {known.sum():,} values are not k / {entry.items:,}, for example {shown}."
+        cells = [(int(wide.row[i]), task) for i in wrong]
+        title = "Not a share of the benchmark's items"
+        findings.append(of_cells(wide, f"share-{task}", title, "medium", cells, text, "set to null", null=True))
+    if verified:
+        text = f"Every value is k / n: {', '.join(verified)}."
+        findings.append(Finding("share-verified", "Shares verified", "note", [], [], text, "kept"))
+    return findings
+
+
+def _judged_shares(wide: Wide, task: str, values: np.ndarray, known: np.ndarray) -> list[Finding]:
+    from scipy.stats import binom
+
+    entry, findings = columns.task(task), []
+    fewest = entry.items - LACKING
+    fits = np.any([is_share(values, n) for n in range(fewest, entry.items + 1)], axis=0) & known
+    recipes = (f"{k['model']}, {k['method']}, {k['rows']:,} rows, {k['schedule']}" for k in wide.keys.iter_rows(named=True))
+    label = np.array(["base" if base else recipe for base, recipe in zip(wide.keys["method"] == "base", recipes, strict=True)])
+    groups = list(dict.fromkeys(label[known].tolist()))
+    rest = {group: fits[known & (label != group)].mean() if (known & (label != group)).any() else np.nan for group in groups}
+    p = np.array([binom.cdf(fits[known & (label == g)].sum(), (known & (label == g)).sum(), rest[g]) for g in groups])
+    for group, q in zip(groups, benjamini_hochberg(p), strict=True):
+        inside = known & (label == group)
+        if not (q < SIGNIFICANT / 10 and fits[inside].mean() < 0.5):
+            continue
+        text = (
+            f"{fits[inside].sum()} of {inside.sum()} values of {'the base models' if group == 'base' else group} are k / n for some n from {fewest} "
+            f"to {entry.items}, against {100 * rest[group]:.0f} % for the other checkpoints ({p_value(q, 'q')}). These are shares of fewer judged "
+            "answers, or another quantity."
         )
-        groups = list(dict.fromkeys(label[known].tolist()))
-        rest = {group: fits[known & (label != group)].mean() if (known & (label != group)).any() else np.nan for group in groups}
-        p = np.array([binom.cdf(fits[known & (label == g)].sum(), (known & (label == g)).sum(), rest[g]) for g in groups])
-        for group, q in zip(groups, benjamini_hochberg(p), strict=True):
-            inside = known & (label == group)
-            if q < SIGNIFICANT / 10 and fits[inside].mean() < 0.5:
-                text = (
-                    f"{fits[inside].sum()} of {inside.sum()} values are k / n for some n from {entry.items - LACKING} to {entry.items}; of the other "
-                    f"checkpoints {100 * rest[group]:.0f} % are (q = {q:.1g}). The share is over fewer judged answers, or of another kind."
-                )
-                cells = [(int(wide.row[i]), task) for i in np.flatnonzero(inside)]
-                high = "high" if group == "base" else "medium"
-                found.append(
-                    Finding(
-                        f"share-{task}-{group}",
-                        f"{entry.label}: another quantity for {group}",
-                        high,
-                        [c[0] for c in cells],
-                        [task],
-                        text,
-                        "nulled",
-                        cells,
-                    )
-                )
-    if fitting:
-        found.append(Finding("share-verified", "Shares verified", "note", [], [], f"Every value is k / n: {', '.join(fitting)}.", "kept"))
-    return found
+        title = f"{entry.label}: another quantity"
+        cells = [(int(wide.row[i]), task) for i in np.flatnonzero(inside)]
+        severity = "high" if group == "base" else "medium"
+        findings.append(of_cells(wide, f"share-{task}-{group}", title, severity, cells, text, "set to null", null=True))
+    return findings
 
 
 def detect_judgements(wide: Wide) -> list[Finding]:
-    """How many judgements a judge's mean is over, by its decimals, against what the benchmark has."""
+    """The number of judgements behind a judge's mean, from its decimals, compared with the benchmark's."""
     parts = [task for task in wide.tasks if task.startswith("mtbench-") and task != "mtbench-0"]
     if not parts:
         return []
     values = np.stack([wide.of(task) for task in parts], axis=1)
     known = np.isfinite(values)
     tenths = np.abs(values * 10 - np.round(values * 10)) < 1e-6
+    if tenths[known].mean() < 0.8:
+        return []
     total = wide.of("mtbench-0") if "mtbench-0" in wide.tasks else np.full(len(values), np.nan)
     gap = np.abs(total - np.where(known.all(axis=1), values.mean(axis=1), np.nan))
     text = (
-        f"{100 * tenths[known].mean():.1f} % of {known.sum():,} category means are multiples of 0.1, so they are over 10 judgements; two turns of "
-        f"10 questions would give 20 and multiples of 0.05. The total is the mean of the categories to within {np.nanmax(gap):.2f}."
+        f"{100 * tenths[known].mean():.1f} % of {known.sum():,} category means are multiples of 0.1, as means over 10 judgements are. Two turns of "
+        f"10 questions would give 20 judgements and multiples of 0.05. The total is the mean of the categories to within {np.nanmax(gap):.2f}."
     )
-    if tenths[known].mean() < 0.8:
-        return []
-    return [
-        Finding("judgements", "MT-Bench: one turn, not two", "low", [], ["mtbench-0", *parts], text, "kept; n = 80 judgements, not 160")
-    ]
+    action = "kept, with n = 80 judgements instead of 160"
+    return [Finding("judgements", "MT-Bench: one turn, not two", "low", [], ["mtbench-0", *parts], text, action)]

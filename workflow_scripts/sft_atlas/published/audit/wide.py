@@ -1,4 +1,4 @@
-"""A tidy table of scores as a matrix of checkpoints x tasks, and what the detectors report about it."""
+"""Scores as a matrix of checkpoints x tasks, and the findings that detectors report about it."""
 
 from dataclasses import dataclass, field
 
@@ -16,7 +16,7 @@ REPAIRS = {"row": pl.Int64, "task": pl.String, "value": pl.Float64, "finding": p
 class Finding:
     """Something about the data that a reader of results must know.
 
-    ``cells`` are (row, task) pairs that are set to null under the policy ``repaired``; ``replaced`` are (row, task, value) triples.
+    Under the policy ``repaired``, ``cells`` (row, task) are set to null and ``replaced`` (row, task, value) are recomputed.
     """
 
     key: str
@@ -33,7 +33,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Wide:
-    """``values[i, j]`` is the score of checkpoint ``keys[i]`` on ``tasks[j]`` in the file's unit, NaN where there is none."""
+    """``values[i, j]`` is the score of checkpoint ``keys[i]`` on ``tasks[j]`` in the unit of the CSV, NaN if missing."""
 
     keys: pl.DataFrame
     tasks: list[str]
@@ -41,11 +41,11 @@ class Wide:
 
     @property
     def row(self) -> np.ndarray:
-        """The file's row numbers."""
+        """Row numbers, from the first column of the CSV."""
         return self.keys["row"].to_numpy()
 
     def of(self, task: str) -> np.ndarray:
-        """The column of a task."""
+        """Scores of a task, one per checkpoint."""
         return self.values[:, self.tasks.index(task)]
 
     def at(self, index: int) -> dict[str, object]:
@@ -54,7 +54,7 @@ class Wide:
 
 
 def widen(scores: pl.DataFrame) -> Wide:
-    """The matrix of a tidy frame: rows in the order of the file's first column, tasks in the order of the catalogue."""
+    """The matrix of tidy scores: checkpoints by row number, tasks in the order of ``columns.COLUMNS``."""
     known = list(columns.TASKS)
     tasks = sorted(set(scores["task"]), key=lambda task: (known.index(task) if task in known else len(known), task))
     keys = ["row", *RUN, "epoch"]
@@ -62,25 +62,42 @@ def widen(scores: pl.DataFrame) -> Wide:
     return Wide(frame.select(keys), tasks, frame.select(tasks).to_numpy())
 
 
+def of_cells(
+    wide: Wide,
+    key: str,
+    title: str,
+    severity: str,
+    cells: list[tuple[int, str]],
+    evidence: str,
+    action: str,
+    details=(),
+    null: bool = False,
+) -> Finding:
+    """A finding about single (row, task) cells; ``null``: they are set to null."""
+    tasks = {task for _, task in cells}
+    rows = sorted({row for row, _ in cells})
+    named = [task for task in wide.tasks if task in tasks]
+    return Finding(key, title, severity, rows, named, evidence, action, cells if null else [], details=list(details))
+
+
 def name(keys: dict[str, object]) -> str:
     """A checkpoint in words: model, training set, method, rows, schedule, epoch."""
     if keys["method"] == "base":
-        return f"{keys['model']} (base)"
+        return f"base model {keys['model']}"
     return f"{keys['model']}, {keys['dataset']}, {keys['method']}, {keys['rows']:,} rows, {keys['schedule']}, epoch {keys['epoch']}"
 
 
 def kind(keys: dict[str, object]) -> tuple[str, int, str, int]:
-    """What checkpoints of different training sets have in common: method, rows, schedule, epoch."""
+    """What runs on different training sets share: method, rows, schedule, epoch."""
     return keys["method"], keys["rows"], keys["schedule"] or "", keys["epoch"]
 
 
 def neighbours(wide: Wide) -> tuple[np.ndarray, np.ndarray]:
-    """Index of each checkpoint's previous and next epoch in the same run, -1 where there is none."""
+    """Index of each checkpoint's previous and next epoch in the same run, -1 if there is none (as for base models)."""
     place = {(*[row[key] for key in RUN], row["epoch"]): i for i, row in enumerate(wide.keys.iter_rows(named=True))}
-    found = [
+    pairs = [
         [place.get((*[row[key] for key in RUN], row["epoch"] + step), -1) if row["epoch"] else -1 for step in (-1, 1)]
         for row in wide.keys.iter_rows(named=True)
     ]
-    before, after = np.array(found, dtype=int).reshape(-1, 2).T
-    # epoch 0 is the base model, whose keys differ, so it is never a neighbour
+    before, after = np.array(pairs, dtype=int).reshape(-1, 2).T
     return before, after

@@ -1,0 +1,27 @@
+"""Options that the jobs on published scores share."""
+
+import argparse
+from pathlib import Path
+
+from sft_atlas.published import POLICIES
+
+PATHS = {
+    "scores": "tidy scores, Parquet",
+    "source": "JSON that says where the CSV came from",
+    "repairs": "scores that the policy `repaired` changes, Parquet",
+    "tables": "folder of the tables of the analyses",
+    "table": "output: Parquet",
+    "page": "output: Markdown",
+    "folder": "output: folder",
+}
+
+
+def build_parser(*names: str) -> argparse.ArgumentParser:
+    """A parser with these required options: paths of PATHS and ``policy``."""
+    parser = argparse.ArgumentParser()
+    for name in names:
+        if name == "policy":
+            parser.add_argument("--policy", choices=POLICIES, required=True, help="scores as published, or with the audit's repairs")
+        else:
+            parser.add_argument(f"--{name}", type=Path, required=True, help=PATHS[name])
+    return parser
