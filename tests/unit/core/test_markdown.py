@@ -13,7 +13,7 @@ def test_columns_line_up_and_numbers_are_right_aligned():
 
 
 def test_without_padding_a_row_is_as_long_as_its_text():
-    assert table(["key", "meaning"], [["rows", "how many"]], pad=False) == ["| key | meaning |", "|--|--|", "| rows | how many |"]
+    assert table(["key", "meaning"], [["rows", "how many"]], pad=False) == ["| key | meaning |", "|---|---|", "| rows | how many |"]
 
 
 def test_pipes_line_breaks_and_missing_values_do_not_break_a_table():

@@ -20,7 +20,8 @@ def table(head: Iterable[object], rows: Iterable[Iterable[object]], align: str =
         row(text.rjust(width) if side == "r" else text.ljust(width) for text, width, side in zip(line, widths, align, strict=True))
         for line in cells
     ]
-    rule = "|".join("-" * (width + 1) + ":" if side == "r" else "-" * (width + 2) for width, side in zip(widths, align, strict=True))
+    dashes = ["-" * max(width + 2, 3) for width in widths]
+    rule = "|".join(f"{dash[:-1]}:" if side == "r" else dash for dash, side in zip(dashes, align, strict=True))
     return [lines[0], f"|{rule}|", *lines[1:]]
 
 

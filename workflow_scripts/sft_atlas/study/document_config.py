@@ -7,6 +7,7 @@ import types
 import typing
 from pathlib import Path
 
+from sft_atlas.core import markdown
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.study.schema import Devices, Part, StudyFile
 
@@ -26,15 +27,16 @@ def reference() -> str:
         if part in written:
             continue
         written.add(part)
-        lines += [f"### `{path}`", "", part.__doc__.strip().splitlines()[0], "", "| key | type | default | meaning |", "|---|---|---|---|"]
+        lines += [f"### `{path}`", "", part.__doc__.strip().splitlines()[0], ""]
+        rows = []
         for key, field in part.model_fields.items():
             default = "required" if field.is_required() else f"`{json.dumps(_plain(field.default))}`"
             if isinstance(field.default, Part):
                 default = "see below"
-            lines.append(f"| `{key}` | {_type(field.annotation)} | {default} | {field.description} |")
+            rows.append((f"`{key}`", _type(field.annotation), default, field.description))
             prefix = "" if part in (StudyFile, Devices) else path + "."
             queue += [(f"{prefix}{key}{suffix}", inner) for inner, suffix in _parts(field.annotation)]
-        lines.append("")
+        lines += [*markdown.table(("key", "type", "default", "meaning"), rows, pad=False), ""]
     return "\n".join(lines)
 
 
