@@ -167,10 +167,10 @@ def test_likelihood_vectors_are_double_centred_and_distances_are_bits_per_byte()
 def test_the_map_is_the_same_twice_and_keeps_clusters_apart(rows, draw, how):
     rng = np.random.default_rng(0)
     values = rng.normal(size=(rows, 20)) + 20 * (np.arange(rows) % 2)[:, None]
-    place, told = draw(values, seed=3)
+    place, method = draw(values, seed=3)
     again, _ = draw(values, seed=3)
     assert np.array_equal(place, again)
-    assert told.startswith(how)
+    assert method.startswith(how)
     centres = place[::2].mean(axis=0), place[1::2].mean(axis=0)
     assert np.linalg.norm(centres[0] - centres[1]) > place[::2].std()
 

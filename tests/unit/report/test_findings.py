@@ -1,4 +1,4 @@
-"""Findings: what was planted is said, what was not is not, and nothing is said more strongly than its numbers."""
+"""Findings: the page states what was planted and nothing else, and no finding is stronger than its numbers."""
 
 import re
 import subprocess
@@ -19,7 +19,6 @@ from sft_atlas.report import show_findings, write_findings
 from sft_atlas.report.figures import FIGURES
 from sft_atlas.report.findings import WIDTH
 from sft_atlas.report.sections import representation, scores, weights
-from sft_atlas.stats import wording
 from sft_atlas.stats.estimates import ITEM_NOISE, Estimate
 
 
@@ -45,39 +44,6 @@ def page(study, frames, **more) -> str:
     return re.sub(r"\s+", " ", write_findings.page(study, frames, Path("figures"), **more))
 
 
-def estimate(effect, low, high, p=0.001):
-    return Estimate("x", effect, low, high, p, 10, "runs", "bootstrap over 10 runs")
-
-
-@pytest.mark.parametrize(
-    ("made", "q", "words"),
-    [
-        (estimate(1, 0.5, 1.5), 0.01, "up"),
-        (estimate(-1, -1.5, -0.5), 0.01, "down"),
-        (estimate(1, 0.5, 1.5), np.nan, "up"),
-        (estimate(1, -0.5, 2.5), 0.01, "no significant relation"),
-        (estimate(1, 0.5, 1.5), 0.2, "no significant relation after correction for multiple testing"),
-        (estimate(1, 0.5, 1.5, p=0.2), 0.2, "no significant relation"),
-        (estimate(1, np.nan, np.nan), np.nan, "no significant relation (too few data for an interval)"),
-    ],
-)
-def test_wording_follows_interval_and_corrected_p(made, q, words):
-    assert wording.verdict(made, q, "up", "down", "no significant relation") == words
-
-
-def test_evidence_has_number_interval_p_q_and_n():
-    assert wording.describe(estimate(-0.42, -0.61, -0.1, 0.003), 0.01) == "-0.42 [-0.61 to -0.10], p = 0.003, q = 0.010, n = 10 runs"
-    assert wording.describe(estimate(-0.0001, -0.1, 0.1), 0.5, digits=1).startswith("0.0 [-0.1 to 0.1]")
-
-
-@pytest.mark.parametrize(
-    ("number", "things", "told"),
-    [(1, "runs", "1 run"), (2, "runs", "2 runs"), (1, "pairs of runs", "1 pair of runs"), (1200, "runs", "1,200 runs")],
-)
-def test_counts_are_grammatical(number, things, told):
-    assert wording.count(number, things) == told
-
-
 def test_the_page_says_what_was_planted(planted):
     study, frames, _ = planted
     text = page(study, frames)
@@ -89,9 +55,9 @@ def test_the_page_says_what_was_planted(planted):
     assert "Upper half of the layers: no significant change after correction" in text
     alone = [*weights.change_by_depth(frames["layers"], study).statements]
     alone += representation.dimension(frames["dimension"], study).statements
-    told = [one.sentence(one.estimate, one.estimate.p) for one in alone]
-    assert "Full fine-tuning: upper layers change more" in told[0]
-    assert "Upper half of the layers: higher than in the base model" in told[-1]
+    sentences = [one.sentence(one.estimate, one.estimate.p) for one in alone]
+    assert "Full fine-tuning: upper layers change more" in sentences[0]
+    assert "Upper half of the layers: higher than in the base model" in sentences[-1]
     assert "Lower half of the layers: no significant change" in text
     assert "Checkpoints cluster by base model" in text
     assert "2,048 rows: no significant change of the mean gain" in text
@@ -285,8 +251,8 @@ def test_the_error_of_a_baseline_is_no_rise_of_the_dimension(models, sets):
 def test_a_baseline_of_unknown_error_decides_nothing(planted):
     study, frames, _ = planted
     unknown = frames["dimension"].with_columns(pl.when(pl.col("epoch") > 0).then("stderr").alias("stderr"))
-    told = [one.sentence(one.estimate, one.estimate.p) for one in representation.dimension(unknown, study).statements]
-    assert all("no significant change (too few data for an interval)" in text and "nan" not in text for text in told)
+    sentences = [one.sentence(one.estimate, one.estimate.p) for one in representation.dimension(unknown, study).statements]
+    assert all("no significant change (too few data for an interval)" in text and "nan" not in text for text in sentences)
 
 
 def luck(rng, models, effect=0.0):
@@ -322,7 +288,7 @@ def test_luck_of_single_runs_is_no_effect(of):
     assert is_at_most([one.p <= 0.05 for one in null])
     assert all(one.p <= 0.05 and one.excludes_zero for one in (of(rng, 8, effect=0.3) for _ in range(10)))
     few = [of(rng, 3) for _ in range(40)]
-    assert np.mean([one.p <= 0.05 for one in few]) > 0.5  # why it is said that item noise is all that is in them
+    assert np.mean([one.p <= 0.05 for one in few]) > 0.5  # why the page says that these reflect item noise only
     assert {one.interval_method for one in few} == {ITEM_NOISE}
 
 
@@ -354,5 +320,5 @@ def test_few_base_models_leave_training_sets_as_units_and_it_is_said(planted):
 
 def test_an_untested_share_says_why():
     row = {"test": "2 base models are too few to flip"}
-    told = representation._share(row)(Estimate("x", 0.3, np.nan, np.nan, np.nan, 9, "checkpoints"), np.nan)
-    assert told == "x: 30.0 %, n = 9 checkpoints (not tested: 2 base models are too few to flip)."
+    sentence = representation._share(row)(Estimate("x", 0.3, np.nan, np.nan, np.nan, 9, "checkpoints"), np.nan)
+    assert sentence == "x: 30.0 %, n = 9 checkpoints (not tested: 2 base models are too few to flip)."

@@ -1,4 +1,4 @@
-"""Collectors: content is trusted, not paths; what is missing is said; gains are paired."""
+"""Collectors: content is trusted, not paths; missing files are reported; gains are paired."""
 
 import json
 import shutil
@@ -84,7 +84,7 @@ def test_attributes_come_from_the_study(small, written):
 
 
 @pytest.mark.parametrize(
-    ("table", "file", "change", "told"),
+    ("table", "file", "change", "message"),
     [
         ("scores", "scores/short.parquet", pl.lit("birch-1b").alias("model"), "model 'birch-1b' (not 'alder-1b')"),
         ("scores", "scores/long.parquet", pl.lit("short").alias("suite"), "suite 'short' (not 'long')"),
@@ -93,13 +93,13 @@ def test_attributes_come_from_the_study(small, written):
         ("likelihood", "likelihood.parquet", pl.lit(None, dtype=pl.String).alias("dataset"), "dataset None (not 'arith')"),
     ],
 )
-def test_a_file_with_other_keys_than_its_place_is_an_error(table, file, change, told, small, tree):
+def test_a_file_with_other_keys_than_its_place_is_an_error(table, file, change, message, small, tree):
     path = checkpoint(tree, file)
     rewrite(path, change)
     with pytest.raises(AtlasError) as error:
         tables.collect(small, table, tree)
     assert str(path) in str(error.value)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_file_moved_to_a_wrong_place_is_an_error(small, tree):
@@ -241,9 +241,9 @@ def test_a_benchmark_missing_inside_a_file_is_an_error(small, tree):
 def test_unreadable_and_empty_files_are_named(small, tree):
     path = checkpoint(tree, "layers.parquet")
     frame = pl.read_parquet(path)
-    for content, told in ((frame.drop("cosine"), "cannot read"), (frame.clear(), "has no rows"), (None, "cannot read")):
+    for content, message in ((frame.drop("cosine"), "cannot read"), (frame.clear(), "has no rows"), (None, "cannot read")):
         path.write_bytes(b"PAR1") if content is None else content.write_parquet(path)
-        with pytest.raises(AtlasError, match=told) as error:
+        with pytest.raises(AtlasError, match=message) as error:
             tables.collect(small, "layers", tree)
         assert str(path) in str(error.value)
 
