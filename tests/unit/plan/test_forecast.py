@@ -1,134 +1,26 @@
-"""The forecast of a study from known sizes and rates, which jobs count as done, and the page that shows it."""
+"""The forecast of a study: its jobs, what they take, which are done and which must be repeated."""
 
 import json
-import re
 
-import polars as pl
 import pytest
 
-from sft_atlas.core.errors import ConfigError
+from helpers.plan_study import DEVICE, STUDY, all_files, make, sharded
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.models import size
-from sft_atlas.plan import cost, plan
+from sft_atlas.plan import cost
 from sft_atlas.plan.forecast import Forecast, correction_factor
-from sft_atlas.plan.plan import page, plan_table, span
+from sft_atlas.plan.plan import page
 from sft_atlas.study import study as studies
 from sft_atlas.study.messages import strict_yaml
-from sft_atlas.study.schema import Device, Load
+from sft_atlas.study.schema import Load
 from sft_atlas.study.site import device
 
 PAPER = strict_yaml(ROOT / "config/paper.yaml")
-DEVICE = Device(
-    label="Test",
-    peak_tflops=100,
-    float32_tflops=50,
-    memory_gib=80,
-    mfu_full=(0.2, 0.4, 0.5),
-    mfu_lora=(0.2, 0.4, 0.5),
-    mfu_score=(0.2, 0.4, 0.5),
-    decode_tokens_per_second=(500, 1000, 2000),
-    start_seconds=(0, 10, 20),
-)
-STUDY = {
-    "study": "small",
-    "keep_weights": "none",
-    "models": {"ant": {"path": "models/ant", "parameters": 7e9}},
-    "datasets": {"red": {"path": "red.jsonl"}, "blue": {"path": "blue.jsonl"}, "all": {"merge": "*"}},
-    "benchmarks": {"quiz": {"path": "quiz.jsonl", "task": "quiz.yaml"}},
-    "suites": {"short": {"benchmarks": ["quiz"]}},
-    "recipes": {
-        "full": {"method": "full", "rows": 1000, "epochs": 10, "save_epochs": [5, 10], "learning_rate": 1e-5, "batch_size": 32},
-        "lora": {"method": "lora", "rows": 1000, "epochs": 10, "learning_rate": 2e-6, "batch_size": 128},
-    },
-    "blocks": {
-        "single": {"models": "*", "datasets": "*", "recipes": ["full", "lora"]},
-        "merged": {"models": "*", "datasets": ["all"], "recipes": ["full"]},
-    },
-    "plan": {
-        "parallel": 1,
-        "tokens": {"red": [100, 100, 100], "blue": [100, 200, 400]},
-        "load": {"quiz": {"items": 1000, "prompt_tokens": [50, 100, 200], "generated_tokens": [10, 20, 40]}},
-    },
-}
 
 
 @pytest.fixture
 def forecast(tmp_path):
     return Forecast(studies.from_config(STUDY, "small.yaml"), DEVICE, tmp_path)
-
-
-def make(root, *names):
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
-
-
-def sharded(root, gpus, name="cpu"):
-    """The forecast with full fine-tuning on several devices."""
-    config = json.loads(json.dumps(STUDY))
-    config["recipes"]["full"]["gpus"] = gpus
-    config["plan"] |= {"parallel": 2, "device": name}
-    return Forecast(studies.from_config(config, "small.yaml"), DEVICE, root)
-
-
-def all_files(root, run, epochs):
-    make(root, f"runs/{run}/train.json")
-    for epoch in epochs:
-        make(root, *(f"runs/{run}/epoch-{epoch}/{name}" for name in ("scores/short.parquet", "layers.parquet", "likelihood.parquet")))
-
-
-# ---------------------------------------------------------------- cost
-
-
-def test_training_costs_six_flop_per_parameter_and_token():
-    tokens = (1e6, 1e6, 1e6)
-    low, likely, high = cost.training_seconds(7e9, tokens, "full", DEVICE)
-    assert likely == pytest.approx(10 + 6 * 7e9 * 1e6 / (0.4 * 100e12))
-    assert low == pytest.approx(0 + 6 * 7e9 * 1e6 / (0.5 * 100e12)), "the low case is the fast device"
-    assert high == pytest.approx(20 + 6 * 7e9 * 1e6 / (0.2 * 100e12))
-    assert cost.training_seconds(7e9, tokens, "lora", DEVICE)[1] == pytest.approx(10 + (likely - 10) * 4 / 6)
-
-
-def test_several_gpus_share_the_work_and_not_the_start():
-    tokens = (1e6, 1e6, 1e6)
-    one, four = (cost.training_seconds(7e9, tokens, "full", DEVICE, gpus)[1] for gpus in (1, 4))
-    assert four - 10 == pytest.approx((one - 10) / 4)
-
-
-def test_scoring_costs_reading_and_generating():
-    load = Load(items=1000, prompt_tokens=(100, 100, 100), generated_tokens=(50, 50, 50), requests=2)
-    likely = cost.scoring_seconds(7e9, [load], DEVICE)[1]
-    assert likely == pytest.approx(10 + 2000 * 100 * 2 * 7e9 / (0.4 * 100e12) + 2000 * 50 / 1000)
-    assert cost.scoring_seconds(14e9, [load], DEVICE)[1] == pytest.approx(10 + 2 * (likely - 10)), "twice the size, half the speed"
-
-
-@pytest.mark.parametrize(("parameters", "rank", "true"), [(8.03e9, 16, 41.9e6), (134.5e6, 8, 2.44e6), (70.6e9, 16, 207.1e6)])
-def test_an_adapters_size_follows_from_the_models(parameters, rank, true):
-    assert size.adapter_parameters(parameters, rank) == pytest.approx(true, rel=1 / 3)  # Llama 3 8B, SmolLM2 135M, Llama 3 70B
-
-
-def test_the_size_of_a_tiny_model_is_about_right():
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        hidden_size=128,
-        intermediate_size=256,
-        num_hidden_layers=6,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=1024,
-        tie_word_embeddings=True,
-    )
-    true = sum(p.numel() for p in LlamaForCausalLM(config).parameters())
-    assert size.tiny_parameters(128, 6, 1024) == pytest.approx(true, rel=0.02)
-
-
-def test_estimates_must_ascend():
-    with pytest.raises(ValueError, match="low, likely and high"):
-        Load(items=1, prompt_tokens=(3, 2, 1))
-
-
-# ---------------------------------------------------------------- forecast
 
 
 def test_a_merged_set_has_the_tokens_of_its_members(forecast):
@@ -167,14 +59,6 @@ def test_a_run_on_two_gpus_takes_two_devices(tmp_path):
     assert two.longest_chain()[1] == pytest.approx((train[1] + after[1]) / 3600), "the chain is wall time"
     assert two.disk()["peak"] < sharded(tmp_path, 1).disk()["peak"], "half as many run at a time"
     assert "Runs on 2 devices" in page(two) and "Runs on" not in page(sharded(tmp_path, 1))
-
-
-def test_runs_that_do_not_fit_are_listed_on_the_page_and_counted_in_the_table(tmp_path):
-    one, two = sharded(tmp_path, 1, "h100"), sharded(tmp_path, 2, "h100")  # 16 bytes a parameter: 104 GiB
-    assert "**3 runs do not fit into GPU memory** (Test)" in page(one) and "ant/red/full, ant/blue/full" in page(one)
-    assert dict(plan_table(one).group_by("kind").agg(pl.sum("too_large")).rows())["train full"] == 3
-    assert plan_table(one)["too_large"].sum() == 3 and plan_table(two)["too_large"].sum() == 0 and "do not fit" not in page(two)
-    assert "do not fit" not in page(sharded(tmp_path, 1, "cpu")), "a CPU job has the machine's memory"
 
 
 def test_runs_that_cannot_fit_are_named():
@@ -280,44 +164,7 @@ def test_two_logs_are_too_few_to_be_believed():
     assert correction_factor([(2.0, 1.0)] * 3) == (2.0, 2.0, 2.0)
 
 
-def test_what_cannot_be_forecast_is_a_question_mark_and_no_number(tmp_path):
-    config = json.loads(json.dumps(STUDY))
-    del config["plan"]["tokens"]["blue"]
-    text = page(Forecast(studies.from_config(config, "small.yaml"), DEVICE, tmp_path))
-    assert "`?`: the study states too little to forecast measure_perplexity, train full, train lora" in text
-    del config["models"]["ant"]["parameters"]
-    forecast = Forecast(studies.from_config(config, "small.yaml"), DEVICE, tmp_path)
-    assert forecast.disk()["peak"] is None and "base models ?" in page(forecast)
-    assert plan_table(forecast)["hours"].null_count() == plan_table(forecast).height
-
-
 def test_branches_are_named_and_commits_are_not(tmp_path):
     config = json.loads(json.dumps(STUDY))
     config["models"] = {"ant": {"hub": "a/b", "revision": "main"}, "bee": {"hub": "a/c", "revision": "0" * 40}}
     assert Forecast(studies.from_config(config, "small.yaml"), DEVICE, tmp_path).unpinned() == ["models.ant"]
-
-
-@pytest.mark.parametrize(
-    ("hours", "text"), [((0.5, 1.234, 20), "1.2 (0.5 to 20)"), ((1, 1, 1), "1"), ((0, 12345, 123456), "12,000 (0 to 120,000)")]
-)
-def test_hours_have_two_digits(hours, text):
-    assert span(hours) == text
-
-
-# ---------------------------------------------------------------- the command
-
-
-def test_the_command_writes_page_and_table(tmp_path, run_script):
-    config = json.dumps(
-        STUDY | {"plan": STUDY["plan"] | {"device": "h100", "compare": [{"what": "train_gpu_hours", "value": 530, "source": "there"}]}}
-    )
-    run_script(plan, study=config, devices=ROOT / "config/devices.yaml", results=tmp_path / "results")
-    text = (tmp_path / "results/plan.md").read_text()
-    assert "# Plan of study small" in text and re.search(r"\| training, device-hours \| +\S+ .* \| +530 \| there +\|", text)
-    table = pl.read_parquet(tmp_path / "results/plan.parquet")
-    assert table["jobs"].sum() == 25 and (table["hours_low"] <= table["hours_high"]).all()
-
-
-def test_a_device_that_is_not_listed_is_an_error_with_those_that_are():
-    with pytest.raises(ConfigError, match=r"plan.device of the study is 'h900', which is not here \(there are h200"):
-        device(ROOT / "config/devices.yaml", "h900", "plan.device of the study")
