@@ -149,7 +149,7 @@ def test_a_job_has_output_log_environment_and_code_of_its_name_in_the_room_of_it
     rule = re.findall(r"workflow_scripts/run\.py (\w+)", body.split("shell:")[1])[-1]
     assert rule == name.removesuffix("_{recipe}")
     assert job.rules()[rule] == f"sft_atlas.{file.removesuffix('.smk')}.{rule}"
-    assert re.search(rf'log:\s+(paths\.(?:checkpoint_)?log\("{rule}"|f"\{{PUBLISHED\}}/logs/{rule}[/.])', body)
+    assert re.search(rf'log:\s+(paths\.(?:checkpoint_)?log\("{rule}"|f"\{{LOGS\}}/{rule}[/.])', body)
     assert "--log {log}" in body
     environment = re.search(r'conda:\s+"\.\./(envs/\w+\.yaml)"', body)[1]
     assert (ROOT / environment).exists()
