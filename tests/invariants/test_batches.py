@@ -52,7 +52,7 @@ def test_accumulation_is_the_whole_batch(case, tmp_path):
 
 
 def test_padding_side_and_length_do_not_matter(case):
-    """Padding left or right, by any length, changes no sample's loss."""
+    """Padding on either side, of any length, does not change the loss of a sample."""
     model, pad = load_model(case.base), case.tokenizer.pad_token_id
     expected = alone(case)
     longest = max(map(len, case.samples.kept))
@@ -72,8 +72,8 @@ def test_padding_side_and_length_do_not_matter(case):
         assert nll(model, left) == pytest.approx(expected, rel=TOLERANCE)
 
 
-def test_a_packed_sample_has_its_own_loss(case):
-    """Each sample's loss in a packed sequence is its loss alone."""
+def test_a_sample_has_its_own_loss_in_a_padding_free_sequence(case):
+    """A sample has the same loss in a padding-free sequence as alone."""
     from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
     expected = alone(case)
@@ -91,17 +91,17 @@ def test_a_packed_sample_has_its_own_loss(case):
 
 
 @pytest.mark.parametrize("attention", ["auto", "eager"])
-def test_packed_equals_unpacked(case, tmp_path, attention):
-    """Packed samples have the losses of unpacked ones, step by step, and the check before training finds no leak."""
-    packed, unpacked = (
+def test_padding_free_equals_padded(case, tmp_path, attention):
+    """Padding-free and padded batches give the same losses, step by step, and the check before training finds no leak."""
+    padding_free_run, padded = (
         case.train(tmp_path / f"{packs}", padding_free=packs, batch_size=4, attention=attention)[0] for packs in (True, False)
     )
-    assert losses(packed) == pytest.approx(losses(unpacked), rel=1e-4)
-    assert packed["steps"] == unpacked["steps"] == 4
+    assert losses(padding_free_run) == pytest.approx(losses(padded), rel=1e-4)
+    assert padding_free_run["steps"] == padded["steps"] == 4
 
 
-def test_packing_is_refused_where_attention_leaks(cases, tmp_path):
-    """Packing is refused, before training, where a kernel lets samples see each other."""
+def test_padding_free_is_refused_where_attention_leaks(cases, tmp_path):
+    """Padding-free batches are refused before training where a kernel lets samples attend to each other."""
     from transformers import AttentionInterface, AttentionMaskInterface
     from transformers.masking_utils import sdpa_mask
 
@@ -122,8 +122,8 @@ def test_packing_is_refused_where_attention_leaks(cases, tmp_path):
         padding_free.check_isolation(model, sequences, False, "x")
 
 
-def test_packing_is_refused_where_positions_run_on(cases):
-    """Packing is refused where a sample's positions go on from its neighbour's."""
+def test_padding_free_is_refused_where_positions_do_not_restart(cases):
+    """Padding-free batches are refused where positions do not restart at each sample."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
     torch.manual_seed(0)
@@ -139,7 +139,7 @@ def test_packing_is_refused_where_positions_run_on(cases):
 
 
 def test_the_batch_that_the_trainer_makes_is_right_to_the_token(case, tmp_path):
-    """The batch that reaches the model supervises exactly the response and EOS of each sample; padding supervises nothing."""
+    """In the batch that reaches the model, exactly the response and EOS of each sample carry loss, and padding does not."""
     for pad in (case.tokenizer.pad_token, case.tokenizer.eos_token):
         case.tokenizer.pad_token = pad
         settings = case.settings()

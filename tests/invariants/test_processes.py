@@ -1,4 +1,4 @@
-"""Several processes train what one trains (gloo on CPUs; accelerate shards with FSDP2 on GPUs only)."""
+"""Several processes give the weights of one (gloo on CPUs; accelerate shards with FSDP2 on GPUs only)."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The committed trajectories: training does today what it did when they were written."""
+"""Training still follows the committed reference trajectories."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What comes out: the same weights for the same recipe, adapters that merge, only what the recipe trains, kills that leave no trace."""
+"""The weights: equal for equal seeds, changed only where the recipe trains, and unaffected by merging, checkpointing and kills."""
 
 import random
 import shutil
@@ -21,7 +21,7 @@ LORA = {"method": "lora", "learning_rate": 1e-2, "lora": {"rank": 4, "alpha": 8}
 
 
 def test_the_seed_decides(case, tmp_path):
-    """The same seed gives the same weights to the bit, another seed others."""
+    """The same seed gives bitwise identical weights, another seed different ones."""
     first, again, other = (
         weights(case.train(tmp_path / name, batch_size=4, seed=seed)[1]) for name, seed in (("a", 1), ("b", 1), ("c", 2))
     )
@@ -55,13 +55,13 @@ def test_only_the_chosen_depth_is_trained(cases, tmp_path, method):
 
 
 def test_a_range_without_layers_is_refused(cases, tmp_path):
-    """A depth range that holds no layer is refused before training."""
+    """A range of depths without a layer is refused before training."""
     with pytest.raises(AtlasError, match=r"layers: \[0.3, 0.7\] holds none of the model's 2 layers"):
         cases("llama").train(tmp_path / "run", layers=[0.3, 0.7])
 
 
 def test_frozen_embeddings_stay(case, tmp_path):
-    """`freeze_embeddings` leaves the input embedding and the head as they are and trains the rest."""
+    """`freeze_embeddings` leaves the input embedding and the head unchanged and trains the rest."""
     _, folder = case.train(tmp_path / "run", freeze_embeddings=True)
     rows = weight_change.layer_changes(case.base.path, folder)
     still = {row["component"] for row in rows if row["mean_abs_change"] == 0}
@@ -69,7 +69,7 @@ def test_frozen_embeddings_stay(case, tmp_path):
 
 
 def test_activation_checkpointing_changes_nothing(case, tmp_path):
-    """Recomputed activations give the same weights as kept ones."""
+    """Activation checkpointing does not change the weights."""
     kept, recomputed = (weights(case.train(tmp_path / f"{on}", activation_checkpointing=on)[1]) for on in (False, True))
     assert distance(kept, recomputed) < 1e-6
 
@@ -105,7 +105,7 @@ case.train(Path({folder!r}), **{recipe!r})
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(cases, tmp_path, method):
-    """`kill -9` at a random step, then resume: the final weights are those of a run that was not killed, dropout and schedule included."""
+    """After `kill -9` at a random step, a resumed run ends with the weights of an undisturbed one, dropout and schedule included."""
     case = cases("llama")
     recipe = {"epochs": 5, "save_epochs": "all", "batch_size": 2, "weight_decay": 0.1, "warmup_ratio": 0.1}
     if method == "lora":

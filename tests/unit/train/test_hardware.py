@@ -85,14 +85,14 @@ def test_kernels_that_are_not_here_are_refused(packages):
         ({"gpus": 3}, "not a multiple of micro_batch_size 1 x 3 gpus"),
         ({"gpus": 2, "micro_batch_size": 8}, "not a multiple of micro_batch_size 8 x 2 gpus"),
         ({"gpus": 2, "padding_free": True}, "padding_free is checked on one GPU only"),
-        ({"layers": [0.7, 0.3]}, "give the lower depth first"),
+        ({"layers": [0.7, 0.3]}, "give the smaller depth first"),
         ({"layers": [0.3]}, "at least 2 items"),
         ({"method": "lora", "freeze_embeddings": True}, "freeze_embeddings makes no sense"),
         ({"method": "lora", "weights": "bfloat16"}, "weights makes no sense"),
         ({"weights": "bfloat16", "precision": "float32"}, "weights: bfloat16 contradicts precision: float32"),
     ],
 )
-def test_recipes_that_cannot_be_are_refused(changes, message):
+def test_contradictory_recipes_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         settings(**changes)
 

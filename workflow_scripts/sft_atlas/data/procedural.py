@@ -1,7 +1,7 @@
 """Procedural tasks for studies without a hub: reasoning-gym items with short prompts, and prose.
 
-Every distinct item belongs, by the hash of its instruction, either to the training side or to the benchmark side, so
-that the two never meet whatever the seeds and sizes.
+The hash of its instruction puts every item on one side, training or benchmark, so that the two never share an item, whatever the seeds
+and sizes.
 """
 
 import hashlib
@@ -26,27 +26,13 @@ class Task:
     settings: Mapping[str, object]
     rewrite: Callable[[dict], tuple[str, str]] = lambda item: (item["question"].strip(), item["answer"])
     choices: Callable[[str, random.Random], list[str]] | None = None
-    balanced: int | None = None  # answers there are, each for an equal share of the items, so that a constant answer is at chance
+    balanced: int | None = None  # number of answers, each to an equal share of the items, so that a constant answer scores at chance
 
 
 KIN = [
-    "mother",
-    "father",
-    "sister",
-    "brother",
-    "aunt",
-    "uncle",
-    "grandmother",
-    "grandfather",
-    "daughter",
-    "son",
-    "wife",
-    "husband",
-    "mother-in-law",
-    "father-in-law",
-    "granddaughter",
-    "grandson",
-]
+    "mother", "father", "sister", "brother", "aunt", "uncle", "grandmother", "grandfather", "daughter", "son", "wife", "husband",
+    "mother-in-law", "father-in-law", "granddaughter", "grandson",
+]  # fmt: skip
 
 
 def _kin_choices(answer: str, rng: random.Random) -> list[str]:
@@ -113,7 +99,8 @@ def side_of(instruction: str) -> str:
 def generate(weights: Mapping[str, float], size: int, seed: int, side: str) -> list[Item]:
     """``size`` distinct items of one side (``train`` or ``benchmark``), tasks in proportion to their weights, shuffled.
 
-    The same arguments give the same items on every machine (set PYTHONHASHSEED=0: some tasks iterate over sets).
+    The same arguments give the same items on every machine (with PYTHONHASHSEED=0: some tasks iterate over sets). Raises AtlasError for an
+    unknown task and where a task has too few items.
     """
     unknown = [name for name in weights if name not in NAMES]
     if unknown:
@@ -128,19 +115,19 @@ def generate(weights: Mapping[str, float], size: int, seed: int, side: str) -> l
 
 
 def _distinct(name: str, count: int, seed: int, side: str) -> Iterator[Item]:
-    """Distinct items of one task and side; an error where the task has too few."""
+    """Distinct items of one task and side. AtlasError where the task has too few."""
     if name == PROSE and side == "benchmark":
-        raise AtlasError("tasks.prose: open text has no single right answer, so it makes no benchmark; use it in datasets and mixtures")
+        raise AtlasError("tasks.prose: open text has no single right answer and cannot be a benchmark; use it in datasets and mixtures")
     rng = random.Random(seed)
     seen: set[str] = set()
     answers: Counter[str] = Counter()
     share = math.ceil(count / TASKS[name].balanced) if name in TASKS and TASKS[name].balanced else count
-    barren = 0
+    rejected = 0
     for instruction, response in _prose(rng) if name == PROSE else _gym(name, count, seed):
         key = " ".join(instruction.lower().split())
         if not response or key in seen or side_of(instruction) != side or answers[response] == share:
-            barren += 1
-            if barren > 20 * BENCHMARK_SHARE * max(count, 100):
+            rejected += 1
+            if rejected > 20 * BENCHMARK_SHARE * max(count, 100):
                 break
             continue
         seen.add(key)

@@ -30,19 +30,19 @@ def read(text: str) -> dict[str, str]:
 def render(template: dict[str, str], instruction: str, response: str | None = None) -> tuple[str, str]:
     """The prompt and the response as the model sees them; the response is empty when none is given.
 
-    By ``str.replace`` and not ``str.format``, because instructions and responses hold braces of their own.
+    Uses ``str.replace`` instead of ``str.format``, because instructions and responses may contain braces.
     """
     prompt = template["prompt"].replace(PLACEHOLDERS["prompt"], instruction)
     return prompt, "" if response is None else template["response"].replace(PLACEHOLDERS["response"], response)
 
 
 def fingerprint(template: dict[str, str]) -> str:
-    """Hash of a template, 16 hexadecimal digits."""
+    """Hash of a template: 16 hexadecimal digits of its SHA-256."""
     return hashlib.sha256(json.dumps([template["prompt"], template["response"]]).encode()).hexdigest()[:16]
 
 
 def require_trained_with(template: dict[str, str], weights: Path) -> str:
-    """The template's fingerprint, after comparing it with that of the run which made the checkpoint folder ``weights``.
+    """The template's fingerprint, after checking that the checkpoint in the folder ``weights`` was trained with the same template.
 
     Raises :class:`AtlasError` where the run was trained with another template: its scores would be those of a format it never saw
     (26 % against 57 % in LLaMA-Factory#2509).

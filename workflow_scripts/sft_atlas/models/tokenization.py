@@ -6,19 +6,19 @@ from sft_atlas.core.log import progress
 
 
 def encode(tokenizer, prompt: str, response: str, with_eos: bool = True) -> tuple[list[int], int]:
-    """Token ids of prompt and response, and the index of the first token that belongs to the response.
+    """Token ids of prompt and response, and the index of the first token of the response.
 
-    One EOS token ends the response when ``with_eos``; without, no EOS is left even where the tokenizer adds one itself.
+    With ``with_eos`` the response ends in one EOS token; without, in none, even where the tokenizer adds one itself.
     """
     # This is what TRL 1.16's SFTTrainer._prepare_dataset does to the columns prompt and completion (`add_eos`,
     # `tokenize_fn`): EOS is appended as text, unless the text ends with it; prompt and prompt + completion are tokenised
-    # as whole strings with the tokenizer's own special tokens (so BOS stands where the tokenizer puts it); the completion
+    # as whole strings with the tokenizer's own special tokens (so BOS is where the tokenizer puts it); the completion
     # starts where the two sequences of ids diverge, which is earlier than the prompt's end when tokens merge across it.
     eos = tokenizer.eos_token
     text = response + eos if with_eos and not response.endswith(eos) else response
     before = tokenizer(text=prompt)["input_ids"]
     ids = tokenizer(text=prompt + text)["input_ids"]
-    # Not as TRL does it: where the tokenizer adds EOS itself, that one is dropped, or the model would learn to stop twice.
+    # Unlike TRL, drop an EOS that the tokenizer adds itself, or the model would learn to stop twice.
     if before and before[-1] == tokenizer.eos_token_id and not prompt.endswith(eos):
         before, ids = before[:-1], ids[:-1]
     first = 0

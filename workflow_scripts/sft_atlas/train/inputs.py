@@ -1,4 +1,4 @@
-"""Input and parameter functions of ``rules/train.smk``, and which weights are kept. They only look things up in the study."""
+"""Input and parameter functions of ``rules/train.smk``, and which weights are kept: look-ups in the study, without files."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,11 +17,11 @@ class TrainInputs:
         self.kept = [checkpoint for checkpoint in self.tuned if self.weights_kept(checkpoint.recipe, checkpoint.epoch)]
 
     def settings(self, wildcards) -> str:
-        """Resolved hyper-parameters of a run; as a parameter of the rule they decide whether the run is trained again."""
+        """The resolved hyper-parameters of a run, as JSON. A change trains the run again."""
         return self.study.runs[wildcards.model, wildcards.dataset, wildcards.recipe].settings.model_dump_json()
 
     def template(self, wildcards) -> str:
-        """The prompt template, the same for every job."""
+        """The prompt template of the study, as JSON."""
         return self.file.template.model_dump_json()
 
     def data(self, wildcards) -> str:
@@ -40,17 +40,17 @@ class TrainInputs:
         return entry.method == "lora" or epoch in kept
 
     def weights_of(self, recipe: str) -> list[tuple[int, str]]:
-        """Each epoch that a recipe keeps, and where its weights go."""
+        """(epoch, path of its weights) for each epoch that a recipe keeps."""
         return [(epoch, self.paths.fill(self.paths.weights, epoch=epoch)) for epoch in self.study.kept_epochs(recipe)]
 
     def trained(self, checkpoints: Iterable[Checkpoint]) -> list[str]:
-        """What shows that runs were trained: the weights that are kept, and what is measured on those that are not."""
+        """The results of training: kept weights, and everything measured on weights that are deleted afterwards."""
         tuned = [checkpoint for checkpoint in checkpoints if checkpoint.dataset != BASE]
         kept = [checkpoint for checkpoint in tuned if self.weights_kept(checkpoint.recipe, checkpoint.epoch)]
         return [*self.files(self.paths.weights, kept), *self.files_before_deletion(tuned)]
 
     def files_before_deletion(self, checkpoints: Iterable[Checkpoint]) -> list[str]:
-        """Every file made from weights that are deleted afterwards. A target that asked for some of them only would lose the others."""
+        """Every file made from weights that are deleted afterwards. A target with only some of them would lose the others."""
         return self.measured(
             checkpoint
             for checkpoint in checkpoints
