@@ -38,13 +38,13 @@ def tiny_base(tiny_tokenizer, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def run_script():
-    """Call a script's ``main`` with options as keywords: ``max_length=3`` is ``--max-length 3``, a list repeats its option."""
+    """Call a script's ``main`` with options as keywords: ``max_length=3`` is ``--max-length 3``, a list repeats its option, a tuple has its values."""
 
     def run(script, **options):
         words = []
         for name, value in options.items():
             for each in value if isinstance(value, list) else [value]:
-                words += ["--" + name.replace("_", "-"), str(each)]
+                words += ["--" + name.replace("_", "-"), *map(str, each if isinstance(each, tuple) else (each,))]
         script.main(script.parser().parse_args(words))
 
     return run

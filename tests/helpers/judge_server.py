@@ -6,6 +6,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+KEY_VARIABLE = "JUDGE_TEST_KEY"  # environment variable of the key
 RATINGS, IDENTIFIERS = [f"Rating: [[{number}]]" for number in range(1, 11)], ["m", "M"]
 
 

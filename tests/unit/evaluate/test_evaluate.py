@@ -1,4 +1,4 @@
-"""Scores: the same as by hand, whatever the batch size; and checkpoints as they are loaded for scoring."""
+"""Scores of a checkpoint: the same as by hand, whatever the batch size; and of an oracle, all or nothing."""
 
 import json
 import math
@@ -8,15 +8,14 @@ import polars as pl
 import pytest
 import torch
 from lm_eval.api.model import LM
-from peft import LoraConfig, PeftModel, get_peft_model
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.evaluate import evaluate as evaluate_script
 from sft_atlas.evaluate import lm_eval_runner, tasks
 from sft_atlas.evaluate import scores as summaries
-from sft_atlas.models.base_model import ModelFolder, is_adapter, load_model, load_tokenizer
-from sft_atlas.models.prompt_template import fingerprint, require_trained_with
+from sft_atlas.models.base_model import ModelFolder, load_model, load_tokenizer
+from sft_atlas.models.prompt_template import fingerprint
 from sft_atlas.study.messages import strict_yaml
 from sft_atlas.study.schema import Template
 
@@ -168,54 +167,12 @@ def test_a_score_is_the_mean_with_its_standard_error(scored):
     assert scored[4][0].row(1, named=True)["metric"] == "acc"
 
 
-def item(score, cluster=None, **more):
-    known = {"benchmark": "quiz", "strict": score, "parsed": 1.0, "formed": 1.0, "truncated": False, "shots": 0}
-    return known | {"score": score, "cluster": cluster} | more
-
-
-def test_one_item_has_no_standard_error():
-    found = summaries.score_row([item(1.0)], "acc", "hf", 0)
-    assert (found["score"], found["n"]) == (1.0, 1)
-    assert math.isnan(found["stderr"])
-
-
-def test_items_that_share_a_passage_are_one_cluster():
-    """Twice the same items in clusters of two: no more information than once, by hand sqrt(G / (G - 1)) * sqrt(sum of squares) / n."""
-    values = [1.0, 0.0, 1.0, 1.0, 0.0, 1.0]
-    doubled = [item(value, cluster=str(i)) for i, value in enumerate(values) for _ in range(2)]
-    found = summaries.score_row(doubled, "acc", "hf", 0)
-    assert found["stderr"] == pytest.approx(summaries.score_row([item(value) for value in values], "acc", "hf", 0)["stderr"])
-    assert (found["n"], found["n_clusters"]) == (12, 6)
-    assert found["stderr"] == pytest.approx(statistics.stdev(values) / math.sqrt(6))
-
-
-def test_what_is_not_known_is_null_and_missing_is_not_zero():
-    rows = [item(1.0), item(None, parsed=None, truncated=None), item(0.0, parsed=0.0)]
-    found = summaries.score_row(rows, "acc", "hf", 0)
-    assert (found["score"], found["n"], found["n_missing"], found["n_parsed"], found["n_truncated"]) == (0.5, 2, 1, 1, 0)
-    assert summaries.score_row([item(None, truncated=None)], "acc", "hf", 0)["score"] is None
-
-
-def test_the_script_writes_scores_and_samples_with_their_keys(tiny_base, benchmarks, tmp_path):
+def test_the_script_writes_scores_and_samples_with_their_keys(run_script, tiny_base, benchmarks, tmp_path):
     scores, samples = tmp_path / "scores/tasks.parquet", tmp_path / "samples/tasks.parquet"
-    words = [
-        "--base",
-        tiny_base,
-        "--model",
-        "tiny",
-        "--dataset",
-        "base",
-        "--recipe",
-        "base",
-        "--epoch",
-        0,
-        "--suite",
-        tmp_path / "tasks.json",
-    ]
-    tasks.Suite("tasks", benchmarks).write(tmp_path / "tasks.json")
-    words += ["--template", json.dumps(TEMPLATE), "--max-length", 256, "--output-scores", scores, "--output-samples", samples]
-    evaluate_script.main(evaluate_script.parser().parse_args(list(map(str, words))))
     keys = {"model": "tiny", "dataset": "base", "recipe": "base", "epoch": 0, "suite": "tasks"}
+    tasks.Suite("tasks", benchmarks).write(tmp_path / "tasks.json")
+    options = keys | {"suite": tmp_path / "tasks.json", "template": json.dumps(TEMPLATE), "max_length": 256}
+    run_script(evaluate_script, **options, base=tiny_base, output_scores=scores, output_samples=samples)
     assert pl.read_parquet(scores).select(*keys).unique().to_dicts() == [keys]
     assert pl.read_parquet(scores)["score"].to_list() == [0.6, 0.6]
     assert pl.read_parquet(samples).select(*keys).unique().to_dicts() == [keys]
@@ -290,51 +247,7 @@ def test_an_oracle_gets_every_point_and_its_opposite_none(tmp_path, tokenizer, t
     assert scores.select("benchmark", "score", "stderr", "n").rows() == [(kind, expected, 0.0, len(kinds[kind])) for kind in kinds]
 
 
-# ---------------------------------------------------------------- what is refused
-
-
-def test_a_task_with_another_prompt_than_the_study_is_an_error_that_names_the_file(tmp_path):
-    listed = files(tmp_path, "quiz", "generate.yaml", [{"instruction": "x", "answer": "y"}])
-    with pytest.raises(AtlasError) as caught:
-        tasks.task_config(listed, {"prompt": "Q: {instruction}\nA:", "response": " {response}"})
-    assert str(caught.value).startswith(f"{TASKS / 'generate.yaml'}: doc_to_text and target_delimiter are ('###Question:")
-    assert r"the study's template means ('Q: {{instruction}}\nA:', ' ')" in str(caught.value)
-    assert "metadata: {template: own}" in str(caught.value)
-
-
-def test_a_response_that_starts_otherwise_is_a_mismatch_too(tmp_path):
-    listed = files(tmp_path, "quiz", "choice.yaml", [{"instruction": "x", "choices": ["y"], "label": 0}])
-    with pytest.raises(AtlasError, match=r"choice\.yaml: doc_to_text and target_delimiter"):
-        tasks.task_config(listed, {**TEMPLATE, "response": "\n{response}"})
-
-
-def test_a_checkpoint_trained_with_another_template_is_not_scored(tmp_path):
-    weights = tmp_path / "run/epoch-1/weights"
-    weights.mkdir(parents=True)
-    with pytest.raises(AtlasError, match=r"train\.json does not say with which template"):
-        require_trained_with(TEMPLATE, weights)
-    (tmp_path / "run/train.json").write_text(json.dumps({"template": {**TEMPLATE, "prompt": "Q: {instruction}\nA:"}}))
-    with pytest.raises(AtlasError, match=r"weights was trained with the template .*Q: .*, this study scores with .*###Question"):
-        require_trained_with(TEMPLATE, weights)
-    (tmp_path / "run/train.json").write_text(json.dumps({"template": TEMPLATE}))
-    assert require_trained_with(TEMPLATE, weights) == fingerprint(TEMPLATE)
-
-
-def own_task(tmp_path, extra):
-    task = tmp_path / "own.yaml"
-    task.write_text('output_type: generate_until\ndoc_to_text: "{{instruction}}"\ndoc_to_target: answer\n' + extra)
-    (tmp_path / "items.jsonl").write_text('{"instruction": "x", "answer": "y"}\n')
-    return tasks.BenchmarkFiles("quiz", task, tmp_path / "items.jsonl")
-
-
-def test_a_task_may_state_a_prompt_of_its_own(tmp_path):
-    config = tasks.task_config(own_task(tmp_path, "metadata: {template: own}\nmetric_list: [{metric: exact_match}]\n"), TEMPLATE)
-    assert (config["task"], config["doc_to_text"]) == ("quiz", "{{instruction}}")
-
-
-def test_a_task_without_a_metric_is_an_error(tmp_path):
-    with pytest.raises(AtlasError, match=r"own\.yaml: metric_list is missing"):
-        tasks.task_config(own_task(tmp_path, "metadata: {template: own}\n"), TEMPLATE)
+# ---------------------------------------------------------------- prompts that are too long
 
 
 @pytest.mark.parametrize(("task", "room"), [("generate.yaml", STEPS), ("choice.yaml", 0)])
@@ -355,81 +268,3 @@ def test_the_models_own_length_limits_a_prompt(model, tokenizer, tmp_path):
     listed = [files(tmp_path, "quiz", "choice.yaml", [{"instruction": "one two " * 150, "choices": ["x", "y"], "label": 0}])]
     with pytest.raises(AtlasError, match="quiz: 1 prompts with their answers are longer than 256 tokens"):
         score(model, tokenizer, listed, 1, 100_000)
-
-
-# ---------------------------------------------------------------- checkpoints
-
-
-@pytest.fixture(scope="module")
-def adapter(base, tmp_path_factory):
-    """A LoRA adapter with random factors, and the logits of base and adapter unmerged."""
-    folder, ids = tmp_path_factory.mktemp("adapter"), torch.arange(3, 40)[None]
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        settings = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
-        tuned = get_peft_model(load_model(base), settings)
-    tuned.save_pretrained(folder)
-    unmerged = PeftModel.from_pretrained(load_model(base), folder).eval()
-    with torch.no_grad():
-        return folder, ids, unmerged(ids).logits
-
-
-def test_an_adapter_merged_for_scoring_gives_the_logits_of_the_unmerged_one(base, model, adapter):
-    folder, ids, expected = adapter
-    assert is_adapter(folder)
-    merged = load_model(base, folder)
-    assert not any("lora" in name for name, _ in merged.named_parameters())
-    with torch.no_grad():
-        assert (merged(ids).logits - expected).abs().max() < 1e-5 * expected.abs().max()
-        assert (model(ids).logits - expected).abs().max() > 0.1
-
-
-def test_the_difference_that_merging_makes_is_measured(base, adapter):
-    folder, _, _ = adapter
-    exact, rounded = {}, {}
-    load_model(base, folder, facts=exact)
-    load_model(base, folder, dtype="bfloat16", facts=rounded)
-    assert 0 <= exact["merge_logit_difference"] < 1e-4 and exact["merge_and_cast_logit_difference"] < 1e-4
-    assert rounded["merge_logit_difference"] == exact["merge_logit_difference"]
-    assert 1e-3 < rounded["merge_and_cast_logit_difference"] < 1
-    facts = {}
-    load_model(base, facts=facts)
-    assert facts == {}
-
-
-def test_an_adapter_is_merged_in_float32_whatever_the_type_of_the_base(base, adapter):
-    folder, _, _ = adapter
-    exact, found = (dict(load_model(base, folder, dtype=kind).named_parameters()) for kind in ("float32", "bfloat16"))
-    assert all(torch.equal(found[name], exact[name].to(torch.bfloat16)) for name in exact)
-
-
-def test_full_weights_replace_those_of_the_base(base, model, tmp_path):
-    changed = load_model(base)
-    with torch.no_grad():
-        changed.lm_head.weight.zero_()
-    changed.save_pretrained(tmp_path)
-    loaded = load_model(base, tmp_path)
-    assert not is_adapter(tmp_path)
-    assert loaded.lm_head.weight.abs().max() == 0
-    assert torch.equal(loaded.model.embed_tokens.weight, model.model.embed_tokens.weight)
-    assert not loaded.training
-
-
-def test_weights_that_are_gone_are_an_error_with_the_way_out(tmp_path):
-    manifest = tmp_path / "model.json"
-    manifest.write_text(json.dumps({"name": "gone", "path": str(tmp_path / "gone"), "dtype": "float32", "trust_remote_code": False}))
-    with pytest.raises(AtlasError, match=r"there is no config\.json; delete .*model\.json and run again"):
-        ModelFolder.read(manifest)
-
-
-@pytest.mark.parametrize("missing", ["pad_token", "eos_token"])
-def test_a_tokenizer_without_pad_uses_eos_and_without_eos_is_refused(tmp_path, base, missing):
-    tokenizer = load_tokenizer(base)
-    setattr(tokenizer, missing, None)
-    tokenizer.save_pretrained(tmp_path)
-    bare = ModelFolder("bare", tmp_path, "float32", False)
-    if missing == "pad_token":
-        assert load_tokenizer(bare).pad_token_id == tokenizer.eos_token_id
-    else:
-        with pytest.raises(AtlasError, match=r"the tokenizer of bare in .* has no EOS token"):
-            load_tokenizer(bare)

@@ -1,4 +1,4 @@
-"""Prompts with examples, dropped where they do not fit; and suites that may not run."""
+"""Prompts with examples, dropped where they do not fit; tasks that are refused; and suites that may not run."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 
 from sft_atlas.core.errors import AtlasError, ConfigError
 from sft_atlas.core.provenance import ROOT
-from sft_atlas.evaluate.tasks import DELIMITER, PROMPT, SHOTS, BenchmarkFiles, LengthLimit, Suite, task_config
+from sft_atlas.evaluate.tasks import DELIMITER, PROMPT, SHOTS, BenchmarkFiles, LengthLimit, task_config
 from sft_atlas.models.base_model import ModelFolder, load_tokenizer
 from sft_atlas.study import checks, study, task_files
 from sft_atlas.study.messages import strict_yaml
@@ -90,6 +90,38 @@ def test_every_task_file_keeps_the_papers_template_and_names_its_metric(path):
     assert config["output_type"] == ("multiple_choice" if "likelihood" in path.name or path.name == "choice.yaml" else "generate_until")
 
 
+def test_a_task_with_another_prompt_than_the_study_is_an_error_that_names_the_file(written):
+    files = written([{"instruction": "x", "answer": "y"}], task="generate.yaml")
+    with pytest.raises(AtlasError) as caught:
+        task_config(files, {"prompt": "Q: {instruction}\nA:", "response": " {response}"})
+    assert str(caught.value).startswith(f"{TASKS / 'generate.yaml'}: doc_to_text and target_delimiter are ('###Question:")
+    assert r"the study's template means ('Q: {{instruction}}\nA:', ' ')" in str(caught.value)
+    assert "metadata: {template: own}" in str(caught.value)
+
+
+def test_a_response_that_starts_otherwise_is_a_mismatch_too(written):
+    files = written([{"instruction": "x", "choices": ["y"], "label": 0}], task="choice.yaml")
+    with pytest.raises(AtlasError, match=r"choice\.yaml: doc_to_text and target_delimiter"):
+        task_config(files, {**TEMPLATE, "response": "\n{response}"})
+
+
+def own_task(tmp_path, extra):
+    task = tmp_path / "own.yaml"
+    task.write_text('output_type: generate_until\ndoc_to_text: "{{instruction}}"\ndoc_to_target: answer\n' + extra)
+    (tmp_path / "items.jsonl").write_text('{"instruction": "x", "answer": "y"}\n')
+    return BenchmarkFiles("quiz", task, tmp_path / "items.jsonl")
+
+
+def test_a_task_may_state_a_prompt_of_its_own(tmp_path):
+    config = task_config(own_task(tmp_path, "metadata: {template: own}\nmetric_list: [{metric: exact_match}]\n"), TEMPLATE)
+    assert (config["task"], config["doc_to_text"]) == ("quiz", "{{instruction}}")
+
+
+def test_a_task_without_a_metric_is_an_error(tmp_path):
+    with pytest.raises(AtlasError, match=r"own\.yaml: metric_list is missing"):
+        task_config(own_task(tmp_path, "metadata: {template: own}\n"), TEMPLATE)
+
+
 # ---------------------------------------------------------------- suites that may not run
 
 
@@ -141,29 +173,3 @@ def test_a_key_in_the_study_file_is_refused():
     config["suites"]["judged"]["judge"] = {"model": "m", "url": "https://x/v1", "key": "sk-123"}
     with pytest.raises(ConfigError, match=r"suites\.judged\.judge\.key: unknown key"):
         study.from_config(config, "x")
-
-
-# ---------------------------------------------------------------- suites
-
-
-def test_the_file_of_a_suite_is_read_as_it_was_written_and_changes_with_what_is_behind_it(tmp_path):
-    """An edited include changes no name and no task file, yet what is scored; Snakemake compares the content of small inputs."""
-    (tmp_path / "common.yaml").write_text("output_type: generate_until\n")
-    (tmp_path / "task.yaml").write_text("include: common.yaml\ntask: one\n")
-    (tmp_path / "items.jsonl").write_text('{"instruction": "?"}\n')
-    shots = tmp_path / "shots.jsonl"
-    shots.write_text("{}\n")
-    files = [
-        BenchmarkFiles("plain", tmp_path / "task.yaml", tmp_path / "items.jsonl"),
-        BenchmarkFiles("shown", tmp_path / "task.yaml", tmp_path / "items.jsonl", shots, "subject"),
-    ]
-    suite, path = Suite("both", files), tmp_path / "both.json"
-    seen = set()
-    for changed in (None, *sorted(tmp_path.glob("*.*l"))):
-        if changed:
-            changed.write_text(changed.read_text() + " \n")
-        task_files._read.cache_clear()
-        suite.write(path)
-        assert Suite.read(path) == suite
-        seen.add(path.read_text())
-    assert len(seen) == 5
