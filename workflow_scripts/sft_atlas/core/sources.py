@@ -18,7 +18,8 @@ def sources(rule: str, *more: str, files: Iterable[str] = ()) -> list[str]:
     runs: the imports of those in Python count. What every job runs through (``run.py``, ``core/job.py``, ``core/warm.py``) decides no
     result and is not among them, unless a module imports it.
     """
-    imported = {name for file in files if file.endswith(".py") for name in _names(Path(file).read_text(encoding="utf-8"))}
+    python = [path for path in map(Path, files) if path.suffix == ".py" and path.exists()]  # a copy of the workflow may have no tests
+    imported = {name for path in python for name in _names(path.read_text(encoding="utf-8"))}
     reached = set().union(*(closure(module) for module in (rules()[rule], *more, *imported)))
     return sorted(f"workflow_scripts/{path.relative_to(PACKAGE.parent)}" for path in map(_file, reached) if path.stat().st_size)
 
