@@ -16,11 +16,12 @@ SNAKEMAKE := $(BIN)/snakemake
 
 env: .venv/.installed
 
+# --no-deps: requirements.txt lists every package except pycosat, which reasoning-gym requires, no task here uses, and needs a C compiler.
 .venv/.installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit("sft-atlas needs CPython 3.11; this is " + sys.version.split()[0] + ". Choose one: make env PYTHON=/path/to/python3.11") if sys.version_info[:2] != (3, 11) else 0'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.txt)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.txt
 	@touch $@
 
 demo: env

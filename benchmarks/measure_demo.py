@@ -17,7 +17,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import psutil
-from harness import copy_workflow, machine, print_table, run, snakemake
+from harness import ROOT, copy_workflow, machine, print_table, run, snakemake
 
 from sft_atlas.plan.forecast import logged_seconds
 
@@ -28,7 +28,8 @@ IMPORTS = {
     "evaluate": "import polars, torch, transformers.models.llama.modeling_llama, lm_eval.models.huggingface, lm_eval.evaluator",
     "measure_perplexity": "import polars, torch, transformers.models.llama.modeling_llama",
     "measure_representation": "import polars, torch, transformers.models.llama.modeling_llama, skdim.id",
-    "pretrain_demo_model": "import torch, tokenizers, reasoning_gym, transformers.models.llama.modeling_llama",
+    "pretrain_demo_model": "import torch, tokenizers, transformers.models.llama.modeling_llama; "
+    "from sft_atlas.data import procedural; procedural.import_reasoning_gym()",
 }
 
 
@@ -67,7 +68,7 @@ def job_seconds(logs: Path) -> dict[str, list[float]]:
 
 def import_seconds(code: str, repeats: int = 3) -> float:
     """Median CPU seconds of a fresh process that runs the imports."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT / "workflow_scripts")}
     return statistics.median(run([sys.executable, "-c", code], env=environment).cpu for _ in range(repeats))
 
 

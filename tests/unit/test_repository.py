@@ -2,12 +2,15 @@
 
 import ast
 import importlib
+import importlib.metadata
 import json
 import re
 import subprocess
 import sys
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from sft_atlas.core import job
 from sft_atlas.core.provenance import ROOT
@@ -84,6 +87,30 @@ def test_every_requirement_is_an_exact_pin(requirements):
     assert {"torch", "transformers", "trl", "peft", "lm-eval", "snakemake", "polars"} <= set(requirements)
 
 
+def required(name, extras=("",)):
+    """Everything that an installed distribution requires here, with the extras it is asked for."""
+    for requirement in map(Requirement, importlib.metadata.requires(name) or []):
+        if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in extras):
+            yield requirement
+            yield from required(requirement.name, requirement.extras) if requirement.extras else ()
+
+
+def test_the_requirements_fit_together_and_leave_out_only_what_needs_a_compiler(requirements):
+    """`make env` installs torch with what it requires, and the rest with --no-deps: pip neither adds nor compares anything."""
+    versions = {canonicalize_name(name): version for name, version in requirements.items()}
+    by_torch = {canonicalize_name(requirement.name) for requirement in required("torch")}
+    left_out, conflicts = [], []
+    for name in versions:
+        for requirement in required(name):
+            needed = canonicalize_name(requirement.name)
+            if needed not in versions:
+                left_out += [(name, needed)] if needed not in by_torch else []
+            elif not requirement.specifier.contains(versions[needed], prereleases=True):
+                conflicts.append(f"{name} requires {requirement}, pinned is {versions[needed]}")
+    assert left_out == [("reasoning-gym", "pycosat")]
+    assert conflicts == []
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "envs").glob("*.yaml")), ids=lambda path: path.name)
 def test_an_environment_has_the_pins_of_the_requirements(path, requirements):
     before, _, listed = path.read_text(encoding="utf-8").partition("- pip:\n")
@@ -93,6 +120,9 @@ def test_an_environment_has_the_pins_of_the_requirements(path, requirements):
         found.pop("vllm")
     assert found == {name: requirements.get(name) for name in found}
     assert "- python=3.11\n" in before
+    if "reasoning-gym" in found:  # pip would have to compile pycosat; conda-forge has it built
+        version = next(str(needed.specifier) for needed in required("reasoning-gym") if needed.name == "pycosat").removeprefix("==")
+        assert f"- pycosat={version} " in before
 
 
 # ---------------------------------------------------------------- rules

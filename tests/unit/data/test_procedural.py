@@ -45,16 +45,31 @@ def test_the_side_of_an_item_does_not_depend_on_case_and_white_space():
     assert 60 < shares["benchmark"] < 140
 
 
+WITHOUT_PYCOSAT = "import sys; sys.modules['pycosat'] = None; "
+
+
+def start(script):
+    """A process that runs a script on the project's modules."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "workflow_scripts"), "PYTHONHASHSEED": "0"}
+    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
 @pytest.mark.slow
-def test_the_same_seed_gives_the_same_items_in_another_process():
+def test_the_same_seed_gives_the_same_items_in_another_process_and_without_pycosat():
     weights = dict.fromkeys(procedural.NAMES, 1)
     script = f"import json; from sft_atlas.data import procedural; print(json.dumps([procedural.generate({weights}, 60, seed, 'train') for seed in (0, 1)]))"
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "workflow_scripts"), "PYTHONHASHSEED": "0"}
-    started = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment) for _ in range(2)]
+    started = [start(script), start(WITHOUT_PYCOSAT + script)]
     first, second = (json.loads(process.communicate()[0]) for process in started)
     assert first == second
     assert len(first[0]) == 60
     assert first[0] != first[1]
+
+
+def test_without_pycosat_the_one_task_that_uses_it_says_how_to_get_it():
+    script = "from sft_atlas.data import procedural; procedural.import_reasoning_gym().create_dataset('zebra_puzzles')[0]"
+    error = start(WITHOUT_PYCOSAT + script).communicate()[1]
+    assert "AtlasError: tasks.zebra_puzzles: needs the package pycosat" in error
+    assert "-m pip install pycosat" in error
 
 
 @pytest.mark.parametrize(("size", "weights"), [(40, (3, 1)), (53, (1, 1, 1, 0.01)), (7, (1, 1, 1, 1))])

@@ -5,13 +5,16 @@ and sizes.
 """
 
 import hashlib
+import importlib.util
 import itertools
 import math
 import random
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import ModuleType, SimpleNamespace
 
 from sft_atlas.core.errors import AtlasError
 
@@ -144,9 +147,28 @@ def _distinct(name: str, count: int, seed: int, side: str) -> Iterator[Item]:
     )
 
 
-def _gym(name: str, count: int, seed: int) -> Iterator[tuple[str, str]]:
-    import reasoning_gym
+def _no_pycosat(*_) -> None:
+    raise AtlasError(
+        "tasks.zebra_puzzles: needs the package pycosat, which `make env` leaves out because it must be compiled; "
+        "install a C compiler, then run .venv/bin/python -m pip install pycosat"
+    )
 
+
+def import_reasoning_gym() -> ModuleType:
+    """The package reasoning_gym, also without pycosat, a C extension that it always imports but needs only for its zebra_puzzles."""
+    missing = importlib.util.find_spec("pycosat") is None
+    if missing:
+        sys.modules["pycosat"] = SimpleNamespace(itersolve=_no_pycosat)
+    try:
+        import reasoning_gym
+    finally:
+        if missing:
+            del sys.modules["pycosat"]  # sympy looks for it too
+    return reasoning_gym
+
+
+def _gym(name: str, count: int, seed: int) -> Iterator[tuple[str, str]]:
+    reasoning_gym = import_reasoning_gym()
     task = TASKS[name]
     size = 2 * BENCHMARK_SHARE * max(count, 32)
     for part in itertools.count():  # item i of a dataset is made from seed + i: the parts must not share seeds
@@ -157,9 +179,7 @@ def _gym(name: str, count: int, seed: int) -> Iterator[tuple[str, str]]:
 
 def _prose(rng: random.Random) -> Iterator[tuple[str, str]]:
     """Sentences of the public-domain story inside reasoning-gym, cut at every third word, in a seeded order."""
-    from reasoning_gym.data import read_data_file
-
-    story = read_data_file("in_the_year_2889.txt").split("*** START OF")[-1].split("*** END OF")[0]
+    story = import_reasoning_gym().data.read_data_file("in_the_year_2889.txt").split("*** START OF")[-1].split("*** END OF")[0]
     text = " ".join(story.split("***")[-1].split("End of Project")[0].split())
     sentences = [words for sentence in re.split(r"(?<=[.!?])\s+", text) if len(words := sentence.split()) >= 6]
     pieces = [(words[max(0, cut - 4) : cut], words[cut : cut + 4]) for words in sentences for cut in range(3, len(words) - 2, 3)]
