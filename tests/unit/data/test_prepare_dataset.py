@@ -1,4 +1,4 @@
-"""Training sets: cleaned, sampled, merged."""
+"""Training sets: cleaned and sampled."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import sha256
-from sft_atlas.data import fetch_dataset, merge_datasets, prepare_dataset
+from sft_atlas.data import fetch_dataset, prepare_dataset
 from sft_atlas.study.schema import Dataset
 
 
@@ -71,25 +71,9 @@ def test_a_file_becomes_a_sample_with_its_provenance(tmp_path, run_script):
     raw, sample = tmp_path / "toy/source.parquet", tmp_path / "toy/4/train.parquet"
     run_script(fetch_dataset, name="toy", entry=entry, path=source, output=raw)
     run_script(prepare_dataset, name="toy", rows=4, entry=entry, input=raw, output=sample)
-    assert pl.read_parquet(raw).shape == (9, 3)
     assert len(pl.read_parquet(sample)) == 4
     manifest = json.loads((sample.parent / "manifest.json").read_text())
     assert manifest["dropped"] == {"empty instruction": 0, "empty response": 0, "unwanted response": 1, "repeated row": 2}
     assert (manifest["rows"], manifest["rows_available"], manifest["sources"]) == (4, 6, {"unknown": 4})
     assert manifest["sha256"] == sha256(sample)
     assert manifest["inputs"]["toy"]["sha256"] == sha256(raw)
-    assert json.loads((raw.parent / "manifest.json").read_text())["inputs"]["source"]["sha256"] == sha256(source)
-
-
-def test_a_merged_set_is_its_members_in_order(tmp_path):
-    paths = [tmp_path / name / "2/train.parquet" for name in ("red", "blue")]
-    for path in paths:
-        path.parent.mkdir(parents=True)
-        pairs(*((f"{path.parent.parent.name} {i}", "x") for i in range(2)), source=path.parent.parent.name).write_parquet(path)
-    output = tmp_path / "both/2/train.parquet"
-    words = ["--name", "both", "--rows", "2", "--inputs", *map(str, paths), "--output", str(output)]
-    merge_datasets.main(merge_datasets.parser().parse_args(words))
-    assert pl.read_parquet(output)["instruction"].to_list() == ["red 0", "red 1", "blue 0", "blue 1"]
-    manifest = json.loads((output.parent / "manifest.json").read_text())
-    assert manifest["sources"] == {"blue": 2, "red": 2}
-    assert manifest["settings"]["members"] == ["red", "blue"]

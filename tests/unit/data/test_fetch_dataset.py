@@ -1,0 +1,39 @@
+"""A training set from a local file, as the jobs after it read it."""
+
+import json
+
+import polars as pl
+import pytest
+
+from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.files import sha256
+from sft_atlas.data import fetch_dataset
+
+ROWS = [{"question": f"{i} + {i}?", "answer": 2 * i, "kind": "sums" if i % 2 else "other"} for i in range(6)]
+
+
+@pytest.fixture
+def fetch(tmp_path, run_script):
+    """Fetch the rows from a file; gives the table and its manifest."""
+    source, output = tmp_path / "rows.jsonl", tmp_path / "toy/source.parquet"
+    source.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+
+    def call(**entry):
+        run_script(fetch_dataset, name="toy", entry=json.dumps({"path": "rows.jsonl", **entry}), path=source, output=output)
+        return pl.read_parquet(output), json.loads((output.parent / "manifest.json").read_text()), source
+
+    return call
+
+
+def test_columns_are_normalised_and_the_source_is_recorded(fetch):
+    columns = {"instruction": "question", "response": "answer"}
+    frame, manifest, source = fetch(columns=columns, filter={"kind": ["sums"]}, split="train[:4]")
+    assert frame.rows() == [("1 + 1?", "2", None), ("3 + 3?", "6", None)]
+    assert frame.columns == ["instruction", "response", "source"]
+    assert manifest["rows"] == 2 and manifest["settings"]["columns"] == columns
+    assert manifest["inputs"]["source"]["sha256"] == sha256(source)
+
+
+def test_a_missing_column_is_an_error_that_names_the_key_of_the_study_file(fetch):
+    with pytest.raises(AtlasError, match=r"^datasets\.toy: no column 'instruction'; the columns are question, answer, kind"):
+        fetch()
