@@ -14,7 +14,7 @@ from sft_atlas.core.files import write_table
 from sft_atlas.published import TABLES, frames
 from sft_atlas.published.arguments import build_parser
 from sft_atlas.stats import two_way
-from sft_atlas.stats.estimates import Estimate, benjamini_hochberg, correlation_matrix, paired_difference, signed_rank_p
+from sft_atlas.stats.estimates import benjamini_hochberg, correlation_matrix, paired_difference, signed_rank_p
 
 LANGUAGES = (("mmlu-0", "jmmlu-0"), ("mmlu-0", "cmmlu-0"), ("jmmlu-0", "cmmlu-0"), ("mmlu-5", "jmmlu-0"), ("mmlu-5", "cmmlu-0"))
 
@@ -32,7 +32,7 @@ def tables(data: frames.Data, seed: int = frames.SEED) -> dict[str, pl.DataFrame
         "components": components,
         "loadings": loadings,
         "variance": pl.concat([variance.variance(data.cells, value, seed) for value in ("score", "gain")]),
-        "lora_full": lora_full(data.cells, seed),
+        "lora_full": contrasts(method_differences(data.cells), "model", seed),
         "size": size(data, seed),
         "trajectories": trajectories(data),
         "epoch_change": epoch_change(data, seed),
@@ -104,73 +104,63 @@ def transfer(cells: pl.DataFrame, seed: int) -> pl.DataFrame:
         part = cells.filter(pl.col("method") == method)
         (models, sets, names), scores = consistency.cube(part, "score", ("model", "dataset", "benchmark"))
         gains = consistency.cube(part, "gain", ("model", "dataset", "benchmark"))[1]
-        place, absent = {name: i for i, name in enumerate(names)}, np.full((len(models), len(sets)), np.nan)
+        absent = np.full((len(models), len(sets)), np.nan)
         for pair in LANGUAGES:
-            x, y = (scores[:, :, place[name]] if name in place else absent for name in pair)
+            x, y, gain_x, gain_y = (
+                array[:, :, names.index(name)] if name in names else absent for array in (scores, gains) for name in pair
+            )
             estimate = two_way.correlation(x, y, models, seed)
-            sides = [gains[:, :, place[name]] if name in place else absent for name in pair]
-            r, n = correlation_matrix(np.stack(sides).reshape(2, -1))
-            models_known = int((np.isfinite(x) & np.isfinite(y)).any(axis=1).sum())
-            numbers = (estimate.n, estimate.effect, estimate.low, estimate.high, estimate.p, float(r[0, 1]), int(n[0, 1]))
-            rows.append((method, *pair, models_known, *numbers, estimate.interval_method))
+            r, n = correlation_matrix(np.stack([gain_x.ravel(), gain_y.ravel()]))
+            shared = int((np.isfinite(x) & np.isfinite(y)).any(axis=1).sum())
+            numbers = estimate.n, estimate.effect, estimate.low, estimate.high, estimate.p, float(r[0, 1]), int(n[0, 1])
+            rows.append((method, *pair, shared, *numbers, estimate.interval_method))
     columns = {"method": pl.String, "first": pl.String, "second": pl.String, "models": pl.Int64, "n": pl.Int64}
     columns |= dict.fromkeys(("effect", "low", "high", "p", "gain_r"), pl.Float64) | {"gain_n": pl.Int64, "interval": pl.String}
     return add_q(pl.DataFrame(rows, schema=columns, orient="row"))
 
 
-NUMBERS = dict.fromkeys(("effect", "low", "high", "p", "p_wilcoxon"), pl.Float64)
-TEST = {"n": pl.Int64, "unit": pl.String, **NUMBERS, "interval": pl.String}
-NO_PAIRS = {"model": pl.String, "benchmark": pl.String, "difference": pl.Float64}
 CLUSTERS = {"model": "base models", "dataset": "training sets"}
 
 
-def contrast(frame: pl.DataFrame, cluster: str, seed: int, what: str) -> tuple[Estimate, float]:
-    """Mean of the column ``difference`` with clusters named by the column ``cluster``; and Wilcoxon's p over the clusters' means."""
-    known = frame.drop_nulls("difference")
-    estimate = paired_difference(known["difference"].to_numpy(), known[cluster].to_numpy(), seed, what, CLUSTERS[cluster])
-    means = known.group_by(cluster, maintain_order=True).agg(pl.col("difference").mean())["difference"].to_numpy()
-    return estimate, signed_rank_p(means)
-
-
 def contrasts(frame: pl.DataFrame, cluster: str, seed: int) -> pl.DataFrame:
-    """:func:`contrast` per benchmark, and for ``all``, the mean over benchmarks of each pair; q over the single benchmarks."""
+    """Mean of the column ``difference`` per benchmark and, as ``all``, of each pair's mean over benchmarks, in points.
+
+    ``cluster`` names the column of independent units. ``p`` is the sign-flip test, ``p_wilcoxon`` the signed-rank test over the units'
+    means, ``q`` over the single benchmarks.
+    """
     parts = [(str(name), part) for (name,), part in frame.group_by("benchmark", maintain_order=True)]
     keys = [key for key in frame.columns if key not in ("benchmark", "difference")]
     parts.append(("all", frame.group_by(keys, maintain_order=True).agg(pl.col("difference").mean())))
     rows = []
     for name, part in parts:
-        estimate, wilcoxon_p = contrast(part, cluster, seed, name)
-        pairs = part.drop_nulls("difference").height
-        numbers = estimate.effect, estimate.low, estimate.high, estimate.p, wilcoxon_p
-        rows.append((name, pairs, estimate.n, estimate.unit, *numbers, estimate.interval_method))
-    schema = {"benchmark": pl.String, "pairs": pl.Int64, **TEST}
+        known = part.drop_nulls("difference")
+        estimate = paired_difference(known["difference"].to_numpy(), known[cluster].to_numpy(), seed, name, CLUSTERS[cluster])
+        means = known.group_by(cluster, maintain_order=True).agg(pl.col("difference").mean())["difference"].to_numpy()
+        numbers = estimate.effect, estimate.low, estimate.high, estimate.p, signed_rank_p(means)
+        rows.append((name, known.height, estimate.n, estimate.unit, *numbers, estimate.interval_method))
+    schema = {"benchmark": pl.String, "pairs": pl.Int64, "n": pl.Int64, "unit": pl.String}
+    schema |= dict.fromkeys(("effect", "low", "high", "p", "p_wilcoxon"), pl.Float64) | {"interval": pl.String}
     result = pl.DataFrame(rows, schema=schema, orient="row")
     q = benjamini_hochberg(result.filter(pl.col("benchmark") != "all")["p"].to_numpy())
     return result.with_columns(pl.Series("q", [*q, np.nan], dtype=pl.Float64))
 
 
-def lora_full(cells: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """LoRA minus full fine-tuning of the same model and training set, clustered by base model."""
-    sides = [
-        cells.filter(pl.col("method") == method).select("model", "dataset", "benchmark", pl.col("score").alias(method))
-        for method in ("full", "lora")
-    ]
-    pairs = sides[0].join(sides[1], on=["model", "dataset", "benchmark"], maintain_order="left")
-    return contrasts(pairs.select("model", "dataset", "benchmark", (pl.col("lora") - pl.col("full")).alias("difference")), "model", seed)
-
-
-def size_differences(data: frames.Data) -> pl.DataFrame:
-    """Score at the largest minus the smallest number of rows: same model, training set, method, schedule and epoch, in points."""
-    keys = ["model", "dataset", "method", "schedule", "epoch", "benchmark"]
-    single = data.scores.filter(pl.col("dataset").is_in(select.kinds(data.study, "single")), pl.col("epoch") > 0)
-    ends = single.filter(pl.col("rows").n_unique().over(keys) > 1).sort("rows")
-    pairs = ends.group_by(keys, maintain_order=True).agg((pl.col("score").last() - pl.col("score").first()).alias("difference"))
-    return pairs.with_columns(pl.col("difference") * 100).sort(keys)
+def method_differences(cells: pl.DataFrame) -> pl.DataFrame:
+    """``difference``: score of LoRA minus full fine-tuning for the same model, dataset and benchmark, in points."""
+    keys = ["model", "dataset", "benchmark"]
+    full, lora = (cells.filter(pl.col("method") == method).select(*keys, "score") for method in ("full", "lora"))
+    pairs = full.join(lora, on=keys, suffix="_lora", maintain_order="left")
+    return pairs.select(*keys, (pl.col("score_lora") - pl.col("score")).alias("difference"))
 
 
 def size(data: frames.Data, seed: int) -> pl.DataFrame:
-    """Largest minus smallest number of rows, at the last common epoch and at every epoch; clustered by :func:`select.units`."""
-    pairs = size_differences(data).select("model", "dataset", "epoch", "benchmark", "difference")
+    """Largest minus smallest number of rows at the same model, training set, method, schedule and epoch: at the last common epoch, and at
+    every epoch; clustered by :func:`select.units`."""
+    keys = ["model", "dataset", "method", "schedule", "epoch", "benchmark"]
+    single = data.scores.filter(pl.col("dataset").is_in(select.kinds(data.study, "single")), pl.col("epoch") > 0)
+    ends = single.filter(pl.col("rows").n_unique().over(keys) > 1).sort("rows")
+    pairs = ends.group_by(keys, maintain_order=True).agg((pl.col("score").last() - pl.col("score").first()).alias("difference")).sort(keys)
+    pairs = pairs.select("model", "dataset", "epoch", "benchmark", pl.col("difference") * 100)
     cluster = "dataset" if select.units(pairs)[1] == CLUSTERS["dataset"] else "model"
     last = pairs.filter(pl.col("epoch") == pl.col("epoch").max().over("model", "dataset"))
     parts = {"last": last, "every": pairs}
@@ -217,7 +207,8 @@ def epoch_change(data: frames.Data, seed: int) -> pl.DataFrame:
         ends = ends.filter(pl.col("first") == 1, pl.col("epochs") > 1).select("model", "benchmark", "difference")
         named = (pl.lit(key, pl.Int64 if name == "rows" else pl.String).alias(name) for name, key in zip(recipe, keys, strict=True))
         parts.append(contrasts(ends, "model", seed).select(*named, pl.all()))
-    return pl.concat(parts) if parts else contrasts(pl.DataFrame(schema=NO_PAIRS), "model", seed)
+    no_pairs = {"model": pl.String, "benchmark": pl.String, "difference": pl.Float64}
+    return pl.concat(parts) if parts else contrasts(pl.DataFrame(schema=no_pairs), "model", seed)
 
 
 def left_out(data: frames.Data) -> pl.DataFrame:

@@ -12,17 +12,9 @@ from sft_atlas.published.audit import copies, implausible, mixed_units, outliers
 from sft_atlas.published.audit.wide import REPAIRS, SEVERITIES, Finding, widen
 
 DETECTORS = (
-    copies.detect,
-    mixed_units.detect_pools,
-    implausible.detect_below_chance,
-    mixed_units.detect_shares,
-    mixed_units.detect_judgements,
-    implausible.detect_missing,
-    implausible.detect_floors,
-    outliers.detect_isolated,
-    outliers.detect_spikes,
-    outliers.detect_pair_outliers,
-    implausible.detect_scales,
+    *(copies.detect, mixed_units.detect_pools, implausible.detect_below_chance, mixed_units.detect_shares, mixed_units.detect_judgements),
+    *(implausible.detect_gaps, implausible.detect_unreleased, implausible.detect_missing_columns, implausible.detect_floors),
+    *(outliers.detect_isolated, outliers.detect_spikes, outliers.detect_pair_outliers, implausible.detect_scales),
 )
 SHOWN = 12  # lines of detail on the page; audit.parquet has all
 RANGES = 30  # ranges of rows on the page

@@ -1,13 +1,13 @@
 """The paper's claims and their statistics: claims that scores can test, claims about the table itself, claims that need more than scores."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
 
 from sft_atlas.analyse import select
-from sft_atlas.published import POLICIES, columns, frames, overall
-from sft_atlas.stats.estimates import Estimate, paired_difference
+from sft_atlas.published import POLICIES, analyse_published, columns, frames, overall
+from sft_atlas.stats.estimates import paired_difference
 
 READINGS = ("base-free", "gain")
 VALUE = {"base-free": "centred", "gain": "gain"}
@@ -38,13 +38,8 @@ class Statistic:
     decides: bool = True
 
 
-def of_estimate(estimate: Estimate, label: str, policy: str, reading: str, **options: object) -> Statistic:
-    """A statistic from an estimate."""
-    return Statistic(label, policy, reading, estimate.effect, estimate.low, estimate.high, estimate.p, estimate.n, **options)
-
-
 def of_row(row: dict, label: str, policy: str, reading: str, **options: object) -> Statistic:
-    """A statistic from a row of a table with effect, low, high, p and n."""
+    """A statistic from a mapping with effect, low, high, p and n: a row of a table, or ``vars`` of an estimate."""
     return Statistic(label, policy, reading, row["effect"], row["low"], row["high"], row["p"], row["n"], **options)
 
 
@@ -76,7 +71,7 @@ def synergies(policy: str, tables: dict[str, pl.DataFrame]) -> list[Statistic]:
             options = {"n": part.height, "unit": "cells", "effect_unit": " %", "decides": False}
             statistics.append(of_count(share, "cells with q < 0.05", policy, reading, **options))
     concordance = overall.concordance(select.of_leading_method(tables["gains"]), frames.SEED)
-    return [*statistics, of_estimate(concordance, "rank correlation between models", policy, "base-free")]
+    return [*statistics, of_row(vars(concordance), "rank correlation between models", policy, "base-free")]
 
 
 def breadth(policy: str, tables: dict[str, pl.DataFrame]) -> list[Statistic]:
@@ -127,7 +122,7 @@ def code_for_mathematics(policy: str, tables: dict[str, pl.DataFrame]) -> list[S
 def _mean_of(frame: pl.DataFrame, label: str, policy: str, reading: str, effect_unit: str = POINTS, **options: object) -> Statistic:
     """Mean over base models of the column ``difference``."""
     estimate = paired_difference(frame["difference"].cast(pl.Float64).to_numpy(), frame["model"].to_numpy(), frames.SEED)
-    return of_estimate(estimate, label, policy, reading, effect_unit=effect_unit, **options)
+    return of_row(vars(estimate), label, policy, reading, effect_unit=effect_unit, **options)
 
 
 def similarity(policy: str, tables: dict[str, pl.DataFrame], of: str) -> list[Statistic]:
@@ -157,11 +152,7 @@ def components_verdict(table: pl.DataFrame) -> str:
 
 
 def lora_minus_full(policy: str, tables: dict[str, pl.DataFrame], benchmarks: tuple[str, ...]) -> list[Statistic]:
-    keys = ["model", "dataset", "benchmark"]
-    part = tables["gains"].filter(pl.col("benchmark").is_in(benchmarks)).select(*keys, "method", "score")
-    lora, full = (part.filter(pl.col("method") == method) for method in ("lora", "full"))
-    pairs = lora.join(full, on=keys, suffix="_full", maintain_order="left")
-    pairs = pairs.with_columns((pl.col("score") - pl.col("score_full")).alias("difference")).drop_nulls("difference")
+    pairs = analyse_published.method_differences(tables["gains"].filter(pl.col("benchmark").is_in(benchmarks))).drop_nulls("difference")
     means = pairs.group_by("model", "dataset", maintain_order=True).agg(pl.col("difference").mean())
     return [_mean_of(means, "LoRA minus full", policy, "base-free")]
 
@@ -182,9 +173,9 @@ def transfer(policy: str, tables: dict[str, pl.DataFrame]) -> list[Statistic]:
 
 
 def share_of_model(policy: str, tables: dict[str, pl.DataFrame]) -> list[Statistic]:
-    share = overall.model_minus_set(tables["gains"], frames.SEED)
-    percent = replace(share, **{key: 100 * getattr(share, key) for key in ("effect", "low", "high")})
-    return [of_estimate(percent, "model minus training set", policy, "base-free", effect_unit=" % of variance", digits=0)]
+    share = vars(overall.model_minus_set(tables["gains"], frames.SEED))
+    percent = share | {key: 100 * share[key] for key in ("effect", "low", "high")}
+    return [of_row(percent, "model minus training set", policy, "base-free", effect_unit=" % of variance", digits=0)]
 
 
 def convergence(policy: str, tables: dict[str, pl.DataFrame]) -> list[Statistic]:
@@ -314,7 +305,7 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
 def described(scores: pl.DataFrame) -> list[Claim]:
     """Claims about what was measured, compared with the table; empty unless it holds at least six of the paper's models."""
     models = set(scores["model"])
-    if len(models & {key for key, *_ in columns.MODELS.values()}) < 6:
+    if len(models & set(columns.KEYS)) < 6:
         return []
     tuned = scores.filter(pl.col("epoch") > 0).select("row").n_unique()
     without = scores.filter(pl.col("dataset").str.starts_with(columns.WITHOUT))["model"].n_unique()

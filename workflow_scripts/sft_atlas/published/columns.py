@@ -32,10 +32,6 @@ class Column:
         return f"{self.benchmark}-{self.shots}"
 
 
-def _mt_bench(part: str) -> Column:
-    return Column(f"mtbench-{part}", 0, f"MT-Bench {part}", "instruction following", JUDGE, 10, analysed=False)
-
-
 # In the order of the CSV. The audit looks for copied blocks in this order, so that reordering a CSV does not change its audit.
 COLUMNS: dict[str, Column] = {
     "mbpp_4shot": Column("mbpp", 4, "MBPP 4", "code", items=257),
@@ -48,7 +44,7 @@ COLUMNS: dict[str, Column] = {
     "mmlu-5shot": Column("mmlu", 5, "MMLU 5", "examination", items=14042, chance=25, files=57),
     "mtbench-total": Column("mtbench", 0, "MT-Bench", "instruction following", JUDGE, 80),
     **{
-        f"mtbench-{part}": _mt_bench(part)
+        f"mtbench-{part}": Column(f"mtbench-{part}", 0, f"MT-Bench {part}", "instruction following", JUDGE, 10, analysed=False)
         for part in ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
     },
     "alpaca_eval_v2-total": Column("alpacaeval", 0, "AlpacaEval", "instruction following", items=805, judged=True),
@@ -84,6 +80,7 @@ MODELS: dict[str, tuple[str, str, str, str]] = {  # name in the file: key, label
     "Swallow-MS-7b-v0.1": ("swallow-mistral-7b", "Swallow-Mistral 7B", "mistral", "ja"),
     "Sarashina2-7B": ("sarashina2-7b", "Sarashina2 7B", "sarashina", "ja"),
 }
+KEYS = {key: facts for key, *facts in MODELS.values()}  # label, family and language by key
 DATASETS: dict[str, tuple[str, str]] = {  # label, group
     "alpaca_cleaned": ("Alpaca", "general"),
     "lima": ("LIMA", "general"),
@@ -107,14 +104,10 @@ def column(name: str) -> Column:
     return Column(benchmark.lower(), shots, f"{benchmark} {shots}", "other")
 
 
-def model(name: str) -> tuple[str, str, str, str]:
-    """Key, label, family and language of a model, by its name in the CSV."""
-    return MODELS.get(name, (name, name, "unknown", "unknown"))
-
-
-def dataset(name: str) -> str:
-    """The key of a training set, by its name in the CSV: ``w/o-X`` becomes ``without-X``."""
-    return WITHOUT + name.removeprefix("w/o-") if name.startswith("w/o-") else name
+def in_order(names, known) -> list[str]:
+    """``names`` in the order of ``known``, then the unknown ones by name."""
+    known = list(known)
+    return sorted(names, key=lambda name: (known.index(name) if name in known else len(known), name))
 
 
 TASKS: dict[str, Column] = {entry.task: entry for entry in COLUMNS.values()}

@@ -49,7 +49,7 @@ def epochs(trajectories: pl.DataFrame, study: dict) -> Figure:
         name = f"{int(part['n'].max())} single sets" if kind["kind"] == "single" else "merged sets"
         shown = part.select("model", "benchmark").unique().height
         axis.set_title(
-            f"{name}, {kind['rows']:,} rows each\n{style.METHODS[kind['method']]}, {kind['schedule']}\n"
+            f"{name}, {kind['rows']:,} rows each\n{style.METHODS[kind['method']]}, {kind['schedule']} LR\n"
             f"n = {count(part['model'].n_unique(), 'base models')}, {shown} series"
         )
     axes[0].set_ylabel("mean change since the first epoch, points")
@@ -70,7 +70,7 @@ def size(table: pl.DataFrame, study: dict) -> Figure:
     for axis, (which, title) in zip(axes, titles.items(), strict=True):
         rows = {row["benchmark"]: row for row in table.filter(pl.col("epochs") == which).iter_rows(named=True)}
         estimates = [
-            Estimate(name, rows[name]["effect"] / 100, rows[name]["low"] / 100, rows[name]["high"] / 100, rows[name]["p"], rows[name]["n"])
+            Estimate(name, *(rows[name][key] / 100 for key in ("effect", "low", "high")), rows[name]["p"], rows[name]["n"])
             for name in [*names, "all"]
         ]
         forest_panel(axis, estimates, labels, "more minus fewer rows")
@@ -137,10 +137,9 @@ def quality(published: pl.DataFrame, repairs: pl.DataFrame, study: dict, policy:
     )
     axis.vlines(np.arange(0.5, len(tasks) - 1), -0.5, len(state) - 0.5, color="white", linewidth=0.3)
     axis.tick_params(length=0)
-    for spine in axis.spines.values():
-        spine.set_visible(False)
+    axis.spines[:].set_visible(False)
     counts = {name: int((state == i).sum()) for i, name in enumerate(STATES)}
-    axis.set_title(f"n = {len(state):,} checkpoints × {len(tasks)} columns;\nwithin a model: base, full fine-tuning, LoRA")
+    axis.set_title(f"n = {len(state):,} checkpoints × {len(tasks)} columns;\nwithin a model: base model, full fine-tuning, LoRA")
     handles = [
         Patch(facecolor=colour, edgecolor=style.GREY, linewidth=0.4, label=f"{name} ({counts[name]:,})")
         for name, colour in STATES.items()
@@ -165,9 +164,7 @@ def draw(name: str, data: Data, tables: dict[str, pl.DataFrame], published: pl.D
         ),
         "components": lambda: components.draw(own, study),
         "consistency": lambda: consistency.draw(own, study),
-        "lora_full": lambda: lora_full.draw(
-            {"gains": base_free(data.gains, ["model", "benchmark"])}, study, "score minus the model's mean:"
-        ),
+        "lora_full": lambda: lora_full.draw({"gains": base_free(data.gains, ["model", "benchmark"])}, study, "mean-centred score of"),
         "epochs": lambda: epochs(tables["trajectories"], study),
         "size": lambda: size(tables["size"], study),
         "leave_one_out": lambda: leave_one_out.draw(own, study),

@@ -78,44 +78,33 @@ def gains_table(scores: pl.DataFrame) -> pl.DataFrame:
 def single_sets(scores: pl.DataFrame) -> list[str]:
     """Training sets that are not merged: known ones in the order of ``columns.DATASETS``, then the others by name."""
     names = set(scores.filter(pl.col("epoch") > 0)["dataset"])
-    own = sorted(name for name in names if name != MERGED and not name.startswith(columns.WITHOUT))
-    known = [name for name in columns.DATASETS if name in own]
-    return known + [name for name in own if name not in known]
+    return columns.in_order((name for name in names if name != MERGED and not name.startswith(columns.WITHOUT)), columns.DATASETS)
 
 
 def study(scores: pl.DataFrame) -> dict:
     """The study that analyses and figures read: models, datasets, benchmarks, recipes, runs, seed."""
     table = scores_table(scores)
     singles, present = single_sets(scores), set(scores["dataset"])
-    known = {key: (label, family, language) for key, label, family, language in columns.MODELS.values()}
-    have = set(scores["model"])
-    models = [key for key in known if key in have] + sorted(have - set(known))
-    datasets = {name: _dataset(*columns.DATASETS.get(name, (name, "other"))) for name in singles}
-    if MERGED in present:
-        datasets[MERGED] = _dataset("all", "merged", merged=True, members=singles)
-    for name in singles:
-        if columns.WITHOUT + name in present:
-            datasets[columns.WITHOUT + name] = _dataset(f"without {datasets[name]['label']}", "leave-one-out", True, singles, name)
-    keys = list(columns.TASKS)
-    tasks = sorted(set(table["benchmark"]), key=lambda key: (keys.index(key) if key in keys else len(keys), key))
+    models = {key: columns.KEYS.get(key, (key, "unknown", "unknown")) for key in columns.in_order(set(scores["model"]), columns.KEYS)}
+    kinds = [(name, *columns.DATASETS.get(name, (name, "other")), False, [], None) for name in singles]
+    kinds += [(MERGED, "all", "merged", True, singles, None)] if MERGED in present else []
+    kinds += [
+        (columns.WITHOUT + name, f"without {label}", "leave-one-out", False, singles, name)
+        for name, label, *_ in kinds[: len(singles)]
+        if columns.WITHOUT + name in present
+    ]
+    datasets = {name: dict(zip(("label", "group", "merged", "members", "without"), entry, strict=True)) for name, *entry in kinds}
+    tasks = columns.in_order(set(table["benchmark"]), columns.TASKS)
     runs = table.filter(pl.col("epoch") > 0).select("model", "dataset", "recipe", "method", "rows", "schedule").unique(maintain_order=True)
     return {
         "study": "published",
         "seed": SEED,
-        "models": {
-            key: dict(zip(("label", "family", "language"), known.get(key, (key, "unknown", "unknown")), strict=True)) for key in models
-        },
+        "models": {key: dict(zip(("label", "family", "language"), facts, strict=True)) for key, facts in models.items()},
         "datasets": datasets,
         "benchmarks": {key: {"label": columns.task(key).label, "group": columns.task(key).group} for key in tasks},
         "recipes": {row["recipe"]: {"label": row["recipe"], "method": row["method"]} for row in runs.iter_rows(named=True)},
         "runs": runs.to_dicts(),
     }
-
-
-def _dataset(
-    label: str, group: str, merged: bool = False, members: list[str] | None = None, without: str | None = None
-) -> dict[str, object]:
-    return {"label": label, "group": group, "merged": merged and without is None, "members": members or [], "without": without}
 
 
 def noise(gains: pl.DataFrame) -> pl.DataFrame:

@@ -116,9 +116,8 @@ OPENING = [
 
 def families(scores: pl.DataFrame) -> str:
     """How many families the base models come from, and what that means for intervals over base models."""
-    known = {key: family for key, _, family, _ in columns.MODELS.values()}
     models = scores["model"].unique().sort().to_list()
-    size, caveat = select.families([known.get(name, "unknown") for name in models])
+    size, caveat = select.families([columns.KEYS.get(name, ("", "unknown"))[1] for name in models])
     return f"The {len(models)} base models are {size}. {caveat}".strip()
 
 

@@ -6,6 +6,7 @@ All peculiarities of the CSV format are handled here and nowhere else.
 import argparse
 import hashlib
 import io
+import re
 from pathlib import Path
 
 import polars as pl
@@ -45,13 +46,12 @@ def tidy(content: bytes, where: str = "the CSV") -> pl.DataFrame:
     clash = [name for name in scores if sum(entry.task == entries[name].task for entry in entries.values()) > 1]
     if clash:
         raise AtlasError(f"{where}: columns {', '.join(clash)} hold the same benchmark with the same number of shots; keep one")
-    facts = pl.DataFrame([(name, e.benchmark, e.shots, e.scale, e.task) for name, e in entries.items()], schema=_FACTS, orient="row")
+    facts = pl.DataFrame(
+        [{"column": n, "benchmark": e.benchmark, "shots": e.shots, "scale": e.scale, "task": e.task} for n, e in entries.items()]
+    )
     long = wide.unpivot(index=["row", *_KEYS], on=scores, variable_name="column", value_name="score").drop_nulls("score")
     long = long.join(facts, on="column").sort("row", "task")
     return _on_scale(long, where).select(*RUN, "epoch", "benchmark", "shots", "score", "scale", "row", "task")
-
-
-_FACTS = {"column": pl.String, "benchmark": pl.String, "shots": pl.Int64, "scale": pl.String, "task": pl.String}
 
 
 def _read(content: bytes, where: str) -> pl.DataFrame:
@@ -99,8 +99,8 @@ def _metadata(frame: pl.DataFrame, where: str) -> pl.DataFrame:
             raise AtlasError(f"{where}: row {bad['row'][0]} has no {name}; only base models ({BASE}) may leave out training settings")
     lora = pl.col("lora").str.to_lowercase()
     method = pl.when(base).then(pl.lit("base")).when(lora.is_in(TRUE)).then(pl.lit("lora")).when(lora.is_in(FALSE)).then(pl.lit("full"))
-    names = {name: columns.model(name)[0] for name in frame["model_name"].unique()}
-    sets = {name: "base" if name == BASE else columns.dataset(name) for name in frame["data_name"].unique()}
+    names = {name: columns.MODELS.get(name, (name,))[0] for name in frame["model_name"].unique()}
+    sets = {name: "base" if name == BASE else re.sub("^w/o-", columns.WITHOUT, name) for name in frame["data_name"].unique()}
     frame = frame.with_columns(
         pl.col("row").cast(pl.Float64, strict=False).cast(pl.Int64),
         pl.col("model_name").replace_strict(names, return_dtype=pl.String).alias("model"),

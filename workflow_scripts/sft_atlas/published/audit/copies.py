@@ -185,30 +185,16 @@ def detect(wide: Wide) -> list[Finding]:
             action = f"set to null on both sides: the CSV does not show which one the scores belong to{test}"
         else:
             right = group.first if owner == "first" else group.second
-            action = f"set to null where the scores do not belong: {_kind_words(wide, wrong[0])}"
+            action = f"set to null where the scores do not belong: {name(wide.at(wrong[0]), dataset=False)}"
             evidence += (
-                f" The scores belong to {_kind_words(wide, right[0])} (nearest-epoch test: log likelihood ratio {abs(ratio.sum()):.1f}, "
+                f" The scores belong to {name(wide.at(right[0]), dataset=False)} (nearest-epoch test: log likelihood ratio {abs(ratio.sum()):.1f}, "
                 f"{p_value(p)}, n = {len(ratio)} pairs of these kinds)."
             )
-        findings.append(
-            Finding(
-                key=f"copy-{number}",
-                title="Two base models with the same scores" if bases else "Block of columns copied between checkpoints",
-                severity="high" if bases or size >= FEWEST_PAIRS else "medium",
-                rows=sorted(int(wide.row[i]) for i in group.first + group.second),
-                tasks=tasks,
-                evidence=evidence,
-                action=action,
-                cells=[(int(wide.row[i]), wide.tasks[j]) for i in wrong for j in group.tasks if np.isfinite(wide.values[i, j])],
-                details=[
-                    f"{wide.row[i]} = {wide.row[k]}: {name(wide.at(i))} = {name(wide.at(k))}"
-                    for i, k in zip(group.first, group.second, strict=True)
-                ],
-            )
-        )
+        cells = [(int(wide.row[i]), wide.tasks[j]) for i in wrong for j in group.tasks if np.isfinite(wide.values[i, j])]
+        rows = sorted(int(wide.row[i]) for i in group.first + group.second)
+        pairs = zip(group.first, group.second, strict=True)
+        details = [f"{wide.row[i]} = {wide.row[k]}: {name(wide.at(i))} = {name(wide.at(k))}" for i, k in pairs]
+        title = "Two base models with the same scores" if bases else "Block of columns copied between checkpoints"
+        severity = "high" if bases or size >= FEWEST_PAIRS else "medium"
+        findings.append(Finding(f"copy-{number}", title, severity, rows, tasks, evidence, action, cells, details=details))
     return findings
-
-
-def _kind_words(wide: Wide, index: int) -> str:
-    keys = wide.at(index)
-    return f"{keys['model']}, {keys['method']}, {keys['rows']:,} rows, {keys['schedule']}, epoch {keys['epoch']}"

@@ -14,12 +14,7 @@ BELOW = 3.0  # standard errors below chance
 LEFT_MISSING = "left missing"
 
 
-def detect_missing(wide: Wide) -> list[Finding]:
-    """Checkpoints that the design includes and the table lacks, and columns that are missing together."""
-    return [*_grid(wide), *_paper_grid(wide), *_blocks(wide)]
-
-
-def _grid(wide: Wide) -> list[Finding]:
+def detect_gaps(wide: Wide) -> list[Finding]:
     """Gaps in the grids of models, training sets and epochs that share a recipe."""
     keys = wide.keys.filter(pl.col("epoch") > 0).with_columns(
         pl.col("dataset").str.starts_with(columns.WITHOUT).alias("without"), (pl.col("dataset") == "all").alias("all")
@@ -37,10 +32,9 @@ def _grid(wide: Wide) -> list[Finding]:
     return [Finding("grid", "Gaps in the grid", "medium", [], [], text, f"{LEFT_MISSING}, not imputed", details=lines)]
 
 
-def _paper_grid(wide: Wide) -> list[Finding]:
+def detect_unreleased(wide: Wide) -> list[Finding]:
     """Models and checkpoints of the paper that the table lacks; empty unless it holds at least six of the paper's models."""
-    known = {key for key, *_ in columns.MODELS.values()}
-    present = set(wide.keys["model"])
+    known, present = set(columns.KEYS), set(wide.keys["model"])
     if len(present & known) < 6:
         return []
     tuned = wide.keys.filter(pl.col("epoch") > 0)
@@ -55,7 +49,7 @@ def _paper_grid(wide: Wide) -> list[Finding]:
     return [Finding("paper-grid", title, "medium", [], [], text, LEFT_MISSING, details=lines)]
 
 
-def _blocks(wide: Wide) -> list[Finding]:
+def detect_missing_columns(wide: Wide) -> list[Finding]:
     """Sets of columns that the same rows lack."""
     analysed = [j for j, task in enumerate(wide.tasks) if columns.task(task).analysed]
     patterns: dict[tuple[int, ...], list[int]] = {}

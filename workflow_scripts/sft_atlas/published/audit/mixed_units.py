@@ -132,22 +132,16 @@ def detect_pools(wide: Wide) -> list[Finding]:
                 )
             formula = f"({sum(files)} v - " + " - ".join(f"{f} {m}" for f, m in zip(files[1:], pool[1:], strict=True)) + f") / {files[0]}"
             action = f"recomputed exactly from the published mean v: {formula}"
+            if not confirmed:
+                action = f"set to null: the tests do not confirm the pool, so {task} cannot be recovered"
             index = np.flatnonzero(mask)
             usable = [int(i) for i in index if confirmed and np.isfinite(own[i])]
-            findings.append(
-                Finding(
-                    key=f"pool-{task}",
-                    title="One column, two quantities: some means include the files of other benchmarks",
-                    severity="high",
-                    rows=[int(wide.row[i]) for i in index],
-                    tasks=[task],
-                    evidence=evidence,
-                    action=action if confirmed else f"set to null: the tests do not confirm the pool, so {task} cannot be recovered",
-                    cells=[(int(wide.row[i]), task) for i in index if i not in set(usable)],
-                    replaced=[(int(wide.row[i]), task, float(own[i])) for i in usable],
-                    details=[f"row {wide.row[i]}, {name(wide.at(int(i)))}: {wide.of(task)[i]:.3f} -> {own[i]:.3f}" for i in index[:10]],
-                )
-            )
+            cells = [(int(wide.row[i]), task) for i in index if i not in set(usable)]
+            replaced = [(int(wide.row[i]), task, float(own[i])) for i in usable]
+            details = [f"row {wide.row[i]}, {name(wide.at(int(i)))}: {wide.of(task)[i]:.3f} -> {own[i]:.3f}" for i in index[:10]]
+            title = "One column, two quantities: some means include the files of other benchmarks"
+            rows = [int(wide.row[i]) for i in index]
+            findings.append(Finding(f"pool-{task}", title, "high", rows, [task], evidence, action, cells, replaced, details))
     return findings
 
 

@@ -55,36 +55,25 @@ class Wide:
 
 def widen(scores: pl.DataFrame) -> Wide:
     """The matrix of tidy scores: checkpoints by row number, tasks in the order of ``columns.COLUMNS``."""
-    known = list(columns.TASKS)
-    tasks = sorted(set(scores["task"]), key=lambda task: (known.index(task) if task in known else len(known), task))
+    tasks = columns.in_order(set(scores["task"]), columns.TASKS)
     keys = ["row", *RUN, "epoch"]
     frame = scores.pivot("task", index=keys, values="score").sort("row")
     return Wide(frame.select(keys), tasks, frame.select(tasks).to_numpy())
 
 
-def of_cells(
-    wide: Wide,
-    key: str,
-    title: str,
-    severity: str,
-    cells: list[tuple[int, str]],
-    evidence: str,
-    action: str,
-    details=(),
-    null: bool = False,
-) -> Finding:
-    """A finding about single (row, task) cells; ``null``: they are set to null."""
-    tasks = {task for _, task in cells}
-    rows = sorted({row for row, _ in cells})
-    named = [task for task in wide.tasks if task in tasks]
-    return Finding(key, title, severity, rows, named, evidence, action, cells if null else [], details=list(details))
+def of_cells(wide: Wide, key: str, title: str, severity: str, cells: list, evidence: str, action: str, details=(), null=False) -> Finding:
+    """A finding about single ``cells`` (row, task); ``null``: they are set to null."""
+    rows, known = sorted({row for row, _ in cells}), {task for _, task in cells}
+    tasks = [task for task in wide.tasks if task in known]
+    return Finding(key, title, severity, rows, tasks, evidence, action, cells if null else [], details=list(details))
 
 
-def name(keys: dict[str, object]) -> str:
-    """A checkpoint in words: model, training set, method, rows, schedule, epoch."""
+def name(keys: dict[str, object], dataset: bool = True) -> str:
+    """A checkpoint in words: model, training set (unless ``dataset`` is false), method, rows, schedule, epoch."""
     if keys["method"] == "base":
         return f"base model {keys['model']}"
-    return f"{keys['model']}, {keys['dataset']}, {keys['method']}, {keys['rows']:,} rows, {keys['schedule']}, epoch {keys['epoch']}"
+    model = f"{keys['model']}, {keys['dataset']}" if dataset else keys["model"]
+    return f"{model}, {keys['method']}, {keys['rows']:,} rows, {keys['schedule']}, epoch {keys['epoch']}"
 
 
 def kind(keys: dict[str, object]) -> tuple[str, int, str, int]:
@@ -94,10 +83,6 @@ def kind(keys: dict[str, object]) -> tuple[str, int, str, int]:
 
 def neighbours(wide: Wide) -> tuple[np.ndarray, np.ndarray]:
     """Index of each checkpoint's previous and next epoch in the same run, -1 if there is none (as for base models)."""
-    place = {(*[row[key] for key in RUN], row["epoch"]): i for i, row in enumerate(wide.keys.iter_rows(named=True))}
-    pairs = [
-        [place.get((*[row[key] for key in RUN], row["epoch"] + step), -1) if row["epoch"] else -1 for step in (-1, 1)]
-        for row in wide.keys.iter_rows(named=True)
-    ]
-    before, after = np.array(pairs, dtype=int).reshape(-1, 2).T
-    return before, after
+    checkpoints = [(*[keys[key] for key in RUN], keys["epoch"]) for keys in wide.keys.iter_rows(named=True)]
+    index = {checkpoint: i for i, checkpoint in enumerate(checkpoints)}
+    return tuple(np.array([index.get((*run, epoch + step), -1) if epoch else -1 for *run, epoch in checkpoints], int) for step in (-1, 1))
