@@ -1,19 +1,14 @@
-"""Kernels are chosen by what is installed, and several processes are started and sharded as the recipe says."""
+"""Kernels are chosen by what is installed, and several processes are sharded as the recipe says."""
 
-import json
-import os
-import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 
-from sft_atlas.core import gpus
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.core.provenance import ROOT
 from sft_atlas.models.base_model import ModelFolder
 from sft_atlas.study.schema import Hyperparameters
-from sft_atlas.train import hardware, micro_batch, train, trainer
+from sft_atlas.train import hardware, trainer
 from sft_atlas.train.micro_batch import BatchPlan
 
 
@@ -123,28 +118,6 @@ def test_fsdp2_and_zero3_are_what_the_trainer_is_given(tmp_path):
     assert zero["zero_optimization"]["stage"] == 3 and zero["train_micro_batch_size_per_gpu"] == "auto"
 
 
-def test_processes_that_ran_out_of_memory_are_started_again_with_less(tmp_path, monkeypatch):
-    recipe, runs = settings(gpus=2), []
-
-    def launch(chosen, script, port):
-        runs.append(micro_batch.load_plan(tmp_path)[0])
-        if len(runs) < 3:
-            micro_batch.reduce_micro_batch(runs[-1] or BatchPlan.of_recipe(recipe), "out of memory", recipe, tmp_path, "x")
-            return [sys.executable, "-c", "raise SystemExit(1)"]
-        (tmp_path / "facts.json").write_text(json.dumps({"steps": 7}))
-        return [sys.executable, "-c", ""]
-
-    monkeypatch.setattr(hardware, "launch_command", launch)
-    assert train.train_in_workers(recipe, tmp_path, "x", 2) == {"steps": 7}
-    assert runs == [None, BatchPlan(2, 2, False), BatchPlan(1, 4, False)]
-
-
-def test_a_process_that_fails_otherwise_ends_the_job(tmp_path, monkeypatch):
-    monkeypatch.setattr(hardware, "launch_command", lambda *_: [sys.executable, "-c", "raise SystemExit(3)"])
-    with pytest.raises(AtlasError, match=r"one of 2 processes failed \(exit code 3\)"):
-        train.train_in_workers(settings(gpus=2), tmp_path, "x", 2)
-
-
 # ---------------------------------------------------------------- on a GPU
 
 
@@ -203,42 +176,3 @@ def test_a_real_want_of_memory_is_overcome(trained):
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert facts.micro_batch_size * facts.gradient_accumulation_steps == 8 and facts.steps == 6
-
-
-# ---------------------------------------------------------------- GPUs of this machine
-
-
-CLAIM = "import sys; sys.path.insert(0, 'workflow_scripts'); from sft_atlas.core import gpus; print(*gpus.claim(int(sys.argv[1])), flush=True); sys.stdin.read()"
-
-
-def claiming(folder, count):
-    """A process that takes GPUs and holds them until its input ends."""
-    environment = os.environ | {"SFT_ATLAS_GPUS": "0,1,3", "TMPDIR": str(folder)}
-    return subprocess.Popen(
-        [sys.executable, "-c", CLAIM, str(count)], cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-
-
-def test_no_two_jobs_have_the_same_gpu_and_one_that_dies_gives_its_own_back(tmp_path):
-    one, two = claiming(tmp_path, 1), claiming(tmp_path, 2)
-    names = [one.stdout.readline().split(), two.stdout.readline().split()]
-    assert sorted(map(len, names)) == [1, 2] and sorted(names[0] + names[1]) == ["0", "1", "3"]
-    waiting = claiming(tmp_path, 2)
-    two.kill()
-    assert waiting.stdout.readline().split() == names[1]
-    for process in (one, two, waiting):
-        process.communicate()
-
-
-def test_more_gpus_than_there_are_is_an_error_and_outside_a_local_run_nothing_is_taken(monkeypatch):
-    monkeypatch.delenv("SFT_ATLAS_GPUS", raising=False)
-    assert gpus.claim(4) == []
-    monkeypatch.setenv("SFT_ATLAS_GPUS", "0")
-    with pytest.raises(AtlasError, match="needs 4 GPUs and this machine has 1"):
-        gpus.claim(4)
-
-
-def test_the_gpus_of_this_machine_are_those_that_may_be_seen(monkeypatch):
-    for said, names in (("", []), ("-1", []), ("2, 3", ["2", "3"])):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", said)
-        assert gpus.list_gpus() == names

@@ -1,11 +1,10 @@
-"""Training on a tiny model: what is supervised, what is counted, what is saved, and that it is the same every time."""
+"""Training on a tiny model: steps, schedules and kept epochs, and that it is the same every time."""
 
 import json
 
 import pytest
 from safetensors.torch import load_file
 
-from sft_atlas.core.errors import AtlasError
 from sft_atlas.models.base_model import ModelFolder, load_tokenizer
 from sft_atlas.study.schema import Hyperparameters
 from sft_atlas.train import dataset as sampling
@@ -49,31 +48,6 @@ def tensors(folder):
 
 def equal(one, other):
     return one.keys() == other.keys() and all((one[key] == other[key]).all() for key in one)
-
-
-# ---------------------------------------------------------------- what is supervised
-
-
-def test_longer_samples_are_dropped_whole_and_counted(tokenizer):
-    longest = max(len(sample.ids) for sample in sampling.tokenize(ROWS, tokenizer, TEMPLATE, 256).kept)
-    samples = sampling.tokenize(ROWS, tokenizer, TEMPLATE, longest - 1)
-    assert samples.overlong and len(samples.kept) + len(samples.overlong) == len(ROWS)
-    assert f"({len(samples.overlong)} dropped" in sampling.preflight(samples, tokenizer, "m/d/r")
-    with pytest.raises(AtlasError, match="all 8 samples are longer than max_length"):
-        sampling.preflight(sampling.tokenize(ROWS, tokenizer, TEMPLATE, 3), tokenizer, "m/d/r")
-
-
-def test_the_preflight_refuses_samples_without_supervision_or_eos(samples, tokenizer):
-    sample = samples.kept[0]
-    blind = sampling.Sample(7, sample.ids, len(sample.ids))
-    with pytest.raises(AtlasError, match="no supervised token, the first is row 7"):
-        sampling.preflight(sampling.Samples([sample, blind], []), tokenizer, "m/d/r")
-    endless = sampling.Sample(5, sample.ids[:-1], sample.first)
-    with pytest.raises(AtlasError, match="supervised EOS token, the first is row 5"):
-        sampling.preflight(sampling.Samples([endless], []), tokenizer, "m/d/r")
-
-
-# ---------------------------------------------------------------- the recipe, exactly
 
 
 @pytest.mark.parametrize(("rows", "batch", "micro", "steps"), [(8, 4, None, 4), (8, 4, 2, 4), (8, 3, 1, 6), (5, 4, 1, 4)])

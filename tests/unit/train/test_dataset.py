@@ -1,0 +1,37 @@
+"""Samples of a training set: what is too long, and what the preflight refuses."""
+
+import pytest
+
+from sft_atlas.core.errors import AtlasError
+from sft_atlas.models.base_model import ModelFolder, load_tokenizer
+from sft_atlas.train import dataset as sampling
+
+TEMPLATE = {"prompt": "###Question: {instruction}\n###Answer:", "response": " {response}"}
+ROWS = [
+    {"instruction": f"Spell the word backward: {word}.", "response": word[::-1]}
+    for word in ("lemon", "apple", "dog", "fox", "quick", "brown", "lazy", "over")
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_base):
+    return load_tokenizer(ModelFolder.read(tiny_base))
+
+
+def test_longer_samples_are_dropped_whole_and_counted(tokenizer):
+    longest = max(len(sample.ids) for sample in sampling.tokenize(ROWS, tokenizer, TEMPLATE, 256).kept)
+    samples = sampling.tokenize(ROWS, tokenizer, TEMPLATE, longest - 1)
+    assert samples.overlong and len(samples.kept) + len(samples.overlong) == len(ROWS)
+    assert f"({len(samples.overlong)} dropped" in sampling.preflight(samples, tokenizer, "m/d/r")
+    with pytest.raises(AtlasError, match="all 8 samples are longer than max_length"):
+        sampling.preflight(sampling.tokenize(ROWS, tokenizer, TEMPLATE, 3), tokenizer, "m/d/r")
+
+
+def test_the_preflight_refuses_samples_without_supervision_or_eos(tokenizer):
+    sample = sampling.tokenize(ROWS, tokenizer, TEMPLATE, 256).kept[0]
+    blind = sampling.Sample(7, sample.ids, len(sample.ids))
+    with pytest.raises(AtlasError, match="no supervised token, the first is row 7"):
+        sampling.preflight(sampling.Samples([sample, blind], []), tokenizer, "m/d/r")
+    endless = sampling.Sample(5, sample.ids[:-1], sample.first)
+    with pytest.raises(AtlasError, match="supervised EOS token, the first is row 5"):
+        sampling.preflight(sampling.Samples([endless], []), tokenizer, "m/d/r")

@@ -1,0 +1,94 @@
+"""The training job: what a run publishes, and several processes that are started together."""
+
+import json
+import sys
+
+import polars as pl
+import pytest
+
+from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.files import sha256
+from sft_atlas.study.schema import Hyperparameters
+from sft_atlas.train import hardware, micro_batch, train
+from sft_atlas.train.micro_batch import BatchPlan
+
+TEMPLATE = {"prompt": "###Question: {instruction}\n###Answer:", "response": " {response}"}
+
+
+def settings(**changes):
+    return Hyperparameters(**({"method": "full", "rows": 8, "epochs": 1, "learning_rate": 1e-3, "batch_size": 8} | changes))
+
+
+@pytest.fixture(scope="module")
+def run(tiny_base, run_script, tmp_path_factory):
+    """The folder of a run of three epochs of two steps, of which the first and the third are kept."""
+    folder = tmp_path_factory.mktemp("run")
+    rows = [{"instruction": f"Count to {i}.", "response": " ".join(map(str, range(1, i + 1)))} for i in range(1, 9)]
+    pl.DataFrame([*rows, {"instruction": "long " * 100, "response": "x"}]).write_parquet(folder / "train.parquet")
+    recipe = settings(epochs=3, save_epochs=[1, 3], batch_size=4, max_length=64).model_dump_json()
+    keys = {"model": "tiny", "dataset": "counts", "recipe": "full"}
+    files = {"base": tiny_base, "data": folder / "train.parquet", "state": folder / "state", "output": folder / "output"}
+    run_script(train, **keys, **files, settings=recipe, template=json.dumps(TEMPLATE))
+    return folder
+
+
+def test_a_run_publishes_its_kept_epochs_and_leaves_no_state(run):
+    assert sorted(path.name for path in (run / "output").glob("epoch-*")) == ["epoch-1", "epoch-3"]
+    assert [path.name for path in (run / "state").iterdir()] == [".lock"]
+    hashes = json.loads((run / "output/train.json").read_text())["weights_sha256"]
+    found = {epoch: sha256(run / f"output/epoch-{epoch}/weights/model.safetensors") for epoch in ("1", "3")}
+    assert {epoch: files["model.safetensors"] for epoch, files in hashes.items()} == found and found["1"] != found["3"]
+
+
+def test_the_record_says_what_was_trained_on_what(run):
+    record = json.loads((run / "output/train.json").read_text())
+    assert (record["model"], record["dataset"], record["recipe"], record["steps"]) == ("tiny", "counts", "full", 6)
+    assert record["rows_dropped"] == [8] and record["special_tokens"]["eos"] == 8
+    assert record["template"] == TEMPLATE and record["settings"]["save_epochs"] == [1, 3]
+    assert record["inputs"]["data"]["sha256"] == sha256(run / "train.parquet")
+    history = pl.read_parquet(run / "output/history.parquet")
+    assert history["step"].to_list() == [1, 2, 3, 4, 5, 6] and record["train_loss"] == pytest.approx(history["loss"].mean())
+
+
+# ---------------------------------------------------------------- several processes
+
+
+def test_a_worker_uses_the_gpus_of_the_job_that_started_it():
+    call = [
+        "--base",
+        "b",
+        "--model",
+        "m",
+        "--dataset",
+        "d",
+        "--recipe",
+        "r",
+        "--data",
+        "t",
+        "--settings",
+        settings(gpus=4).model_dump_json(),
+    ]
+    call += ["--template", "{}", "--state", "s", "--output", "o"]
+    assert [train.gpus(train.parser().parse_args([*call, *more])) for more in ([], ["--worker"])] == [4, 0]
+
+
+def test_processes_that_ran_out_of_memory_are_started_again_with_less(tmp_path, monkeypatch):
+    recipe, runs = settings(gpus=2), []
+
+    def launch(chosen, script, port):
+        runs.append(micro_batch.load_plan(tmp_path)[0])
+        if len(runs) < 3:
+            micro_batch.reduce_micro_batch(runs[-1] or BatchPlan.of_recipe(recipe), "out of memory", recipe, tmp_path, "x")
+            return [sys.executable, "-c", "raise SystemExit(1)"]
+        (tmp_path / "facts.json").write_text(json.dumps({"steps": 7}))
+        return [sys.executable, "-c", ""]
+
+    monkeypatch.setattr(hardware, "launch_command", launch)
+    assert train.train_in_workers(recipe, tmp_path, "x", 2) == {"steps": 7}
+    assert runs == [None, BatchPlan(2, 2, False), BatchPlan(1, 4, False)]
+
+
+def test_a_process_that_fails_otherwise_ends_the_job(tmp_path, monkeypatch):
+    monkeypatch.setattr(hardware, "launch_command", lambda *_: [sys.executable, "-c", "raise SystemExit(3)"])
+    with pytest.raises(AtlasError, match=r"one of 2 processes failed \(exit code 3\)"):
+        train.train_in_workers(settings(gpus=2), tmp_path, "x", 2)
