@@ -223,3 +223,54 @@ def test_shares_of_the_synthetic_study():
     assert last.filter(term="dataset")["p"].item() > 0.05
     _, _, frames = synthetic.collected(effect=0.0, seed=3)
     assert is_at_most((frames["map_shares"].filter(design="last")["p"].drop_nans() < 0.05).to_list())
+
+
+def test_likelihood_vectors_are_double_centred_and_distances_are_bits_per_byte():
+    rng = np.random.default_rng(0)
+    values = rng.normal(-20, 3, (3, 50))
+    rows = [
+        {"model": f"m{i}", "dataset": "base", "recipe": "base", "epoch": 0, "method": "base", "rows": None, "schedule": None}
+        | {"benchmark": "b", "item": j, "log_likelihood": values[i, j], "tokens": 5, "bytes": 4000 if j == 7 else 40}
+        for i in range(3)
+        for j in range(50)
+    ]
+    frame = pl.DataFrame(rows).filter(~((pl.col("model") == "m1") & (pl.col("item") == 7)))
+    found = analyse_map.vectors(frame.sample(fraction=1, shuffle=True, seed=1))
+    assert found.values.shape == (3, 49)
+    assert found.dropped == 1
+    assert np.abs(found.values.mean(axis=0)).max() < 1e-12
+    clipped = np.delete(values, 7, axis=1)
+    clipped = np.maximum(clipped, np.quantile(clipped, 0.02))
+    clipped -= clipped.mean(axis=1, keepdims=True)
+    first, second = (int(found.keys["model"].to_list().index(name)) for name in ("m0", "m2"))
+    by_hand = np.mean((clipped[0] - clipped[2]) ** 2) / 2 / np.log(2) / 40
+    assert found.squared_distances()[first, second] == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize(
+    ("rows", "draw", "how"),
+    [
+        (12, analyse_map.embed, "PCA"),
+        (40, analyse_map.embed, "t-SNE"),
+        pytest.param(40, lambda values, seed: analyse_map.project(values, "umap", seed), "UMAP", marks=pytest.mark.slow),  # it compiles
+    ],
+)
+def test_the_map_is_the_same_twice_and_keeps_clusters_apart(rows, draw, how):
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(rows, 20)) + 20 * (np.arange(rows) % 2)[:, None]
+    place, method = draw(values, seed=3)
+    again, _ = draw(values, seed=3)
+    assert np.array_equal(place, again)
+    assert method.startswith(how)
+    centres = place[::2].mean(axis=0), place[1::2].mean(axis=0)
+    assert np.linalg.norm(centres[0] - centres[1]) > place[::2].std()
+
+
+def test_base_share_is_high_where_it_was_planted_and_divergence_grows():
+    study, _, frames = synthetic.collected()
+    found = analyse_map.vectors(frames["likelihood"])
+    assert analyse_map.base_share(found, study)[0].low > 0.4
+    moved = analyse_map.distances(found)
+    assert moved.filter(pl.col("epoch") == 0)["distance"].max() == 0
+    means = moved.group_by("epoch").agg(pl.col("distance").mean()).sort("epoch")["distance"].to_list()
+    assert means == sorted(means)

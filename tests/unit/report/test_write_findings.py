@@ -101,15 +101,6 @@ def test_the_page_of_a_study_without_effects_claims_none(null):
     assert "*" not in text.split("## 2.")[1].split("- Full fine-tuning")[0]
 
 
-def test_shared_error_bounds_what_a_common_base_score_does():
-    rng = np.random.default_rng(0)
-    base, tuned = rng.normal(0, 0.05, 2000), rng.normal(0, 0.05, (2, 2000))
-    stderr = np.full((2, 2000), 0.05 * 2**0.5)
-    r = np.corrcoef(tuned - base)[0, 1]
-    assert 0.4 < r < 0.6
-    assert select.shared_error(tuned - base, stderr, [0, 1]) > r
-
-
 def test_every_section_names_an_existing_figure_and_lines_fit_a_terminal(planted):
     study, frames, _ = planted
     text = write_findings.page(study, frames, Path("figures"))
