@@ -1,4 +1,4 @@
-"""Tests on published scores hold their level where base models, training sets and variants of a benchmark are related; effects are found."""
+"""Tests on published scores hold their level where base models, training sets and variants of a benchmark are related; planted effects are significant."""
 
 import numpy as np
 import polars as pl
@@ -22,8 +22,8 @@ def sized(scores: np.ndarray) -> frames.Data:
 def of_size(rng: np.random.Generator, models: int, sets: int, effect: float = 0.0) -> dict:
     """The test of size where more rows of a set, and for a base model, do the same everywhere; ``effect`` in their spread."""
     change = effect + rng.normal(size=(models, sets)) + (rng.normal(size=(models, 1)) if models > 4 else rng.normal(size=sets))
-    found = analyse_published.size(sized(np.stack([np.zeros_like(change), change], axis=2) / 100), seed=0)
-    return found.row(by_predicate=(pl.col("benchmark") == "all") & (pl.col("epochs") == "last"), named=True)
+    table = analyse_published.size(sized(np.stack([np.zeros_like(change), change], axis=2) / 100), seed=0)
+    return table.row(by_predicate=(pl.col("benchmark") == "all") & (pl.col("epochs") == "last"), named=True)
 
 
 @pytest.mark.slow
@@ -85,8 +85,8 @@ def test_concordance_holds_its_level_where_each_model_has_sets_of_its_own_liking
     assert is_at_most([one.p <= 0.05 for one in null]) and is_at_most([one.excludes_zero for one in null])
     for _ in range(5):
         liked = 1.2 * rng.normal(size=8)
-        found = overall.concordance(cells({name: part + liked for name, part in varied(rng, (10, 8), 1.0, 0.5).items()}), 0)
-        assert found.p <= 0.05 and found.low > 0 and found.n == 10
+        estimate = overall.concordance(cells({name: part + liked for name, part in varied(rng, (10, 8), 1.0, 0.5).items()}), 0)
+        assert estimate.p <= 0.05 and estimate.low > 0 and estimate.n == 10
 
 
 def test_concordance_is_the_mean_correlation_of_ranks():
@@ -96,8 +96,8 @@ def test_concordance_is_the_mean_correlation_of_ranks():
         np.corrcoef(rankdata(part[np.isfinite(part).all(axis=1)], axis=1))[np.triu_indices(np.isfinite(part).all(axis=1).sum(), 1)].mean()
         for part in values.values()
     ]
-    found = overall.concordance(cells(values).with_columns(pl.col("score").fill_nan(None)), 0)
-    assert found.effect == pytest.approx(overall.weights(list(VARIANTS)) @ r)
+    estimate = overall.concordance(cells(values).with_columns(pl.col("score").fill_nan(None)), 0)
+    assert estimate.effect == pytest.approx(overall.weights(list(VARIANTS)) @ r)
 
 
 def shares_of(rng: np.random.Generator, model: float) -> dict:

@@ -147,9 +147,9 @@ def centred(values: np.ndarray) -> np.ndarray:
 
 
 def row_of(table: pl.DataFrame, **keys) -> dict:
-    found = table.filter(*(pl.col(key) == value for key, value in keys.items()))
-    assert found.height == 1, (keys, found.height)
-    return found.row(0, named=True)
+    rows = table.filter(*(pl.col(key) == value for key, value in keys.items()))
+    assert rows.height == 1, (keys, rows.height)
+    return rows.row(0, named=True)
 
 
 def close(a, b):
@@ -201,9 +201,9 @@ def test_sign_flip_p_values_are_exact(policy):
     for task, name in (("mmlu-0", "code_alpaca"), ("gsm8k-0", "magicoder"), ("boolq-5", "lima")):
         column = centred(cube(policy, task))[:, SETS.index(name)]
         column = column[np.isfinite(column)]
-        found = scipy.stats.permutation_test((column,), np.mean, permutation_type="samples", n_resamples=np.inf, alternative="two-sided")
+        test = scipy.stats.permutation_test((column,), np.mean, permutation_type="samples", n_resamples=np.inf, alternative="two-sided")
         row = row_of(table, dataset=name, benchmark=task, value="centred")
-        null = found.null_distribution
+        null = test.null_distribution
         close(row["p"], np.mean(np.abs(null) >= abs(column.mean()) - 1e-12))
 
 
@@ -316,11 +316,11 @@ def test_numbers_over_benchmarks_count_each_benchmark_once(policy):
     tables = product()[1][policy]
     shares = {term: tables["variance"].filter(pl.col("value") == "score", pl.col("term") == term) for term in ("model", "dataset")}
     shares = shares["model"].join(shares["dataset"], on="benchmark").filter(pl.col("benchmark") != "all")
-    found = {
+    expected = {
         overall.concordance: (tables["gains"].filter(pl.col("method") == "full"), tables["concordance"]),
         overall.model_minus_set: (tables["gains"], shares.with_columns(pl.col("effect") - pl.col("effect_right"))),
     }
-    for function, (cells, table) in found.items():
+    for function, (cells, table) in expected.items():
         by_benchmark = {}
         for task, effect in table.select("benchmark", "effect").iter_rows():
             if np.isfinite(effect):
@@ -346,16 +346,16 @@ def test_lora_minus_full(policy, task):
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("task", ["math-0", "mmlu-0", "mmlu-5", "nq-5", "hellaswag-0"])
 def test_size(policy, task):
-    found = []
+    differences = []
     for model in ("olmo-7b", "qwen2.5-7b", "llmjp-3-7b"):
         for name in SETS:
             large, small = (score(policy, model, name, "full", task, rows, "constant", 10) for rows in (20000, 1000))
-            found.append(large - small)
-    found = np.array(found).reshape(3, len(SETS))
-    known = np.isfinite(found)
+            differences.append(large - small)
+    differences = np.array(differences).reshape(3, len(SETS))
+    known = np.isfinite(differences)
     row = row_of(product()[1][policy]["size"], benchmark=task, epochs="last")
     assert (row["pairs"], row["n"], row["unit"]) == (known.sum(), known.any(axis=0).sum(), "training sets")
-    close(row["effect"], found[known].mean())
+    close(row["effect"], differences[known].mean())
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -73,8 +73,8 @@ def page(findings: list[Finding], scores: pl.DataFrame, source: str, repairs: pl
     return "\n".join(lines) + "\n"
 
 
-def ranges(rows: list[int], most: int = RANGES) -> str:
-    """``1-3, 7``: rows as ranges, at most ``most`` of them."""
+def ranges(rows: list[int]) -> str:
+    """``1-3, 7``: rows as ranges, at most RANGES of them."""
     parts: list[list[int]] = []
     for row in sorted(set(rows)):
         if parts and row == parts[-1][-1] + 1:
@@ -82,7 +82,7 @@ def ranges(rows: list[int], most: int = RANGES) -> str:
         else:
             parts.append([row])
     texts = ["-".join(map(str, part)) for part in parts]
-    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more ranges" if len(texts) > most else "")
+    return ", ".join(texts[:RANGES]) + (f" and {len(texts) - RANGES} more ranges" if len(texts) > RANGES else "")
 
 
 def main(args: argparse.Namespace) -> None:

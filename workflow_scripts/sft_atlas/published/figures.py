@@ -22,9 +22,8 @@ POLICY_LABELS = dict(zip(POLICIES, ("scores as published", "repaired scores"), s
 
 def epochs(trajectories: pl.DataFrame, study: dict) -> Figure:
     """Mean change since the first kept epoch by group of benchmarks, a panel per kind of run."""
-    kinds = (
-        trajectories.select("kind", "method", "rows", "schedule").unique().sort("kind", "rows", "method", descending=[True, False, False])
-    )
+    kinds = trajectories.select("kind", "method", "rows", "schedule").unique()
+    kinds = kinds.sort("kind", "rows", "method", descending=[True, False, False])
     if kinds.is_empty():
         return style.absent("Change over the epochs", "runs that keep two or more epochs")
     canvas = style.figure(style.PAGE, 2.7)

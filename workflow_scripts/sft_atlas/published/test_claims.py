@@ -19,8 +19,6 @@ from sft_atlas.published.claims import READINGS, Claim, Statistic
 from sft_atlas.stats.estimates import benjamini_hochberg
 from sft_atlas.stats.wording import SIGNIFICANT, p_value
 
-VERDICTS = ("supported", "mixed", "contradicted", "not testable here")
-
 
 def correct(tested: list[Claim]) -> dict[Statistic, float]:
     """q of every statistic: Benjamini-Hochberg over the claims' tests of the same policy and reading."""
