@@ -15,6 +15,7 @@ from packaging.utils import canonicalize_name
 from sft_atlas.core import job
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.study import document_config
+from sft_atlas.study.paths import Paths
 from sft_atlas.study.schema import BenchmarkColumns, Part, Recipe, Source
 
 SOURCES = sorted(path for path in (ROOT / "workflow_scripts").rglob("*.py") if path.stat().st_size)
@@ -172,17 +173,25 @@ def test_no_name_is_defined_twice_because_all_files_of_rules_share_one_space():
 
 
 @pytest.mark.parametrize(("file", "name", "body"), JOBS, ids=[name for _, name, _ in JOBS])
-def test_a_job_has_output_log_environment_and_code_of_its_name_in_the_room_of_its_file(file, name, body):
+def test_a_job_has_output_log_and_environment(file, name, body):
     directives = re.findall(r"^ +(\w+):", body, re.MULTILINE)
     for directive in ("log", "conda") if name in EVER else ("output", "log", "conda"):
         assert directive in directives, f"{file}: rule {name} has no {directive}"
-    rule = re.findall(r"workflow_scripts/run\.py (\w+)", body.split("shell:")[1])[-1]
-    assert rule == name.removesuffix("_{recipe}")
-    assert job.rules()[rule] == f"sft_atlas.{file.removesuffix('.smk')}.{rule}"
-    assert re.search(rf'log:\s+(paths\.(?:checkpoint_)?log\("{rule}"|f"\{{LOGS\}}/{rule}[/.])', body)
     assert "--log {log}" in body
     environment = re.search(r'conda:\s+"\.\./(envs/\w+\.yaml)"', body)[1]
     assert (ROOT / environment).exists()
+
+
+@pytest.mark.parametrize(("file", "name", "body"), JOBS, ids=[name for _, name, _ in JOBS])
+def test_a_rules_name_leads_to_its_code_its_test_and_its_log(file, name, body):
+    room, rule = file.removesuffix(".smk"), name.removesuffix("_{recipe}")
+    assert re.findall(r"workflow_scripts/run\.py (\w+)", body.split("shell:")[1]) == [rule]
+    assert job.rules()[rule] == f"sft_atlas.{room}.{rule}"
+    test = ROOT / f"tests/unit/{room}/test_{rule}.py"
+    assert test.exists(), f"rule {name} has no {name_of(test)}"
+    assert re.search(r"^def test_", test.read_text(encoding="utf-8"), re.MULTILINE)
+    assert re.search(rf'log:\s+(paths\.(?:checkpoint_)?log\("{rule}"|f"\{{LOGS\}}/{rule}[/.])', body)
+    assert Paths("results/demo").log(rule, "x") == f"results/demo/logs/{rule}/x.log"
 
 
 @pytest.mark.parametrize(("file", "name", "body"), RULES, ids=[name for _, name, _ in RULES])

@@ -1,28 +1,13 @@
-"""Verdicts follow from the statistics, the pages show them, and a CSV of one's own is analysed to the end."""
+"""Verdicts follow from the statistics, and the page shows them."""
 
 from dataclasses import replace
 
-import matplotlib.text
 import numpy as np
 import polars as pl
 import pytest
 
-from helpers import published_csv
-from sft_atlas.published import (
-    FIGURES,
-    POLICIES,
-    TABLES,
-    analyse_published,
-    audit_published,
-    changes,
-    claims,
-    figures,
-    frames,
-    test_claims,
-    tidy_published,
-)
+from sft_atlas.published import changes, claims, test_claims
 from sft_atlas.published.claims import Claim, Statistic
-from sft_atlas.report.figures import style
 
 STATISTIC = Statistic("x", "repaired", "base-free", 1.0, 0.5, 1.5, 0.001, 10)
 
@@ -59,34 +44,6 @@ def test_what_was_not_measured_is_not_testable():
     assert decided(fixed="not testable here") == "not testable here"
 
 
-@pytest.fixture(scope="module")
-def own():
-    """A table of one's own: other models, other sets, two sizes, one merged set and one without."""
-    mine = {name: f"my-{i}" for i, name in enumerate(published_csv.MODELS)}
-    table, other, third, fourth = (published_csv.frame(seed).with_columns(pl.col("model_name").replace(mine)) for seed in (3, 4, 5, 6))
-    large = other.filter(pl.col("lr_strategy") == "constant").with_columns(pl.lit(20000.0).alias("data_size"), pl.col("") + 1000)
-    lima = (pl.col("data_name") == "lima", (pl.col("lr_strategy") == "constant") | (pl.col("lora") == "true"))
-    merged = third.filter(*lima).with_columns(pl.lit("all").alias("data_name"), pl.lit(6000.0).alias("data_size"), pl.col("") + 5000)
-    without = fourth.filter(*lima).with_columns(pl.lit("w/o-lima").alias("data_name"), pl.lit(5000.0).alias("data_size"), pl.col("") + 9000)
-    scores = tidy_published.tidy(published_csv.encode(pl.concat([table, large, merged, without])))
-    findings = audit_published.audit(scores)
-    repairs = audit_published.repairs(findings)
-    data = {policy: frames.of_scores(frames.apply_policy(scores, repairs, policy)) for policy in POLICIES}
-    return scores, findings, repairs, data, {policy: analyse_published.tables(part) for policy, part in data.items()}
-
-
-@pytest.mark.slow
-def test_a_table_of_ones_own_is_analysed(own):
-    scores, findings, repairs, _, tables = own
-    assert set(tables["raw"]) == set(TABLES)
-    assert set(tables["raw"]["size"].select("n", "unit").rows()) == {(6, "training sets")}  # of two base models
-    # merged rows are counted per source set, so the run without a set is compared with the run on all
-    assert set(tables["raw"]["left_out"]["removed"]) == {"lima"}
-    assert tables["raw"]["left_out"].filter(pl.col("benchmark") == "math-0").height == 2 + len(published_csv.MODELS)
-    page = audit_published.page(findings, scores, "mine", repairs)
-    assert page.startswith("# Audit") and "Shares verified" in page
-
-
 @pytest.mark.slow
 def test_the_claims_page_is_written(own):
     scores, _, _, _, tables = own
@@ -105,32 +62,3 @@ def test_the_claims_page_is_written(own):
 def test_families_of_the_published_models_are_counted():
     text = test_claims.families(pl.DataFrame({"model": ["llama3-8b", "llama3-swallow-8b", "olmo-7b", "olmo-7b"]}))
     assert text.startswith("The 3 base models are of 2 families. Base models of one family (llama3: 2) are counted as separate units")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_is_drawn(own, name, policy):
-    scores, _, repairs, data, tables = own
-    figure = figures.draw(name, data[policy], tables[policy], scores, repairs, policy)
-    figure.draw_without_rendering()
-    texts = figure.findobj(matplotlib.text.Text)
-    shown = "\n".join(text.get_text() for text in texts)
-    assert "Nothing to show" not in shown and "n" in shown and figures.POLICY_LABELS[policy] in shown
-    assert figure.get_figwidth() <= style.PAGE
-    assert min(text.get_fontsize() for text in texts if text.get_text().strip()) >= style.SMALL
-
-
-def test_the_key_is_no_part_of_the_resolved_study():
-    import yaml
-
-    from sft_atlas.core.errors import ConfigError
-    from sft_atlas.core.provenance import ROOT
-    from sft_atlas.study.study import from_config
-
-    config = yaml.safe_load((ROOT / "config/demo.yaml").read_text(encoding="utf-8"))
-    plain, named = from_config(config, "demo"), from_config(config | {"published_csv": "some.csv"}, "demo")
-    assert named.file.published_csv == "some.csv"
-    assert plain.resolved() == named.resolved() and plain.file.model_dump_json() == named.file.model_dump_json()
-    with pytest.raises(ConfigError, match="results/published"):
-        from_config(config | {"study": "published"}, "demo")

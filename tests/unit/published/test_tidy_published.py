@@ -5,12 +5,11 @@ import hashlib
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
-from snakemake.exceptions import WorkflowError
 
 from helpers import published_csv
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.provenance import ROOT
-from sft_atlas.published import fetch_published, inputs, tidy_published
+from sft_atlas.published import fetch_published, tidy_published
 
 REAL = ROOT / "../shared/published/evaluation_result.csv"
 OWN = published_csv.frame()
@@ -124,22 +123,3 @@ def test_unknown_names_are_kept():
     scores = tidy_published.tidy(published_csv.encode(table))
     assert "my-model" in set(scores["model"]) and "my-set" in set(scores["dataset"])
     assert set(scores.filter(pl.col("benchmark") == "my-quiz")["shots"]) == {3}
-
-
-def test_an_unreachable_address_says_which_key_to_set(tmp_path):
-    with pytest.raises(AtlasError, match="published_csv: path/to"):
-        fetch_published.download(f"file://{tmp_path}/nothing.csv", wait=0)
-
-
-def test_a_changed_download_is_an_error(tmp_path):
-    (tmp_path / "changed.csv").write_text("a,b\n")
-    with pytest.raises(AtlasError, match="sha256"):
-        fetch_published.download(f"file://{tmp_path}/changed.csv", wait=0)
-    right = hashlib.sha256(b"a,b\n").hexdigest()
-    assert fetch_published.download(f"file://{tmp_path}/changed.csv", right, wait=0) == b"a,b\n"
-
-
-def test_a_local_file_that_is_absent_is_an_error():
-    assert inputs.local_csv(None) == []
-    with pytest.raises(WorkflowError, match=r"published_csv: there is no file no/such\.csv"):
-        inputs.local_csv("no/such.csv")

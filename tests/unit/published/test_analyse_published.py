@@ -5,8 +5,9 @@ import polars as pl
 import pytest
 from scipy.stats import rankdata
 
+from helpers import published_csv
 from helpers.rates import is_at_most
-from sft_atlas.published import analyse_published, frames, overall
+from sft_atlas.published import TABLES, analyse_published, audit_published, frames, overall
 
 
 def sized(scores: np.ndarray) -> frames.Data:
@@ -114,3 +115,15 @@ def test_the_share_of_the_base_model_is_judged_over_models_and_sets(monkeypatch)
     rng = np.random.default_rng(4)
     assert is_at_most([shares_of(rng, 1.0).excludes_zero for _ in range(40)])
     assert np.mean([shares_of(rng, 4.0).low > 0 for _ in range(5)]) == 1
+
+
+@pytest.mark.slow
+def test_a_table_of_ones_own_is_analysed(own):
+    scores, findings, repairs, _, tables = own
+    assert set(tables["raw"]) == set(TABLES)
+    assert set(tables["raw"]["size"].select("n", "unit").rows()) == {(6, "training sets")}  # of two base models
+    # merged rows are counted per source set, so the run without a set is compared with the run on all
+    assert set(tables["raw"]["left_out"]["removed"]) == {"lima"}
+    assert tables["raw"]["left_out"].filter(pl.col("benchmark") == "math-0").height == 2 + len(published_csv.MODELS)
+    page = audit_published.page(findings, scores, "mine", repairs)
+    assert page.startswith("# Audit") and "Shares verified" in page
