@@ -137,7 +137,7 @@ rule test_claims:
     conda:
         "../envs/analyse.yaml"
     params:
-        tables=published_inputs.FOLDER,
+        tables=lambda wildcards, input: os.path.dirname(input.scores),
     shell:
         "python workflow_scripts/run.py test_claims --scores {input.scores} --tables {params.tables}"
         " --table {output.table} --page {output.page} --log {log}"
