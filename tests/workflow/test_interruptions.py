@@ -45,20 +45,29 @@ def jobs_of(folder):
     return found
 
 
-@pytest.fixture
-def longer(finished, tmp_path):
-    """The finished study with a recipe that takes long enough to be interrupted."""
-    folder = finished.copy(tmp_path / "longer")
+def lengthened(finished, path):
+    folder = finished.copy(path)
     folder.study["recipes"]["full"] |= {"epochs": 40, "save_epochs": [1, 40]}
     folder.write(folder.study)
     return folder
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_training_goes_on_after_an_interruption(longer, tmp_path, how):
-    undisturbed = longer.copy(tmp_path / "undisturbed")
-    undisturbed.run(TARGET, LAST)
+@pytest.fixture
+def longer(finished, tmp_path):
+    """The finished study with a recipe that takes long enough to be interrupted."""
+    return lengthened(finished, tmp_path / "longer")
 
+
+@pytest.fixture(scope="module")
+def undisturbed(finished, tmp_path_factory) -> dict:
+    """The record of the same training, not interrupted."""
+    folder = lengthened(finished, tmp_path_factory.mktemp("undisturbed"))
+    folder.run(TARGET, LAST)
+    return json.loads((folder.path / TARGET).read_text())
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_training_goes_on_after_an_interruption(longer, undisturbed, how):
     state = longer.result("state/llama-strings/spelling/full/trainer")
     process = start(longer)
     wait_for(lambda: len(list(state.glob("checkpoint-*/complete"))) > 0, process)
@@ -77,9 +86,9 @@ def test_training_goes_on_after_an_interruption(longer, tmp_path, how):
     release = [sys.executable, "workflow_scripts/run.py", "release_lock"]
     subprocess.run(release, cwd=longer.path, env=longer.environment(), check=True)
     longer.run(TARGET, LAST)
-    one, other = (json.loads((folder.path / TARGET).read_text()) for folder in (longer, undisturbed))
-    assert one["resumed"] and not other["resumed"]
-    assert one["weights_sha256"] == other["weights_sha256"]
+    record = json.loads((longer.path / TARGET).read_text())
+    assert record["resumed"] and not undisturbed["resumed"]
+    assert record["weights_sha256"] == undisturbed["weights_sha256"]
     assert not state.exists()
 
 
