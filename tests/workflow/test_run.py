@@ -4,7 +4,6 @@ import json
 import shutil
 
 import polars as pl
-import pytest
 
 from sft_atlas.report.figures import FIGURES
 
@@ -24,8 +23,8 @@ def test_the_log_of_a_job_says_what_it_did(finished):
     assert "\r" not in finished.printed
 
 
-def test_nothing_is_to_be_done_afterwards(finished):
-    assert not finished.planned()
+def test_nothing_is_to_be_done_afterwards_for_the_study_and_every_stage(finished):
+    assert not finished.planned("all", "data", "train", "scores", "tables", "figures")
 
 
 def test_provenance_stands_beside_the_weights(finished):
@@ -101,10 +100,3 @@ def test_equal_weights_without_the_warm_start(finished, tmp_path):
     cold.run(target, "--force", SFT_ATLAS_WARM="0")
     one, other = (json.loads((folder.path / target).read_text()) for folder in (finished, cold))
     assert one["weights_sha256"] == other["weights_sha256"]
-
-
-@pytest.mark.parametrize("target", ["data", "train", "scores", "tables", "figures"])
-def test_stages_are_targets_with_a_description(finished, target):
-    assert not finished.planned(target)
-    listing = finished.run("--list")
-    assert target in listing
