@@ -1,5 +1,7 @@
 """`snakemake --list`, where people look for what they can ask for."""
 
+from sft_atlas.core.provenance import ROOT
+
 
 def test_targets_come_first_and_jobs_last(empty):
     printed = empty.run("--list")
@@ -8,3 +10,7 @@ def test_targets_come_first_and_jobs_last(empty):
     assert positions[0] < targets < printed.index("  plan ") < positions[1] < printed.index("  single ") < positions[2] < jobs
     lines = [line for line in printed.splitlines() if line.startswith("  ") and "Workflow" not in line]
     assert all(len(line.split()) > 2 for line in lines), "every rule has a docstring"
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for target in ("data", "train", "scores", "tables", "figures"):
+        assert f"  {target} " in printed[: positions[1]] and target in readme
+    assert (ROOT / "config/smollm2.yaml").exists()  # the README's other study

@@ -109,8 +109,8 @@ def test_the_search_is_96_conditions_on_six_sets(empty):
     conditions = Counter(recipe for _, _, recipe in search.runs)
     assert len(conditions) == 96 and set(conditions.values()) == {6}
     assert len(search.sources) == 6 and {model for model, _, _ in search.runs} == {"llama3-8b"}
-    only = "only={blocks: [search], datasets: [flan]}"
-    planned = empty.planned("train", "--configfile", "config/paper.yaml", "config/search.yaml", "--config", only)
+    part = "select={blocks: [search], datasets: [flan]}"
+    planned = empty.planned("train", "--configfile", "config/paper.yaml", "config/search.yaml", "--config", part)
     trained = {name: count for name, count in planned.items() if name.startswith("train_")}
     assert len(trained) == 96 and set(trained.values()) == {1}
     assert planned["fetch_model"] == planned["fetch_dataset"] == 1

@@ -32,7 +32,7 @@ def test_the_additions_of_the_readme_run(copied):
     shutil.copytree(copied.result("models/llama-strings/weights"), my / "model")
 
     merged = "results/small/data/all/24/train.parquet"
-    part = ("--config", "only={models: [llama-strings, my-model], datasets: [capitals, spelling], recipes: [full, lora, lora-32]}")
+    part = ("--config", "select={models: [llama-strings, my-model], datasets: [capitals, spelling], recipes: [full, lora, lora-32]}")
     copied.run("all", merged, *part)
 
     scores = pl.read_parquet(copied.result("tables/scores.parquet"))
@@ -52,10 +52,3 @@ def test_the_additions_of_the_readme_run(copied):
     # A folder of one's own is used as it is: equal weights, equal scores.
     pair = scores.filter(pl.col("dataset") == "base").sort("benchmark", "model")
     assert pair.filter(pl.col("model") == "my-model")["score"].equals(pair.filter(pl.col("model") == "llama-strings")["score"])
-
-
-def test_the_commands_of_the_readme_are_those_that_exist(finished):
-    listed = finished.run("--list")
-    for target in ("data", "train", "scores", "tables", "figures"):
-        assert target in README and re.search(rf"^{target} \(\w", listed, re.M)
-    assert (Path(__file__).resolve().parents[2] / "config/smollm2.yaml").exists()
