@@ -33,7 +33,8 @@ def test_the_additions_of_the_readme_run(copied):
 
     merged = "results/small/data/all/24/train.parquet"
     part = ("--config", "select={models: [llama-strings, my-model], datasets: [capitals, spelling], recipes: [full, lora, lora-32]}")
-    copied.run("all", merged, *part)
+    copied.run(merged)
+    copied.run(*part)
 
     scores = pl.read_parquet(copied.result("tables/scores.parquet"))
     trained = set(scores.select("model", "dataset", "recipe").unique().iter_rows())
@@ -48,7 +49,7 @@ def test_the_additions_of_the_readme_run(copied):
         ("capitals", 20),
         ("spelling", 24),
     ]
-    assert not copied.planned("all", merged, *part)
+    assert not copied.planned(*part)
     # A folder of one's own is used as it is: equal weights, equal scores.
     pair = scores.filter(pl.col("dataset") == "base").sort("benchmark", "model")
     assert pair.filter(pl.col("model") == "my-model")["score"].equals(pair.filter(pl.col("model") == "llama-strings")["score"])
