@@ -54,7 +54,7 @@ test-fast: env
 	$(SNAKEMAKE) -n --quiet rules
 
 test-unit-fast: env
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/unit -m "not slow"
+	$(BIN)/python -m pytest tests/unit -m "not slow"
 
 clean:
 	rm -rf .venv .snakemake results/*

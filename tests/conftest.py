@@ -8,6 +8,7 @@ import pytest
 from helpers.tokenizer import make_tokenizer
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads on models this small wait for each other: twice the CPU time
 
 
 @pytest.fixture(scope="session")

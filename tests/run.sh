@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
 # All tests, in three lanes side by side: unit tests and invariants keep one core busy, the workflow's jobs use both and often wait, and
-# those on a real Slurm mostly wait. Every library gets one thread, as there are more lanes than cores. The output of the other two lanes
-# comes after that of the unit tests; what was skipped, and why, and what failed is listed at the end.
+# those on a real Slurm mostly wait. The output of the other two lanes comes after that of the unit tests; what was skipped, and why, and
+# what failed is listed at the end.
 #
 #     tests/run.sh .venv/bin/python
 set -m # every lane is a process group: Ctrl-C reaches the unit tests alone and is passed on to the others
-export OMP_NUM_THREADS=1
 python=$1
 interrupted=2 # pytest's exit status
 logs=$(mktemp -d)

@@ -45,4 +45,4 @@ class AdviseInputs:
         stamp = os.stat(self.gains if from_study else self.published).st_mtime_ns
         files = [f"--{kind} {path}" for kind in ("perplexity", "properties", "similarity") for path in getattr(input, kind)]
         names = " ".join(f"--dataset {name}" for name in self.datasets)
-        return f"--model {self.model} {names} --learn-from {self.paths.tables if from_study else self.published} --learnt-at {stamp} {' '.join(files)}"
+        return f"--model {self.model} {names} --learn-from {self.paths.tables if from_study else self.published} --learned-at {stamp} {' '.join(files)}"
