@@ -33,14 +33,9 @@ def benchmark_items(frame: pl.DataFrame, benchmark: Benchmark, name: str) -> lis
     frame, pairs = _normalised(frame, benchmark.columns, benchmark.tasks is None, name)
     empty = [i for i, pair in enumerate(pairs) if pair["instruction"] is None or pair["response"] is None]
     if empty:
-        raise AtlasError(
-            f"{name}: {len(empty)} items lack instruction or answer, the first is item {empty[0]}; remove them from the source"
-        )
+        raise AtlasError(f"{name}: {len(empty)} items lack instruction or answer, the first is item {empty[0]}; remove them")
     fields = [{key: value for key, value in row.items() if key not in ("response", ANSWER)} for row in frame.to_dicts()]
-    rows = [
-        {**row, "instruction": pair["instruction"].strip(), "answer": pair["response"].strip()}
-        for row, pair in zip(fields, pairs, strict=True)
-    ]
+    rows = [{**row, "instruction": a["instruction"].strip(), "answer": a["response"].strip()} for row, a in zip(fields, pairs, strict=True)]
     if benchmark.items is not None and benchmark.items > len(rows):
         raise AtlasError(f"{name}: `items` is {benchmark.items}, the source has {len(rows)} rows; lower it or leave it out")
     chosen = sorted(random.Random(benchmark.seed).sample(range(len(rows)), benchmark.items)) if benchmark.items else range(len(rows))
@@ -68,9 +63,7 @@ def _with_choices(frame: pl.DataFrame, columns: BenchmarkColumns, name: str) -> 
     options = [columns.choices] if isinstance(columns.choices, str) else columns.choices
     require_columns(frame, [*options, columns.label], name)
     if isinstance(columns.choices, str) and not isinstance(frame.schema[columns.choices], pl.List | pl.Array):
-        raise AtlasError(
-            f"{name}: column {columns.choices!r} holds {frame.schema[columns.choices]}, not lists; name one column per choice instead"
-        )
+        raise AtlasError(f"{name}: column {columns.choices!r} holds {frame.schema[columns.choices]}, not lists; name one column per choice")
     texts = [list(map(str, (row[0] or []) if isinstance(columns.choices, str) else row)) for row in frame.select(options).iter_rows()]
     labels = [_position(value) for value in frame[columns.label]]
     bad = next((i for i, (text, label) in enumerate(zip(texts, labels, strict=True)) if not 0 <= label < len(text)), None)

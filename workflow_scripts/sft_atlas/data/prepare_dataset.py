@@ -45,9 +45,7 @@ def sample(frame: pl.DataFrame, rows: int, seed: int, allow_fewer: bool, name: s
     Raises AtlasError where there are fewer, unless ``allow_fewer``. ``name``: of the training set, for messages.
     """
     if len(frame) < rows and not allow_fewer:
-        raise AtlasError(
-            f"{name}: the recipe needs {rows} rows, {len(frame)} are left after cleaning; lower `rows` of the recipe or set `allow_fewer: true`"
-        )
+        raise AtlasError(f"{name}: {rows} rows are needed, {len(frame)} are left after cleaning; lower `rows` or set `allow_fewer: true`")
     order = list(range(len(frame)))
     random.Random(seed).shuffle(order)
     return frame[order[:rows]]

@@ -142,9 +142,7 @@ def _distinct(name: str, count: int, seed: int, side: str) -> Iterator[Item]:
         )
         if len(seen) == count:
             return
-    raise AtlasError(
-        f"tasks.{name}: has {len(seen)} distinct items for the {side} side, not {count}; lower `size` or mix it with other tasks"
-    )
+    raise AtlasError(f"tasks.{name}: has {len(seen)} distinct items for the {side} side, not {count}; lower `size` or mix in other tasks")
 
 
 def _no_pycosat(*_) -> None:

@@ -59,9 +59,7 @@ def require_columns(frame: pl.DataFrame, columns: list[str], name: str) -> None:
     """Raise AtlasError where a column is missing."""
     absent = [column for column in columns if column not in frame.columns]
     if absent:
-        raise AtlasError(
-            f"{name}: no column {absent[0]!r}; the columns are {', '.join(frame.columns)}. Name them with `columns: {{instruction: ..., response: ...}}` (or `filter:`)"
-        )
+        raise AtlasError(f"{name}: no column {absent[0]!r}; there are {', '.join(frame.columns)}. See `columns` and `filter`")
 
 
 def read_file(path: Path) -> pl.DataFrame:

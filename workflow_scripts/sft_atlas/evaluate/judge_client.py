@@ -47,9 +47,7 @@ class Endpoint:
         self.judge, self.wait = judge, wait
         self.key = os.environ.get(judge.key_variable, "") if judge.key_variable else ""
         if judge.key_variable and not self.key:
-            raise AtlasError(
-                f"the environment variable {judge.key_variable} is empty; it must hold the key for {judge.url} (judge.key_variable)"
-            )
+            raise AtlasError(f"the environment variable {judge.key_variable} is empty; set it to the key for {judge.url}")
         self._lock, self._next = threading.Lock(), 0.0
 
     def ask(self, system: str, user: str, logprobs: bool, repeat: int) -> Reply:

@@ -53,9 +53,7 @@ def run(adapter, configs: list[dict], seed: int, allow_code: bool, backend: str)
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     unsafe = [config["task"] for config in configs if config.get("unsafe_code")]
     if unsafe and not allow_code:
-        raise AtlasError(
-            f"{unsafe[0]} runs code that the model wrote; set `allow_code_execution: true` in the study file to have it run in the sandbox"
-        )
+        raise AtlasError(f"{unsafe[0]} runs code that the model wrote; set `allow_code_execution: true` to run it in the sandbox")
     # As lm-eval's simple_evaluate does, without its report on the machine, which runs pip and takes seconds per checkpoint.
     set_seed(seed)
     loaded = TaskManager(include_defaults=False).load(configs)

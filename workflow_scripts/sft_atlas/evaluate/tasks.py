@@ -85,9 +85,7 @@ def task_config(
     metadata = {"version": 1.0, **config.pop("metadata", {})}
     own = metadata.get("template") == OWN_TEMPLATE
     if own and benchmark.shots:
-        raise AtlasError(
-            f"{benchmark.task}: has a template of its own, so this study cannot put examples before its questions; remove `shots`"
-        )
+        raise AtlasError(f"{benchmark.task}: has a template of its own, in which there is no place for examples; remove `shots`")
     if template is None:
         rows, config["doc_to_text"] = [{**row, PROMPT: ""} for row in rows], PROMPT
     elif not own:
@@ -153,9 +151,7 @@ def _jinja(text: str, where: Path) -> Callable[[dict], str]:
         try:
             return compiled.render(**row)
         except (jinja2.UndefinedError, TypeError, ValueError) as error:
-            raise AtlasError(
-                f"{where}: {text!r} cannot be filled in: {error}; the item has {', '.join(row)}. Name columns with `columns:`"
-            ) from None
+            raise AtlasError(f"{where}: {text!r} cannot be filled in: {error}; the item has {', '.join(row)}; see `columns`") from None
 
     return fill
 
@@ -190,9 +186,7 @@ def _examples(config: dict, benchmark: BenchmarkFiles, template: dict[str, str],
     def chosen(row: dict) -> list[str]:
         key = row[benchmark.by] if benchmark.by else None
         if key not in groups:
-            raise AtlasError(
-                f"{benchmark.shots}: no example has {benchmark.by} {key!r}, which items have; correct `shots.by`, or add examples"
-            )
+            raise AtlasError(f"{benchmark.shots}: no example has {benchmark.by} {key!r}, as items do; correct `shots.by`, or add examples")
         return groups[key]
 
     return chosen

@@ -6,9 +6,7 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.models.tokenization import batches, encode
 
 
-def token_log_likelihoods(
-    model, tokenizer, prompts: list[str], responses: list[str], batch_size: int, max_length: int, with_eos: bool = True
-):
+def token_log_likelihoods(model, tokenizer, prompts: list[str], responses: list[str], batch_size: int, max_length: int, with_eos=True):
     """Negative log-likelihoods (nats, summed over tokens) of each response given its prompt, and of the full text.
 
     Returns ``(frame, dropped)``. The polars frame has one row per scored sample in the order of the input: sample (index

@@ -24,9 +24,7 @@ def add_model(parser: argparse.ArgumentParser, weights: bool = True) -> None:
     """``--base`` and, for jobs on checkpoints, ``--weights``, which is given without a value for the base model itself."""
     parser.add_argument("--base", type=Path, required=True, help="manifest of the base model, model.json")
     if weights:
-        parser.add_argument(
-            "--weights", type=Path, nargs="?", help="the checkpoint: full weights or a LoRA adapter (default: the base model itself)"
-        )
+        parser.add_argument("--weights", type=Path, nargs="?", help="full weights or a LoRA adapter (default: the base model itself)")
 
 
 def add_forward_pass(parser: argparse.ArgumentParser, batch_size=int) -> None:

@@ -28,9 +28,7 @@ class ModelFolder:
         entry = json.loads(Path(manifest).read_text())
         path = Path(entry["path"])
         if not (path / "config.json").exists():
-            raise AtlasError(
-                f"{manifest} says that the weights are in {path}, where there is no config.json; delete {manifest} and run again to fetch them"
-            )
+            raise AtlasError(f"{manifest} names {path}, where there is no config.json; delete {manifest} and run again")
         return cls(entry["name"], path, entry["dtype"], entry["trust_remote_code"])
 
     def write(self, manifest: Path, source: dict[str, object]) -> None:

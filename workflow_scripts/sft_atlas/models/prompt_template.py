@@ -51,9 +51,7 @@ def require_trained_with(template: dict[str, str], weights: Path) -> str:
     try:
         trained = json.loads(record.read_text(encoding="utf-8"))["template"]
     except (OSError, KeyError, ValueError) as error:
-        raise AtlasError(
-            f"{record} does not say with which template {weights} was trained ({type(error).__name__}); train the run again"
-        ) from None
+        raise AtlasError(f"{record} does not name the template of {weights} ({type(error).__name__}); train the run again") from None
     if fingerprint(trained) != fingerprint(template):
         raise AtlasError(
             f"{weights} was trained with the template {trained!r}, this study scores with {template!r}; "

@@ -38,11 +38,7 @@ def resolve_runs(file: StudyFile) -> tuple[dict[Key, Run], list[str]]:
             elif first is not run:
                 blocks = tuple(dict.fromkeys([*first.blocks, name]))
                 runs[key] = Run(*key, settings, blocks, first.measure_representation or run.measure_representation)
-    problems += [
-        f"overrides[{i}]: matches no run; remove it or correct its models, datasets and recipes"
-        for i in range(len(file.overrides))
-        if i not in matched
-    ]
+    problems += [f"overrides[{i}]: matches no run; remove or correct it" for i in range(len(file.overrides)) if i not in matched]
     return runs, problems
 
 
@@ -58,11 +54,7 @@ def _matching(file: StudyFile, key: Key) -> dict[int, int]:
     """Index of each override that holds for a run -> how many of model, dataset and recipe it names, the most specific first."""
     matching = {}
     for i, override in enumerate(file.overrides):
-        names = [
-            (part, chosen)
-            for part, chosen in zip(key, (override.models, override.datasets, override.recipes), strict=True)
-            if chosen is not None
-        ]
+        names = [pair for pair in zip(key, (override.models, override.datasets, override.recipes), strict=True) if pair[1] is not None]
         if all(part in chosen for part, chosen in names):
             matching[i] = len(names)
     return dict(sorted(matching.items(), key=lambda item: -item[1]))

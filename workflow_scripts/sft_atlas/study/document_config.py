@@ -83,9 +83,7 @@ def documents() -> dict[Path, str]:
 def main(args: argparse.Namespace) -> None:
     stale = [path for path, text in documents().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if args.check and stale:
-        sys.exit(
-            f"{', '.join(str(path.relative_to(ROOT)) for path in stale)}: out of date with the schema; run python workflow_scripts/run.py document_config"
-        )
+        sys.exit(f"{', '.join(str(path.relative_to(ROOT)) for path in stale)}: out of date with the schema; run document_config")
     for path in stale:
         path.write_text(documents()[path], encoding="utf-8")
 

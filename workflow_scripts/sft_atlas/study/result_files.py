@@ -19,9 +19,7 @@ def read(sources: list[Source], columns: dict[str, type[pl.DataType]]) -> pl.Dat
     The result has one more column, ``_file``: the position of the row's file in ``sources``.
     """
     empty = pl.DataFrame(schema={**columns, "_file": pl.UInt32})
-    frames = [
-        _read_one(source.path, columns).with_columns(pl.lit(index, dtype=pl.UInt32).alias("_file")) for index, source in enumerate(sources)
-    ]
+    frames = [_read_one(source.path, columns).with_columns(_file=pl.lit(index, pl.UInt32)) for index, source in enumerate(sources)]
     if not frames:
         return empty
     frame = pl.concat(frames)

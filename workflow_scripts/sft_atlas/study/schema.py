@@ -418,9 +418,7 @@ class Analyse(Part):
     """Settings of the analyses."""
 
     leave_out: dict[Name, list[Name]] = Field({}, description="Groups of datasets by name, each left out once of the predictor statistics.")
-    drawings: list[Literal["pca", "tsne", "umap"]] = Field(
-        ["pca", "tsne", "umap"], min_length=1, description="Projections that draw the map of checkpoints in two dimensions."
-    )
+    drawings: list[Literal["pca", "tsne", "umap"]] = Field(["pca", "tsne", "umap"], min_length=1, description="Projections for the map.")
 
 
 # ---------------------------------------------------------------- what the plan must know before any job has run
@@ -553,9 +551,7 @@ class StudyFile(Part):
     seed: int = Field(0, description="Seed of the analyses (subsamples, permutations, projections).")
     data_root: str | None = Field(None, description="Folder of relative `path` entries (`~` and `$VAR` work); default: the current one.")
     published_csv: str | None = Field(None, exclude=True, description="Local CSV for `snakemake published`; default: the authors' file.")
-    keep_weights: Literal["none", "final", "all"] = Field(
-        "final", description="Full weights to keep after everything derived from them exists; adapters are always kept."
-    )
+    keep_weights: Literal["none", "final", "all"] = Field("final", description="Full weights to keep in the end; adapters are always kept.")
     on_overlap: Literal["error", "report"] = Field("error", description="What to do if a training row equals a benchmark item.")
     allow_code_execution: bool = Field(False, description="Run code written by models (HumanEval, MBPP), in the sandbox.")
     threads: Positive = Field(1, description="CPU threads of each training or scoring job.")

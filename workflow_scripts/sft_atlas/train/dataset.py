@@ -73,9 +73,7 @@ def preflight(samples: Samples, tokenizer, name: str, memory: str = "not forecas
         )
     endless = [sample.row for sample in samples.kept if sample.labels[-1] != tokenizer.eos_token_id]
     if endless:
-        raise AtlasError(
-            f"{name}: {len(endless)} samples do not end in a supervised EOS token, the first is row {endless[0]}; the model would never learn to stop"
-        )
+        raise AtlasError(f"{name}: {len(endless)} samples do not end in a supervised EOS, the first is row {endless[0]}")
     supervised = sorted(sample.supervised for sample in samples.kept)
     lengths = sorted(map(len, samples.kept))
     bos = [sample.ids.count(tokenizer.bos_token_id) for sample in samples.kept] if tokenizer.bos_token_id is not None else [0]

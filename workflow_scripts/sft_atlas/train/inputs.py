@@ -51,11 +51,7 @@ class TrainInputs:
 
     def files_before_deletion(self, checkpoints: Iterable[Checkpoint]) -> list[str]:
         """Every file made from weights that are deleted afterwards. A target with only some of them would lose the others."""
-        return self.measured(
-            checkpoint
-            for checkpoint in checkpoints
-            if checkpoint.dataset != BASE and not self.weights_kept(checkpoint.recipe, checkpoint.epoch)
-        )
+        return self.measured(c for c in checkpoints if c.dataset != BASE and not self.weights_kept(c.recipe, c.epoch))
 
     def measured(self, checkpoints: Iterable[Checkpoint]) -> list[str]:
         """Every file made from the weights of tuned checkpoints."""
