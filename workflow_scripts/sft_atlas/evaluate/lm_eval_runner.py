@@ -22,14 +22,7 @@ def transformers_adapter(model, tokenizer, batch_size: int | str, max_length: in
 
 
 def score(
-    adapter,
-    tokenizer,
-    benchmarks: list[BenchmarkFiles],
-    template: dict[str, str],
-    seed: int,
-    max_new_tokens: int | None = None,
-    allow_code: bool = False,
-    backend: str = "hf",
+    adapter, tokenizer, benchmarks: list[BenchmarkFiles], template: dict, seed: int, max_new_tokens=None, allow_code=False, backend="hf"
 ):
     """Score an lm-eval model on all benchmarks; returns (scores, samples) as polars frames without the checkpoint's keys.
 
@@ -64,12 +57,11 @@ def run(adapter, configs: list[dict], seed: int, allow_code: bool, backend: str)
     scores, samples = [], []
     for config in configs:
         name, metric = config["task"], config["metric_list"][0]["metric"]
-        rows = [_sample(name, metric, entry, truncation) for entry in _first_filter(result["samples"][name])]
+        entries = sorted(result["samples"][name], key=lambda entry: entry["doc_id"])  # once for each filter, of which the first counts
+        rows = [_sample(name, metric, entry, truncation) for entry in entries if entry["filter"] == result["samples"][name][0]["filter"]]
         scores.append(score_row(rows, metric, backend, max(row["shots"] for row in rows)))
         samples += rows
-        LOG.info(
-            "%s: %s", name, ", ".join(f"{key} {value}" for key, value in scores[-1].items() if key != "benchmark" and value is not None)
-        )
+        LOG.info("%s", {key: value for key, value in scores[-1].items() if value is not None})
     return scores_frame(scores), samples_frame(samples)
 
 
@@ -106,11 +98,6 @@ class TruncationWatch:
     @staticmethod
     def _key(prompt: str, settings) -> str:
         return json.dumps([prompt, settings], sort_keys=True, default=str)
-
-
-def _first_filter(entries: list[dict]) -> list[dict]:
-    first = entries[0]["filter"]
-    return sorted((entry for entry in entries if entry["filter"] == first), key=lambda entry: entry["doc_id"])
 
 
 def _sample(name: str, metric: str, entry: dict, truncation: TruncationWatch) -> dict[str, object]:

@@ -1,10 +1,11 @@
 """From an lm-eval task file and a benchmark's items to finished prompts: template checked, shots put before the question until it limit."""
 
 import hashlib
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import sha256, write_json
@@ -43,23 +44,12 @@ class Suite:
     @classmethod
     def read(cls, path: Path) -> "Suite":
         """Read a suite that ``write`` wrote."""
-        entry = json.loads(path.read_text(encoding="utf-8"))
-        files = [
-            {key: Path(value) if value and key in ("task", "items", "shots") else value for key, value in row.items()}
-            for row in entry["benchmarks"]
-        ]
-        return cls(entry["name"], [BenchmarkFiles(**row) for row in files])
+        return TypeAdapter(cls).validate_json(path.read_text(encoding="utf-8"))
 
     def write(self, path: Path) -> None:
         """Write the suite with the hash of every file behind it, the files that a task file includes too."""
-        rows = [asdict(file) for file in self.benchmarks]
         paths = [file for b in self.benchmarks for file in (*map(Path, task_sources(str(b.task))), b.items, b.shots) if file]
-        entry = {
-            "name": self.name,
-            "benchmarks": [{key: str(value) if isinstance(value, Path) else value for key, value in row.items()} for row in rows],
-            "sha256": {str(path): sha256(path) for path in paths},
-        }
-        write_json(path, entry)
+        write_json(path, {**TypeAdapter(Suite).dump_python(self, mode="json"), "sha256": {str(path): sha256(path) for path in paths}})
 
 
 def task_config(
@@ -103,28 +93,19 @@ def task_config(
             for row, prompt, count in zip(rows, prompts, counts, strict=True)
         ]
         config["doc_to_text"] = PROMPT
-    cluster = _jinja(metadata["cluster"], benchmark.task) if "cluster" in metadata else None
-    rows = [{SHOTS: 0, **row, CLUSTER: _short(cluster(row)) if cluster else None} for row in rows]
+    # A cluster's name is the hash of what its items share; None where they share nothing.
+    shared = _jinja(metadata.get("cluster", ""), benchmark.task)
+    clusters = [hashlib.sha256(text.encode()).hexdigest()[:16] if text else None for text in map(shared, rows)]
+    rows = [{SHOTS: 0, **row, CLUSTER: cluster} for row, cluster in zip(rows, clusters, strict=True)]
     for key in ("dataset_path", "dataset_name", "dataset_kwargs", "group", "tag", "fewshot_config", "fewshot_split"):
         config.pop(key, None)
-    return {
-        **config,
-        "task": benchmark.name,
-        "num_fewshot": 0,
-        "test_split": "test",
-        "custom_dataset": lambda **_: {"test": Dataset.from_list(rows)},
-        "metadata": metadata,
-    }
+    own_data = {"test_split": "test", "custom_dataset": lambda **_: {"test": Dataset.from_list(rows)}}
+    return {**config, "task": benchmark.name, "num_fewshot": 0, "metadata": metadata, **own_data}
 
 
 def _with_examples(prompt: str, examples: list[str], count: int) -> str:
     """The last ``count`` examples and the prompt."""
     return DELIMITER.join([*examples[len(examples) - count :], prompt])
-
-
-def _short(text: str) -> str | None:
-    """A cluster's name: the hash of what its items share; None where they share nothing."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16] if text else None
 
 
 def _check_template(config: dict, benchmark: BenchmarkFiles, template: dict[str, str]) -> None:

@@ -4,10 +4,12 @@ import hashlib
 import json
 from pathlib import Path
 
-from sft_atlas.core.errors import AtlasError
-from sft_atlas.study.paths import RECORD
+from pydantic import ValidationError
 
-PLACEHOLDERS = {"prompt": "{instruction}", "response": "{response}"}
+from sft_atlas.core.errors import AtlasError
+from sft_atlas.study.messages import explain
+from sft_atlas.study.paths import RECORD
+from sft_atlas.study.schema import Template
 
 
 def read(text: str) -> dict[str, str]:
@@ -16,15 +18,12 @@ def read(text: str) -> dict[str, str]:
     Raises :class:`AtlasError` unless it has exactly these two strings, each with its placeholder once.
     """
     try:
-        template = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise AtlasError(f"the template is not JSON ({error}): {text}") from error
-    if not isinstance(template, dict) or set(template) != set(PLACEHOLDERS):
-        raise AtlasError(f"the template must have exactly the keys 'prompt' and 'response': {text}")
-    for key, placeholder in PLACEHOLDERS.items():
-        if not isinstance(template[key], str) or template[key].count(placeholder) != 1:
-            raise AtlasError(f"the template's '{key}' must be a string that holds {placeholder} once: {template[key]!r}")
-    return template
+        template = Template.model_validate_json(text)
+    except ValidationError as error:
+        raise AtlasError(f"the template {text} is not usable: {'; '.join(explain(error, Template))}") from None
+    if template.model_fields_set != set(Template.model_fields):
+        raise AtlasError(f"the template {text} must give both prompt and response")
+    return template.model_dump()
 
 
 def render(template: dict[str, str], instruction: str, response: str | None = None) -> tuple[str, str]:
@@ -32,8 +31,8 @@ def render(template: dict[str, str], instruction: str, response: str | None = No
 
     Uses ``str.replace`` instead of ``str.format``, because instructions and responses may contain braces.
     """
-    prompt = template["prompt"].replace(PLACEHOLDERS["prompt"], instruction)
-    return prompt, "" if response is None else template["response"].replace(PLACEHOLDERS["response"], response)
+    prompt = template["prompt"].replace("{instruction}", instruction)
+    return prompt, "" if response is None else template["response"].replace("{response}", response)
 
 
 def fingerprint(template: dict[str, str]) -> str:
