@@ -6,6 +6,7 @@ import os
 import pytest
 
 from helpers.tokenizer import make_tokenizer
+from sft_atlas.core import job
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads on models this small wait for each other: twice the CPU time
@@ -46,7 +47,7 @@ def run_script():
         for name, value in options.items():
             for each in value if isinstance(value, list) else [value]:
                 words += ["--" + name.replace("_", "-"), *map(str, each if isinstance(each, tuple) else (each,))]
-        script.main(script.parser().parse_args(words))
+        script.main(job.parser(script).parse_args(words))
 
     return run
 

@@ -23,12 +23,10 @@ def main(args: argparse.Namespace) -> None:
     args.output.touch()
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__)
+def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--fault", required=True)
     p.add_argument("--mem-mb", type=int, required=True)
     p.add_argument("--output", type=Path, required=True)
-    return p
 
 
 if __name__ == "__main__":

@@ -42,11 +42,9 @@ def main(args):
         time.sleep(60)
 
 
-def parser():
-    p = argparse.ArgumentParser()
+def add_options(p):
     p.add_argument("how")
     p.add_argument("what", nargs="?")
-    return p
 """
 
 
@@ -62,6 +60,6 @@ def scripts(tmp_path_factory):
     (folder / "sft_atlas/__init__.py").touch()
     (probe / "__init__.py").touch()
     (probe / "train.py").write_text(f'"""Do what a test asks for."""\n{JOB}')
-    (probe / "fetch.py").write_text('"""The same with a network."""\nfrom sft_atlas.probe.train import main, parser\nNETWORK = True\n')
+    (probe / "fetch.py").write_text('"""The same with a network."""\nfrom sft_atlas.probe.train import add_options, main\nNETWORK = True\n')
     (probe / "library.py").write_text('"""No job."""\n')
     return folder

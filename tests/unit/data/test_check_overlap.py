@@ -5,6 +5,7 @@ import json
 import polars as pl
 import pytest
 
+from sft_atlas.core import job
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.data import check_overlap, records
 
@@ -35,7 +36,7 @@ def overlapping(tmp_path):
 
 
 def check(words):
-    check_overlap.main(check_overlap.parser().parse_args(words))
+    check_overlap.main(job.parser(check_overlap).parse_args(words))
 
 
 def test_overlap_is_an_error_with_the_pair_and_leaves_no_table(overlapping, tmp_path):

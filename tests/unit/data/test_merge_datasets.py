@@ -4,6 +4,7 @@ import json
 
 import polars as pl
 
+from sft_atlas.core import job
 from sft_atlas.data import merge_datasets
 
 
@@ -14,7 +15,7 @@ def test_a_merged_set_is_its_members_in_order(tmp_path):
         pl.DataFrame({"instruction": [f"{name} 0", f"{name} 1"], "response": "x", "source": name}).write_parquet(path)
     output = tmp_path / "both/2/train.parquet"
     words = ["--name", "both", "--rows", "2", "--inputs", *map(str, paths), "--output", str(output)]
-    merge_datasets.main(merge_datasets.parser().parse_args(words))
+    merge_datasets.main(job.parser(merge_datasets).parse_args(words))
     assert pl.read_parquet(output)["instruction"].to_list() == ["red 0", "red 1", "blue 0", "blue 1"]
     manifest = json.loads((output.parent / "manifest.json").read_text())
     assert manifest["sources"] == {"blue": 2, "red": 2}

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from sft_atlas.core import job
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.measure import measure_representation
 from sft_atlas.measure.likelihood import token_log_likelihoods
@@ -83,5 +84,5 @@ def test_wrong_arguments_are_named(measure, capsys):
         measure(("a", "a"), epoch=0)
     for wrong, message in (({"items": "nothing"}, "not of the form NAME=FILE"), ({"estimators": "pca"}, "unknown estimator 'pca'")):
         with pytest.raises(SystemExit):
-            measure_representation.parser().parse_args([f"--{name}={value}" for name, value in wrong.items()])
+            job.parser(measure_representation).parse_args([f"--{name}={value}" for name, value in wrong.items()])
         assert message in capsys.readouterr().err

@@ -6,6 +6,7 @@ import sys
 import polars as pl
 import pytest
 
+from sft_atlas.core import job
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import sha256
 from sft_atlas.study.schema import Hyperparameters
@@ -69,7 +70,7 @@ def test_a_worker_uses_the_gpus_of_the_job_that_started_it():
         settings(gpus=4).model_dump_json(),
     ]
     call += ["--template", "{}", "--state", "s", "--output", "o"]
-    assert [train.gpus(train.parser().parse_args([*call, *more])) for more in ([], ["--worker"])] == [4, 0]
+    assert [train.gpus(job.parser(train).parse_args([*call, *more])) for more in ([], ["--worker"])] == [4, 0]
 
 
 def test_processes_that_ran_out_of_memory_are_started_again_with_less(tmp_path, monkeypatch):

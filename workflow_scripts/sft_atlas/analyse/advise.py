@@ -340,19 +340,14 @@ def gathered(args: argparse.Namespace) -> dict:
     return tables
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--study", type=Path, required=True, help="resolved study, study.json")
-    parser.add_argument("--model", required=True, help="name of the base model")
-    parser.add_argument("--dataset", action="append", required=True, help="name of a candidate, repeatable")
-    parser.add_argument("--learn-from", type=Path, required=True, help="folder of the study's tables, or the table of published scores")
-    parser.add_argument("--learned-at", help="time stamp of that; not read, but a change of it renews the advice")
-    parser.add_argument(
-        "--perplexity", type=Path, action="append", default=[], help="perplexity of a candidate under the model, repeatable"
-    )
-    parser.add_argument("--properties", type=Path, action="append", default=[], help="properties of a candidate, repeatable")
-    parser.add_argument("--similarity", type=Path, help="similarity of the study's training sets and the candidates to its benchmarks")
-    parser.add_argument("--output-page", type=Path, required=True, help="Markdown")
-    parser.add_argument("--output-table", type=Path, required=True, help="Parquet, one row per candidate; none without a ranking")
-    return parser
+def add_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--study", type=Path, required=True, help="resolved study, study.json")
+    p.add_argument("--model", required=True, help="name of the base model")
+    p.add_argument("--dataset", action="append", required=True, help="name of a candidate, repeatable")
+    p.add_argument("--learn-from", type=Path, required=True, help="folder of the study's tables, or the table of published scores")
+    p.add_argument("--learned-at", help="time stamp of that; not read, but a change of it renews the advice")
+    p.add_argument("--perplexity", type=Path, action="append", default=[], help="perplexity of a candidate under the model, repeatable")
+    p.add_argument("--properties", type=Path, action="append", default=[], help="properties of a candidate, repeatable")
+    p.add_argument("--similarity", type=Path, help="similarity of the study's training sets and the candidates to its benchmarks")
+    p.add_argument("--output-page", type=Path, required=True, help="Markdown")
+    p.add_argument("--output-table", type=Path, required=True, help="Parquet, one row per candidate; none without a ranking")

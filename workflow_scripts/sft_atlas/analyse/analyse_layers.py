@@ -196,10 +196,7 @@ def main(args: argparse.Namespace) -> None:
     write_table(args.output_peaks, peaks)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    stored.add_options(parser)
-    parser.add_argument("--output-curves", type=Path, required=True, help="Parquet, one row per method, measure and depth")
-    parser.add_argument("--output-peaks", type=Path, required=True, help="Parquet, one row per method and measure")
-    return parser
+def add_options(p: argparse.ArgumentParser) -> None:
+    stored.add_options(p)
+    p.add_argument("--output-curves", type=Path, required=True, help="Parquet, one row per method, measure and depth")
+    p.add_argument("--output-peaks", type=Path, required=True, help="Parquet, one row per method and measure")

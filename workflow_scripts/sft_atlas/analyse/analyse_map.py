@@ -307,12 +307,9 @@ def main(args: argparse.Namespace) -> None:
     write_table(args.output_spread, spread(checkpoints, study))
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--study", type=Path, required=True, help="resolved study, study.json")
-    parser.add_argument("--likelihood", type=Path, required=True, help="table of log-likelihoods")
-    parser.add_argument("--output-shares", type=Path, required=True, help="Parquet, one row per design and term")
-    parser.add_argument("--output-effects", type=Path, required=True, help="Parquet, one row per effect")
-    parser.add_argument("--output-spread", type=Path, required=True, help="Parquet, one row per base model, recipe and epoch")
-    return parser
+def add_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--study", type=Path, required=True, help="resolved study, study.json")
+    p.add_argument("--likelihood", type=Path, required=True, help="table of log-likelihoods")
+    p.add_argument("--output-shares", type=Path, required=True, help="Parquet, one row per design and term")
+    p.add_argument("--output-effects", type=Path, required=True, help="Parquet, one row per effect")
+    p.add_argument("--output-spread", type=Path, required=True, help="Parquet, one row per base model, recipe and epoch")

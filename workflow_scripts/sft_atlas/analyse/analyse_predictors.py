@@ -173,9 +173,6 @@ def main(args: argparse.Namespace) -> None:
     write_table(args.output, table(tables, study))
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    stored.add_options(parser)
-    parser.add_argument("--output", type=Path, required=True, help="Parquet file")
-    return parser
+def add_options(p: argparse.ArgumentParser) -> None:
+    stored.add_options(p)
+    p.add_argument("--output", type=Path, required=True, help="Parquet file")

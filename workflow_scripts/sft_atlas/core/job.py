@@ -1,11 +1,13 @@
 """How every job runs: arguments, log, errors for people, GPUs, and the environment that libraries read.
 
-A job is a module ``sft_atlas/{room}/{rule}.py`` with the name of its rule. It has ``main(args)`` and ``parser()``; ``NETWORK = True`` if it
-may use the network, and ``gpus(args)`` if it takes GPUs in a local run. ``workflow_scripts/run.py`` is the only way to start it.
+A job is a module ``sft_atlas/{room}/{rule}.py`` with the name of its rule. It has ``main(args)`` and ``add_options(p)``,
+which adds its options to an argparse parser; ``NETWORK = True`` if it may use the network; ``GPUS = 1`` if it takes one in a local run, or
+``gpus(args)`` if that depends on its options. ``workflow_scripts/run.py`` is the only way to start it.
 
 Job modules import heavy libraries inside functions, so that cheap jobs start fast and libraries see the environment set below.
 """
 
+import argparse
 import importlib
 import json
 import os
@@ -49,26 +51,31 @@ def run(rule: str, arguments: list[str]) -> None:
         sys.exit(f"run.py: there is no rule {rule!r}; `snakemake --list-rules` shows them all")
     os.environ.update(QUIET)
     module = importlib.import_module(rules()[rule])
-    if not hasattr(module, "parser"):
+    if not hasattr(module, "main"):
         sys.exit(f"run.py: {rule!r} is a library module, not a rule; `snakemake --list-rules` shows the rules")
     run_module(module, rule, arguments)
+
+
+def parser(module: ModuleType, rule: str = "") -> argparse.ArgumentParser:
+    """The command line of a job."""
+    made = argparse.ArgumentParser(prog=f"run.py {rule}", description=module.__doc__)
+    if hasattr(module, "add_options"):
+        module.add_options(made)
+    made.add_argument("--log", type=Path, help="log file of the job")
+    return made
 
 
 def run_module(module: ModuleType, rule: str, arguments: list[str]) -> None:
     """Run the job of a module that is imported already; see :func:`run`."""
     if not getattr(module, "NETWORK", False):
         os.environ.update(OFFLINE)
-    parser = module.parser()
-    parser.prog = f"run.py {rule}"
-    parser.description = module.__doc__
-    parser.add_argument("--log", type=Path, help="log file of the job")
-    args = parser.parse_args(arguments)
+    args = parser(module, rule).parse_args(arguments)
     open_log(args.log)
     started = time.perf_counter()
     LOG.info("%s", " ".join(["run.py", rule, *arguments]))
     attempts = _note_attempt(args.log)
     try:
-        if taken := gpus.claim(module.gpus(args) if hasattr(module, "gpus") else 0):
+        if taken := gpus.claim(module.gpus(args) if hasattr(module, "gpus") else getattr(module, "GPUS", 0)):
             LOG.info("on GPU %s", ", ".join(taken))
         module.main(args)
     except AtlasError as error:

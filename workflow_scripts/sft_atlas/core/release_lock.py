@@ -35,7 +35,3 @@ def main(args: argparse.Namespace) -> None:
             f"Snakemake is already running in this folder (process {', '.join(map(str, pids))}); wait until it ends, or stop it"
         )
     subprocess.run([sys.executable, "-m", "snakemake", "--unlock", "--quiet"], check=True)
-
-
-def parser() -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(description=__doc__)

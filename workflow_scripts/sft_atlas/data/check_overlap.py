@@ -51,10 +51,8 @@ def overlap(training: dict[str, Iterable[str]], benchmarks: dict[str, Iterable[s
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser()
+def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--training", type=Path, nargs="+", required=True, help="train.parquet files, {dataset}/{rows}/train.parquet")
     p.add_argument("--benchmarks", type=Path, nargs="+", required=True, help="test.jsonl files, {benchmark}/test.jsonl")
     p.add_argument("--policy", choices=("error", "report"), default="error")
     p.add_argument("--output", type=Path, required=True)
-    return p

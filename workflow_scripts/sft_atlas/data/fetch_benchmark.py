@@ -87,5 +87,5 @@ def _position(label: object) -> int:
         return -1
 
 
-def parser() -> argparse.ArgumentParser:
-    return fetch_options("benchmark", "test.jsonl")
+def add_options(p: argparse.ArgumentParser) -> None:
+    fetch_options(p, "benchmark", "test.jsonl")

@@ -17,5 +17,5 @@ def main(args: argparse.Namespace) -> None:
     write_manifest(args.output, frame, entry.model_dump(exclude_defaults=True), {"source": args.path} if args.path else {})
 
 
-def parser() -> argparse.ArgumentParser:
-    return fetch_options("dataset", "source.parquet")
+def add_options(p: argparse.ArgumentParser) -> None:
+    fetch_options(p, "dataset", "source.parquet")

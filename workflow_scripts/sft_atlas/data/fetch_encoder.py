@@ -13,5 +13,5 @@ def main(args: argparse.Namespace) -> None:
     register(args, Encoder.model_validate_json(args.entry), "measure.similarity.encoder")
 
 
-def parser() -> argparse.ArgumentParser:
-    return fetch_model_options("encoder")
+def add_options(p: argparse.ArgumentParser) -> None:
+    fetch_model_options(p, "encoder")

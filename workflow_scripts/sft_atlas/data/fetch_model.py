@@ -100,5 +100,5 @@ def _dequantize(gguf: Path, folder: Path) -> None:
     AutoTokenizer.from_pretrained(gguf.parent, **call).save_pretrained(folder)
 
 
-def parser() -> argparse.ArgumentParser:
-    return fetch_model_options("model")
+def add_options(p: argparse.ArgumentParser) -> None:
+    fetch_model_options(p, "model")

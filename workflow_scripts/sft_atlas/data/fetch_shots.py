@@ -64,7 +64,6 @@ def _identity(item: dict[str, object]) -> str:
     return item_hash(f"{item['instruction']}\n{item['answer']}")
 
 
-def parser() -> argparse.ArgumentParser:
-    p = fetch_options("benchmark", "shots.jsonl")
+def add_options(p: argparse.ArgumentParser) -> None:
+    fetch_options(p, "benchmark", "shots.jsonl")
     p.add_argument("--items", type=Path, required=True, help="test.jsonl, whose items must not be examples")
-    return p

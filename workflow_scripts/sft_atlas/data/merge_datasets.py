@@ -16,10 +16,8 @@ def main(args: argparse.Namespace) -> None:
     write_manifest(args.output, frame, {"dataset": args.name, "rows": args.rows, "members": list(inputs)}, inputs)
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser()
+def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--name", required=True, help="name of the merged set")
     p.add_argument("--rows", type=int, required=True, help="rows sampled from each member")
     p.add_argument("--inputs", type=Path, nargs="+", required=True, help="train.parquet files, {member}/{rows}/train.parquet")
     p.add_argument("--output", type=Path, required=True)
-    return p

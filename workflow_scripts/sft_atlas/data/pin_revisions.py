@@ -38,7 +38,5 @@ def main(args: argparse.Namespace) -> None:
     print(f"{args.study}: {len(branches)} revisions pinned")
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser()
+def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("study", type=Path, help="the study file, which is changed in place")
-    return p

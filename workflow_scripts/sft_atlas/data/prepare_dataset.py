@@ -51,11 +51,9 @@ def sample(frame: pl.DataFrame, rows: int, seed: int, allow_fewer: bool, name: s
     return frame[order[:rows]]
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser()
+def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--name", required=True, help="name of the training set")
     p.add_argument("--rows", type=int, required=True, help="rows to sample")
     p.add_argument("--entry", required=True, help="its entry of the study file, as JSON")
     p.add_argument("--input", type=Path, required=True, help="source.parquet")
     p.add_argument("--output", type=Path, required=True, help="train.parquet")
-    return p

@@ -156,11 +156,9 @@ def _decay(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / 20) * max(0.05, 1.0 - step / math.ceil(steps))
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser()
+def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--name", required=True)
     p.add_argument("--settings", required=True, help="the `pretrain` entry of the study file, as JSON")
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--weights", type=Path, required=True, help="folder to write")
     p.add_argument("--output", type=Path, required=True, help="manifest to write")
-    return p

@@ -3,9 +3,10 @@
 import argparse
 import tempfile
 
-from sft_atlas.evaluate.scoring_job import add_outputs, checkpoint_parser, load_checkpoint, write_results
+from sft_atlas.evaluate.scoring_job import add_checkpoint, add_outputs, load_checkpoint, write_results
 from sft_atlas.evaluate.tasks import Suite
 
+GPUS = 1
 BACKENDS = ("hf", "vllm")
 
 
@@ -35,13 +36,7 @@ def main(args: argparse.Namespace) -> None:
     write_results(args, scores, samples, backend=args.backend, **facts)
 
 
-def parser() -> argparse.ArgumentParser:
-    p = checkpoint_parser()
+def add_options(p: argparse.ArgumentParser) -> None:
+    add_checkpoint(p)
     p.add_argument("--backend", choices=BACKENDS, default="hf", help="what generates and computes likelihoods: transformers or vLLM")
     add_outputs(p)
-    return p
-
-
-def gpus(args: argparse.Namespace) -> int:
-    """GPUs that the job takes in a local run."""
-    return 1

@@ -4,10 +4,12 @@ import argparse
 from pathlib import Path
 
 from sft_atlas.core.files import write_json, write_table
-from sft_atlas.evaluate.scoring_job import checkpoint_parser, load_checkpoint, provenance, with_keys
+from sft_atlas.evaluate.scoring_job import add_checkpoint, load_checkpoint, provenance, with_keys
 from sft_atlas.evaluate.tasks import CLUSTER, DELIMITER, PROMPT, SHOTS, BenchmarkFiles, LengthLimit, Suite, task_config
 from sft_atlas.models.prompt_template import render
 from sft_atlas.study.items import read_items
+
+GPUS = 1
 
 
 def main(args: argparse.Namespace) -> None:
@@ -69,12 +71,6 @@ def _with_prompts(config: dict, prompts: list[str]) -> dict:
     return {**config, "custom_dataset": lambda **_: {"test": Dataset.from_list(rows)}}
 
 
-def parser() -> argparse.ArgumentParser:
-    p = checkpoint_parser()
+def add_options(p: argparse.ArgumentParser) -> None:
+    add_checkpoint(p)
     p.add_argument("--output", type=Path, required=True, help="Parquet, one row per item and turn")
-    return p
-
-
-def gpus(args: argparse.Namespace) -> int:
-    """GPUs that the job takes in a local run."""
-    return 1

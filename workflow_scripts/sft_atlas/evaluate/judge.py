@@ -17,7 +17,7 @@ from sft_atlas.core.provenance import ROOT
 from sft_atlas.evaluate import judge_client
 from sft_atlas.evaluate.judge_client import Reply
 from sft_atlas.evaluate.scores import samples_frame, score_row, scores_frame
-from sft_atlas.evaluate.scoring_job import add_outputs, suite_parser, with_keys, write_results
+from sft_atlas.evaluate.scoring_job import add_outputs, add_suite, with_keys, write_results
 from sft_atlas.evaluate.tasks import Suite
 from sft_atlas.models.base_model import ModelFolder, load_model, load_tokenizer
 from sft_atlas.study import task_files
@@ -305,8 +305,8 @@ def length_controlled(preferences: list[float], lengths: list[int], base_lengths
     return float(1 / (1 + math.exp(-model.intercept_[0])))
 
 
-def parser() -> argparse.ArgumentParser:
-    p = suite_parser()
+def add_options(p: argparse.ArgumentParser) -> None:
+    add_suite(p)
     p.add_argument("--answers", type=Path, required=True, help="Parquet of rule generate")
     p.add_argument("--judge", required=True, help="the suite's judge of the study file, as JSON")
     p.add_argument("--judge-base", type=Path, nargs="?", help="model.json of the base model that judges, without an endpoint")
@@ -314,7 +314,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--threads", type=int, default=1)
     add_outputs(p)
     p.add_argument("--output-judgements", type=Path, required=True, help="Parquet, one row per question")
-    return p
 
 
 def gpus(args: argparse.Namespace) -> int:

@@ -93,10 +93,8 @@ def grams(tokens: tuple[str, ...], size: int) -> Iterator[int]:
     return (hash(tokens[start : start + size]) for start in range(len(tokens) - size + 1))
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser()
+def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--training", type=Path, nargs="+", required=True, help="train.parquet files, {dataset}/{rows}/train.parquet")
     p.add_argument("--benchmarks", type=Path, nargs="+", required=True, help="test.jsonl files, {benchmark}/test.jsonl")
     p.add_argument("--output", type=Path, required=True, help="Parquet, training set x benchmark")
     p.add_argument("--output-items", type=Path, required=True, help="Parquet, one row per training set and overlapping item")
-    return p

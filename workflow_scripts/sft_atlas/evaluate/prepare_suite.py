@@ -12,11 +12,9 @@ def main(args: argparse.Namespace) -> None:
     Suite(args.name, files).write(args.output)
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser()
+def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--name", required=True, help="name of the suite")
     p.add_argument("--benchmark", nargs=3, action="append", required=True, metavar=("NAME", "TASK", "ITEMS"), help="a benchmark's files")
     help = "examples of a benchmark; BY: the field that they share with the item, or - for none"
     p.add_argument("--shots", nargs=3, action="append", default=[], metavar=("NAME", "FILE", "BY"), help=help)
     p.add_argument("--output", type=Path, required=True, help="JSON")
-    return p

@@ -7,7 +7,7 @@ from pathlib import Path
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import write_table
 from sft_atlas.core.log import LOG
-from sft_atlas.evaluate.scoring_job import suite_parser, with_keys, write_results
+from sft_atlas.evaluate.scoring_job import add_suite, with_keys, write_results
 from sft_atlas.evaluate.tasks import BenchmarkFiles, Suite, task_config
 from sft_atlas.models.arguments import CHECKPOINT
 from sft_atlas.study.items import read_items
@@ -89,9 +89,8 @@ def stored_answers(samples):
     return StoredAnswers()
 
 
-def parser() -> argparse.ArgumentParser:
-    p = suite_parser()
+def add_options(p: argparse.ArgumentParser) -> None:
+    add_suite(p)
     p.add_argument("--scores", type=Path, required=True, help="Parquet, replaced")
     p.add_argument("--samples", type=Path, required=True, help="Parquet, replaced")
     p.add_argument("--output", type=Path, required=True, help="Parquet: each score before and now")
-    return p

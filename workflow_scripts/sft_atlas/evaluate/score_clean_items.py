@@ -78,10 +78,8 @@ def clean_scores(samples, flags, members: dict[str, tuple[str, ...]], rows: dict
     return pl.DataFrame(result, schema={name: samples.schema[name] for name in keys} | numbers)
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser()
+def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--study", type=Path, required=True, help="resolved study, study.json; results lie beside it")
     p.add_argument("--flags", type=Path, required=True, help="Parquet of rule measure_contamination")
     p.add_argument("--output", type=Path, required=True, help="Parquet")
     p.add_argument("--allow-missing", action="store_true", help="list missing samples in the JSON instead of failing")
-    return p

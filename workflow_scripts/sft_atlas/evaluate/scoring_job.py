@@ -13,23 +13,20 @@ from sft_atlas.models.base_model import ModelFolder, load_model, load_tokenizer
 SETTINGS = ("batch_size", "max_length", "max_new_tokens", "seed", "allow_code_execution")  # options that belong to the provenance
 
 
-def suite_parser() -> argparse.ArgumentParser:
+def add_suite(parser: argparse.ArgumentParser) -> None:
     """Options that name a checkpoint and a suite."""
-    parser = argparse.ArgumentParser()
     add_keys(parser, *CHECKPOINT)
     parser.add_argument("--suite", type=Path, required=True, help="JSON of rule prepare_suite")
     parser.add_argument("--allow-code-execution", action="store_true", help="run code that models write, in the sandbox")
     parser.add_argument("--seed", type=int, default=0)
-    return parser
 
 
-def checkpoint_parser() -> argparse.ArgumentParser:
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """Options of a job that runs a checkpoint on a suite."""
-    parser = suite_parser()
+    add_suite(parser)
     add_model(parser)
     add_forward_pass(parser, batch_size=lambda text: text if text == "auto" else int(text))
     parser.add_argument("--max-new-tokens", type=int, help="generate at most this many tokens, whatever the task says")
-    return parser
 
 
 def add_outputs(parser: argparse.ArgumentParser) -> None:

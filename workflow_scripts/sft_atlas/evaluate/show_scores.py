@@ -24,7 +24,5 @@ def main(args: argparse.Namespace) -> None:
         print(frame)
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser()
+def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("folder", type=Path, help="results/STUDY/runs/.../epoch-N/scores")
-    return p

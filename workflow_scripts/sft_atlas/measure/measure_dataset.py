@@ -97,9 +97,7 @@ def properties(rows: list[tuple[str, str]]) -> dict[str, float | int | None]:
     }
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser()
+def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--data", type=Path, required=True, help="training set: Parquet with the columns instruction and response")
     add_keys(p, "dataset", "rows")
     p.add_argument("--output", type=Path, required=True, help="Parquet, one row")
-    return p

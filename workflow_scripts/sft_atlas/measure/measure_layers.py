@@ -26,12 +26,10 @@ def main(args: argparse.Namespace) -> None:
     progress(f"{len(rows)} rows")
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser()
+def add_options(p: argparse.ArgumentParser) -> None:
     add_keys(p, *CHECKPOINT)
     add_model(p, weights=False)
     p.add_argument("--weights", type=Path, required=True, help="the checkpoint: a folder of full weights or of a LoRA adapter")
     p.add_argument("--ranks", action="store_true", help="also stable and effective rank of each matrix's change")
     p.add_argument("--threads", type=int, default=1, help="threads that share the tensors")
     p.add_argument("--output", type=Path, required=True, help="Parquet, one row per layer and component")
-    return p

@@ -13,6 +13,7 @@ from sft_atlas.models import prompt_template
 from sft_atlas.models.arguments import add_forward_pass, add_keys, add_model, key_columns
 from sft_atlas.models.base_model import ModelFolder, device, load_model, load_tokenizer
 
+GPUS = 1
 KEYS = ("model", "dataset", "rows")
 
 
@@ -50,17 +51,10 @@ def main(args: argparse.Namespace) -> None:
     write_table(args.output, frame)
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser()
+def add_options(p: argparse.ArgumentParser) -> None:
     add_keys(p, *KEYS)
     add_model(p, weights=False)
     p.add_argument("--data", type=Path, required=True, help="training set: Parquet with the columns instruction and response")
     p.add_argument("--limit", type=int, help="score the first N rows only (default: all)")
     add_forward_pass(p)
     p.add_argument("--output", type=Path, required=True, help="Parquet, one row per sample")
-    return p
-
-
-def gpus(args: argparse.Namespace) -> int:
-    """GPUs that the job takes in a local run."""
-    return 1

@@ -15,6 +15,7 @@ from sft_atlas.models.base_model import ModelFolder, device, load_model, load_to
 from sft_atlas.models.tokenization import encode
 from sft_atlas.study.items import sample_items
 
+GPUS = 1
 DTYPE = "float32"  # for all models, so that differences between checkpoints are not those of rounding
 
 
@@ -79,8 +80,7 @@ def estimators(text: str) -> list[str]:
     return names
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser()
+def add_options(p: argparse.ArgumentParser) -> None:
     add_keys(p, *CHECKPOINT)
     add_model(p)
     p.add_argument("--items", type=named_file, action="append", required=True, help="NAME=FILE of a benchmark, repeatable; JSON Lines")
@@ -90,9 +90,3 @@ def parser() -> argparse.ArgumentParser:
     add_forward_pass(p)
     p.add_argument("--output-dimension", type=Path, required=True, help="Parquet, one row per layer, pooling and estimator")
     p.add_argument("--output-likelihood", type=Path, required=True, help="Parquet, one row per item")
-    return p
-
-
-def gpus(args: argparse.Namespace) -> int:
-    """GPUs that the job takes in a local run."""
-    return 1

@@ -154,8 +154,7 @@ def _split(vectors, groups: list[list[str]]) -> list:
     return [vectors[end - len(group) : end] for end, group in zip(ends, groups, strict=True)]
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser()
+def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--dataset", type=named_file, action="append", required=True, help="NAME=FILE, repeatable; Parquet")
     p.add_argument("--benchmark", type=named_file, action="append", required=True, help="NAME=FILE, repeatable; JSON Lines")
     p.add_argument("--rows", type=int, default=1000, help="texts sampled from each")
@@ -166,7 +165,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--max-length", type=int, default=256, help="tokens of a text that the encoder sees")
     p.add_argument("--seed", type=int, default=0, help="seed of the samples")
     p.add_argument("--output", type=Path, required=True, help="Parquet, one row per training set, benchmark and space")
-    return p
 
 
 def gpus(args: argparse.Namespace) -> int:

@@ -215,9 +215,7 @@ def main(args: argparse.Namespace) -> None:
     print_to_terminal(f"{text}\nWritten to {paths.plan} and {paths.plan_table}")
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__)
+def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--study", required=True, help="the study file's content, as JSON")
     p.add_argument("--devices", type=Path, required=True, help="config/devices.yaml")
     p.add_argument("--results", type=Path, required=True, help="results/{study}")
-    return p

@@ -12,7 +12,7 @@ import polars as pl
 from sft_atlas.analyse import consistency, select, variance
 from sft_atlas.core.files import write_table
 from sft_atlas.published import TABLES, frames
-from sft_atlas.published.arguments import build_parser
+from sft_atlas.published.arguments import add_arguments
 from sft_atlas.stats import two_way
 from sft_atlas.stats.estimates import benjamini_hochberg, correlation_matrix, paired_difference, signed_rank_p
 
@@ -245,6 +245,5 @@ def main(args: argparse.Namespace) -> None:
         write_table(args.folder / f"{name}.parquet", results[name])
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    return build_parser("scores", "repairs", "policy", "folder")
+def add_options(p: argparse.ArgumentParser) -> None:
+    add_arguments(p, "scores", "repairs", "policy", "folder")

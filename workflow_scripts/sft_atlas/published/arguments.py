@@ -16,12 +16,10 @@ PATHS = {
 }
 
 
-def build_parser(*names: str) -> argparse.ArgumentParser:
-    """A parser with these required options: paths of PATHS and ``policy``."""
-    parser = argparse.ArgumentParser()
+def add_arguments(parser: argparse.ArgumentParser, *names: str) -> None:
+    """These required options: paths of PATHS and ``policy``."""
     for name in names:
         if name == "policy":
             parser.add_argument("--policy", choices=POLICIES, required=True, help="scores as published, or with the audit's repairs")
         else:
             parser.add_argument(f"--{name}", type=Path, required=True, help=PATHS[name])
-    return parser

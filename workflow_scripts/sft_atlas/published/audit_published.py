@@ -7,7 +7,7 @@ import polars as pl
 
 from sft_atlas.core import markdown
 from sft_atlas.core.files import write_table, write_text
-from sft_atlas.published.arguments import build_parser
+from sft_atlas.published.arguments import add_arguments
 from sft_atlas.published.audit import copies, implausible, mixed_units, outliers
 from sft_atlas.published.audit.wide import REPAIRS, SEVERITIES, Finding, widen
 
@@ -97,6 +97,5 @@ def main(args: argparse.Namespace) -> None:
     write_text(args.page, page(findings, scores, source, changed))
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    return build_parser("scores", "source", "table", "repairs", "page")
+def add_options(p: argparse.ArgumentParser) -> None:
+    add_arguments(p, "scores", "source", "table", "repairs", "page")

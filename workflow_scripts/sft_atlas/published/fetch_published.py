@@ -58,9 +58,6 @@ def main(args: argparse.Namespace) -> None:
     LOG.info("%s: %s", facts["source"], "the authors' file" if facts["authors_file"] else "not the authors' file")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--path", type=Path, nargs="?", help="local file, instead of the download")
-    parser.add_argument("--output", type=Path, required=True, help="output: CSV; a JSON beside it says where it came from")
-    return parser
+def add_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--path", type=Path, nargs="?", help="local file, instead of the download")
+    p.add_argument("--output", type=Path, required=True, help="output: CSV; a JSON beside it says where it came from")

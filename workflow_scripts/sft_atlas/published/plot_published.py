@@ -3,7 +3,7 @@
 import argparse
 
 from sft_atlas.published import FIGURES
-from sft_atlas.published.arguments import build_parser
+from sft_atlas.published.arguments import add_arguments
 
 
 def main(args: argparse.Namespace) -> None:
@@ -21,6 +21,5 @@ def main(args: argparse.Namespace) -> None:
         style.save(canvas, args.folder / f"{name}.pdf", args.folder / f"{name}.png")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    return build_parser("scores", "repairs", "tables", "policy", "folder")
+def add_options(p: argparse.ArgumentParser) -> None:
+    add_arguments(p, "scores", "repairs", "tables", "policy", "folder")

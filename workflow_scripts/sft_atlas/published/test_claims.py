@@ -14,7 +14,7 @@ from sft_atlas.analyse import select
 from sft_atlas.core import markdown
 from sft_atlas.core.files import write_table, write_text
 from sft_atlas.published import POLICIES, TABLES, changes, claims, columns
-from sft_atlas.published.arguments import build_parser
+from sft_atlas.published.arguments import add_arguments
 from sft_atlas.published.claims import READINGS, Claim, Statistic
 from sft_atlas.stats.estimates import benjamini_hochberg
 from sft_atlas.stats.wording import SIGNIFICANT, p_value
@@ -149,6 +149,5 @@ def main(args: argparse.Namespace) -> None:
     write_text(args.page, page(tested, changes.describe(tables), families(scores)))
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    return build_parser("scores", "tables", "table", "page")
+def add_options(p: argparse.ArgumentParser) -> None:
+    add_arguments(p, "scores", "tables", "table", "page")

@@ -188,9 +188,6 @@ def main(args: argparse.Namespace) -> None:
     LOG.info("%d scores of %d checkpoints", frame.height, frame["row"].n_unique())
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--input", type=Path, required=True, help="CSV")
-    parser.add_argument("--output", type=Path, required=True, help="output: Parquet")
-    return parser
+def add_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--input", type=Path, required=True, help="CSV")
+    p.add_argument("--output", type=Path, required=True, help="output: Parquet")

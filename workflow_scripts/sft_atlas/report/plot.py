@@ -17,11 +17,8 @@ def main(args: argparse.Namespace) -> None:
     style.save(figure, args.output_pdf, args.output_png)
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    stored.add_options(parser)
-    parser.add_argument("--figure", choices=tuple(FIGURES), required=True)
-    parser.add_argument("--output-pdf", type=Path, required=True)
-    parser.add_argument("--output-png", type=Path, required=True)
-    return parser
+def add_options(p: argparse.ArgumentParser) -> None:
+    stored.add_options(p)
+    p.add_argument("--figure", choices=tuple(FIGURES), required=True)
+    p.add_argument("--output-pdf", type=Path, required=True)
+    p.add_argument("--output-png", type=Path, required=True)

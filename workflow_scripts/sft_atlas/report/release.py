@@ -83,12 +83,10 @@ def main(args: argparse.Namespace) -> None:
     write_json(args.output, {"uploaded": args.upload, "private": args.private, "checkpoints": plan, "addresses": addresses})
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__)
+def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--cards", type=Path, nargs="+", required=True, help="model cards; weights lie beside them")
     p.add_argument("--study", required=True)
     p.add_argument("--namespace", required=True, help="user or organisation on the hub")
     p.add_argument("--private", action="store_true")
     p.add_argument("--upload", action="store_true", help="without: dry run")
     p.add_argument("--output", type=Path, required=True, help="what was, or would be, uploaded; JSON")
-    return p

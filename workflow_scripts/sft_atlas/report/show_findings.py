@@ -19,7 +19,5 @@ def main(args: argparse.Namespace) -> None:
     print(f"Findings: {args.results / 'findings.md'}   Tables: {args.results / 'tables'}")
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__)
+def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("results", type=Path, help="results/{study}")
-    return p

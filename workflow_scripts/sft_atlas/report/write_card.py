@@ -132,8 +132,7 @@ def main(args: argparse.Namespace) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__)
+def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--record", type=Path, required=True, help="train.json of the run")
     p.add_argument("--base", type=Path, required=True, help="model.json of the base model")
     p.add_argument("--scores", type=Path, nargs="*", default=[], help="score tables of the checkpoint")
@@ -141,4 +140,3 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--study", required=True)
     p.add_argument("--epoch", type=int, required=True)
     p.add_argument("--output", type=Path, required=True, help="the card, Markdown")
-    return p

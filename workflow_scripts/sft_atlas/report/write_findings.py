@@ -100,10 +100,7 @@ def main(args: argparse.Namespace) -> None:
         part.write_text(text, encoding="utf-8")
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    stored.add_options(parser)
-    parser.add_argument("--figures", type=Path, required=True, help="folder of the figures that the page names")
-    parser.add_argument("--output", type=Path, required=True, help="Markdown file")
-    return parser
+def add_options(p: argparse.ArgumentParser) -> None:
+    stored.add_options(p)
+    p.add_argument("--figures", type=Path, required=True, help="folder of the figures that the page names")
+    p.add_argument("--output", type=Path, required=True, help="Markdown file")

@@ -88,7 +88,5 @@ def main(args: argparse.Namespace) -> None:
         path.write_text(documents()[path], encoding="utf-8")
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__)
+def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--check", action="store_true", help="fail when the files are stale, write nothing")
-    return p

@@ -239,11 +239,8 @@ def devices(study: dict, root: Path) -> dict[str, int]:
     return dict(Counter(json.loads(path.read_text(encoding="utf-8"))["device"] for path in records if path.exists()))
 
 
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--study", type=Path, required=True, help="resolved study, study.json; results lie beside it")
-    parser.add_argument("--table", choices=paths.TABLES, required=True)
-    parser.add_argument("--output", type=Path, required=True, help="Parquet file")
-    parser.add_argument("--allow-missing", action="store_true", help="list missing results in the JSON instead of failing")
-    return parser
+def add_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--study", type=Path, required=True, help="resolved study, study.json; results lie beside it")
+    p.add_argument("--table", choices=paths.TABLES, required=True)
+    p.add_argument("--output", type=Path, required=True, help="Parquet file")
+    p.add_argument("--allow-missing", action="store_true", help="list missing results in the JSON instead of failing")

@@ -12,8 +12,6 @@ def main(args: argparse.Namespace) -> None:
     write_json(args.output, from_config(json.loads(args.study), "the study").resolved())
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser(description=__doc__)
+def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--study", required=True, help="the study file's content, as JSON")
     p.add_argument("--output", type=Path, required=True)
-    return p

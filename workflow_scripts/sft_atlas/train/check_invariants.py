@@ -80,8 +80,6 @@ def page(cases: list[tuple[str, str, str, str]], provenance: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser()
+def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--tests", type=Path, default=ROOT / "tests/invariants", help="folder of tests (default: tests/invariants)")
     p.add_argument("--output", type=Path, required=True, help="the page, Markdown")
-    return p

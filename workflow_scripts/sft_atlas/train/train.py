@@ -99,8 +99,7 @@ def gpus(args: argparse.Namespace) -> int:
     return 0 if args.worker else Hyperparameters.model_validate_json(args.settings).gpus
 
 
-def parser() -> argparse.ArgumentParser:
-    p = argparse.ArgumentParser()
+def add_options(p: argparse.ArgumentParser) -> None:
     add_model(p, weights=False)
     add_keys(p, "model", "dataset", "recipe")
     p.add_argument("--data", type=Path, required=True, help="train.parquet")
@@ -110,4 +109,3 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--state", type=Path, required=True, help="state folder of the run, which survives a failed job")
     p.add_argument("--output", type=Path, required=True, help="folder of the run, for its results")
     p.add_argument("--worker", action="store_true", help="be one of the processes of a job with several GPUs")
-    return p
