@@ -54,7 +54,7 @@ def test_a_sample_depends_on_the_seed_alone():
 
 def test_too_few_rows_are_an_error_with_both_numbers_and_two_remedies():
     with pytest.raises(
-        AtlasError, match=r"datasets\.x: the recipe needs 6 rows, 5 are left after cleaning; lower `rows` .* `allow_fewer: true`"
+        AtlasError, match=r"datasets\.x: 6 rows are needed, 5 are left after cleaning; lower `rows` or set `allow_fewer: true`"
     ):
         prepare_dataset.sample(numbered(5), 6, 0, allow_fewer=False, name="datasets.x")
 

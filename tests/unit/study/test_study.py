@@ -426,7 +426,7 @@ MISTAKES = {
     ),
     "unmatched override": (
         {"overrides": [{"recipes": ["lora"], "set": {"rows": 4}}]},
-        "overrides[0]: matches no run; remove it or correct its models, datasets and recipes",
+        "overrides[0]: matches no run; remove or correct it",
     ),
     "override of nothing known": (
         {"overrides": [{"models": ["cat"], "set": {"rows": 4}}]},

@@ -59,7 +59,8 @@ def require_columns(frame: pl.DataFrame, columns: list[str], name: str) -> None:
     """Raise AtlasError where a column is missing."""
     absent = [column for column in columns if column not in frame.columns]
     if absent:
-        raise AtlasError(f"{name}: no column {absent[0]!r}; there are {', '.join(frame.columns)}. See `columns` and `filter`")
+        there = f"no column {absent[0]!r}; the columns are {', '.join(frame.columns)}"
+        raise AtlasError(f"{name}: {there}. Name them with `columns: {{instruction: ..., response: ...}}` (or `filter:`)")
 
 
 def read_file(path: Path) -> pl.DataFrame:

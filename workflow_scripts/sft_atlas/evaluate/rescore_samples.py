@@ -47,7 +47,7 @@ def rescore(samples, scores, benchmarks: list[BenchmarkFiles], seed: int, allow_
     for benchmark in benchmarks:
         count, stored = len(read_items(benchmark.items)), samples.filter(benchmark=benchmark.name).height
         if count != stored:
-            raise AtlasError(f"{benchmark.items} has {count} items, its samples have {stored}; score the checkpoint again")
+            raise AtlasError(f"{benchmark.items} has {count} items, its samples {stored}: the items changed; score the checkpoint again")
     # The prompts are those of the samples: the template was checked when the model answered.
     configs = [task_config(BenchmarkFiles(file.name, file.task, file.items), None) for file in benchmarks]
     new_scores, new_samples = run(stored_answers(samples), configs, seed, allow_code, scores["backend"][0])

@@ -205,7 +205,7 @@ def layer_changes(base: Path, weights: Path, spectra: bool = False, workers: int
     """
     changes = (adapter_changes if is_adapter(weights) else full_changes)(base, weights, spectra, workers)
     if broken := [name for name, change in changes.items() if not math.isfinite(change.base + change.change)]:
-        raise AtlasError(f"{weights}: {broken[0]} (of {len(broken)} such) is not finite, or that of {base}; see its training losses")
+        raise AtlasError(f"{weights}: {broken[0]} (of {len(broken)} such) holds values that are not finite; see the losses of its training")
     groups: dict[tuple[int | None, str], Change] = {}
     for name, change in changes.items():
         layer, component = layer_and_component(name)
