@@ -281,6 +281,45 @@ def test_a_job_explains_itself_without_loading_anything_heavy(rule, answers):
     assert heavy == []
 
 
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+INSTANCES = dict(re.findall(r"^(\w+) = (\w+Inputs)\(", (ROOT / "rules/common.smk").read_text(encoding="utf-8"), re.MULTILINE))
+INPUTS = {
+    (node.name, function.name): ast.unparse(function)
+    for path in SOURCES
+    if path.name == "inputs.py"
+    for node in ast.parse(path.read_text(encoding="utf-8")).body
+    if isinstance(node, ast.ClassDef)
+    for function in node.body
+    if isinstance(function, ast.FunctionDef)
+}
+
+
+def options_of(body):
+    """Every literal option that a rule gives to its job: in its shell command, and in the functions that its parameters come from."""
+    calls = [(INSTANCES[name], method) for name, method in re.findall(r"\b(\w+)\.(\w+)", body) if name in INSTANCES]
+    options, seen = set(OPTION.findall(body)), set()
+    while calls:
+        call = calls.pop()
+        if call in INPUTS and call not in seen:
+            seen.add(call)
+            options |= set(OPTION.findall(INPUTS[call]))
+            calls += [(call[0], method) for method in re.findall(r"\bself\.(\w+)\(", INPUTS[call])]
+    return options - {"--log", "--config"}  # known to every job; Snakemake's, in an error message
+
+
+@pytest.mark.parametrize(("file", "name", "body"), JOBS, ids=[name for _, name, _ in JOBS])
+def test_a_job_knows_every_option_that_its_rule_gives(file, name, body):
+    rule = re.search(r"workflow_scripts/run\.py (\w+)", body)[1]
+    known = importlib.import_module(job.rules()[rule]).parser()._option_string_actions
+    assert sorted(options_of(body) - set(known)) == []
+
+
+def test_options_are_found_in_rules_and_in_input_functions():
+    bodies = {name: body for _, name, body in JOBS}
+    assert {"--study", "--learned-at"} <= options_of(bodies["advise"])
+    assert {"--suite", "--template", "--allow-code-execution"} <= options_of(bodies["evaluate"])
+
+
 def test_no_two_jobs_have_the_same_name():
     jobs = [path.stem for path in SOURCES if "\ndef main(args" in path.read_text(encoding="utf-8")]
     assert len(jobs) > 40 and len(set(jobs)) == len(jobs)
