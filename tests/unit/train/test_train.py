@@ -10,7 +10,7 @@ from sft_atlas.core import job
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import sha256
 from sft_atlas.study.schema import Hyperparameters
-from sft_atlas.train import hardware, micro_batch, train
+from sft_atlas.train import hardware, micro_batch, resume_state, train, trainer
 from sft_atlas.train.micro_batch import BatchPlan
 
 TEMPLATE = {"prompt": "###Question: {instruction}\n###Answer:", "response": " {response}"}
@@ -51,6 +51,21 @@ def test_the_record_says_what_was_trained_on_what(run):
     assert history["step"].to_list() == [1, 2, 3, 4, 5, 6] and record["train_loss"] == pytest.approx(history["loss"].mean())
 
 
+def test_a_diverged_run_publishes_nothing_and_is_not_resumed(tiny_base, run_script, tmp_path, monkeypatch):
+    pl.DataFrame([{"instruction": "Add 1 and 1.", "response": "2"}] * 4).write_parquet(tmp_path / "train.parquet")
+    files = {"base": tiny_base, "data": tmp_path / "train.parquet", "state": tmp_path / "state", "output": tmp_path / "output"}
+    job = {"model": "tiny", "dataset": "sums", "recipe": "full", **files, "template": json.dumps(TEMPLATE)}
+    fails = r"tiny/sums/full: the loss is nan at optimiser step 2 of 2"
+    with pytest.raises(AtlasError, match=fails):
+        run_script(train, **job, settings=settings(epochs=2, batch_size=4, save_epochs="all", learning_rate=1e30).model_dump_json())
+    assert [path.name for path in (tmp_path / "output").iterdir()] == ["preflight.txt"]
+    with monkeypatch.context() as patch, pytest.raises(AtlasError, match=fails):
+        patch.setattr(trainer, "fine_tune", lambda *_: pytest.fail("the run was started again"))
+        run_script(train, **job, settings=settings(epochs=2, batch_size=4, save_epochs="all", learning_rate=1e30).model_dump_json())
+    run_script(train, **job, settings=settings(epochs=2, batch_size=4).model_dump_json())  # another recipe is another run
+    assert (tmp_path / "output/train.json").exists()
+
+
 # ---------------------------------------------------------------- several processes
 
 
@@ -87,6 +102,13 @@ def test_processes_that_ran_out_of_memory_are_started_again_with_less(tmp_path, 
     monkeypatch.setattr(hardware, "launch_command", launch)
     assert train.train_in_workers(recipe, tmp_path, "x", 2) == {"steps": 7}
     assert runs == [None, BatchPlan(2, 2, False), BatchPlan(1, 4, False)]
+
+
+def test_processes_that_diverged_end_the_job_with_their_message(tmp_path, monkeypatch):
+    (tmp_path / resume_state.DIVERGED).write_text(json.dumps({"error": "x: the loss is nan at optimiser step 3 of 9"}))
+    monkeypatch.setattr(hardware, "launch_command", lambda *_: [sys.executable, "-c", "raise SystemExit(1)"])
+    with pytest.raises(AtlasError, match="the loss is nan at optimiser step 3 of 9"):
+        train.train_in_workers(settings(gpus=2), tmp_path, "x", 2)
 
 
 def test_a_process_that_fails_otherwise_ends_the_job(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import json
 import pytest
 from safetensors.torch import load_file
 
+from sft_atlas.core.errors import AtlasError
 from sft_atlas.models.base_model import ModelFolder, load_tokenizer
 from sft_atlas.study.schema import Hyperparameters
 from sft_atlas.train import dataset as sampling
@@ -95,3 +96,30 @@ def test_full_weights_reload_with_the_settings_of_the_base(base, samples, tokeni
     config, original = AutoConfig.from_pretrained(epochs[2]), AutoConfig.from_pretrained(base.path)
     assert config.use_cache == original.use_cache and config.dtype == original.dtype
     assert tensors(epochs[2]).keys() == tensors(base.path).keys()
+
+
+# ---------------------------------------------------------------- runs that diverge
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(base, samples, tokenizer, tmp_path):
+    """Without the check, transformers logs NaN as a loss of 0.0 and trains to the end."""
+    with pytest.raises(AtlasError, match=r"test: the loss is nan at optimiser step 2 of 3 \(learning rate 7.5e\+29\)") as caught:
+        train(base, samples, tokenizer, tmp_path / "state", epochs=3, batch_size=8, save_epochs="all", learning_rate=1e30)
+    assert f"The last good kept epoch is {tmp_path}/state/epoch-1. Lower learning_rate" in str(caught.value)
+    assert not (tmp_path / "state/epoch-2").exists()
+
+
+def test_a_gradient_norm_that_is_not_finite_ends_the_run(base, samples, tokenizer, tmp_path, monkeypatch):
+    from trl import SFTTrainer
+
+    monkeypatch.setattr(SFTTrainer, "_get_grad_norm", lambda *_, **__: float("inf"))
+    with pytest.raises(AtlasError, match=r"the gradient norm is inf at optimiser step 1 of 4 .* No epoch was kept before\."):
+        train(base, samples, tokenizer, tmp_path / "state")
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_last_update_that_is_not_finite_ends_the_run(base, samples, tokenizer, tmp_path, method):
+    """It shows in the weights only: loss and gradient were those before the update."""
+    with pytest.raises(AtlasError, match=r"a weight is not finite after optimiser step 1 of 1 "):
+        train(base, samples, tokenizer, tmp_path / "state", method=method, epochs=1, batch_size=8, learning_rate=1e39)
+    assert not list((tmp_path / "state").glob("epoch-*"))

@@ -5,6 +5,7 @@ the training. Resume checkpoints are the trainer's own and stop the training, so
 """
 
 import copy
+import math
 import shutil
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,10 +14,11 @@ from pathlib import Path
 import torch
 from transformers import TrainerCallback
 
-from sft_atlas.core.files import atomic, hash_weights
+from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.files import atomic, hash_weights, write_json
 from sft_atlas.core.log import progress
 from sft_atlas.study.schema import Hyperparameters
-from sft_atlas.train.resume_state import COMPLETE
+from sft_atlas.train.resume_state import COMPLETE, DIVERGED
 
 TIME_SHARE = 0.1  # of the training time that resume checkpoints may cost
 BYTES_PER_SECOND = 1e9  # writing speed, a guess until the first checkpoint was written
@@ -25,6 +27,7 @@ BYTES_PER_SECOND = 1e9  # writing speed, a guess until the first checkpoint was 
 class CheckpointCallback(TrainerCallback):
     """Saves the kept epochs in ``state/epoch-N``, decides when a resume checkpoint is due, shows progress, takes times.
 
+    Raises AtlasError where a loss, a gradient norm or a weight is not finite, before anything of that step is saved.
     ``dtype``: the type in which full weights are published. ``checkpoint_bytes``: size of one resume checkpoint.
     ``hashes``: SHA-256 of the epochs written here, by epoch and file name. ``first_step``, ``last_step``: seconds of ``perf_counter``.
     """
@@ -52,6 +55,8 @@ class CheckpointCallback(TrainerCallback):
 
     def on_epoch_end(self, args, trainer_state, control, model=None, **_):
         epoch = round(trainer_state.epoch)
+        if not self._weights_are_finite(model):  # the last update of an epoch shows in no loss
+            self._stop("a weight is not finite after", trainer_state)
         if epoch in self.settings.kept_epochs:
             self._keep(epoch, model)
         self._epoch_ended = time.perf_counter()
@@ -64,6 +69,9 @@ class CheckpointCallback(TrainerCallback):
         return control
 
     def on_log(self, args, trainer_state, control, logs=None, **_):
+        for key, quantity in (("loss", "the loss"), ("grad_norm", "the gradient norm")):
+            if logs and not math.isfinite(float(logs.get(key, 0))):
+                self._stop(f"{quantity} is {float(logs[key])} at", trainer_state)
         step, steps = trainer_state.global_step, trainer_state.max_steps
         if trainer_state.is_world_process_zero and logs and "loss" in logs and step % max(1, steps // 4) == 0:
             progress(f"{self.name}: step {step}/{steps}, loss {float(logs['loss']):.3f}")
@@ -79,6 +87,28 @@ class CheckpointCallback(TrainerCallback):
                     shutil.rmtree(older)
         self._last_checkpoint = time.perf_counter()
         self.checkpoint_seconds = self._last_checkpoint - self._epoch_ended
+
+    def _weights_are_finite(self, model) -> bool:
+        """Whether all trained weights are finite, on every process."""
+        trained = [parameter.detach() for parameter in model.parameters() if parameter.requires_grad]
+        local = [tensor.to_local() if hasattr(tensor, "to_local") else tensor for tensor in trained]  # the shard of this process
+        finite = torch.stack([tensor.isfinite().all() for tensor in local]).all()
+        return bool(self.trainer.accelerator.gather(finite.reshape(1).int()).all())
+
+    def _stop(self, what: str, trainer_state) -> None:
+        """Raise AtlasError on every process, and leave the message in the state folder for the job and for the next attempt."""
+        self.wait()
+        step, steps = trainer_state.global_step, trainer_state.max_steps
+        kept = [epoch for epoch in self.settings.kept_epochs if epoch * steps < step * self.settings.epochs]
+        error = (
+            f"{self.name}: {what} optimiser step {step} of {steps} (learning rate {trainer_state.log_history[-1]['learning_rate']:.3g}); the run diverged"
+            f" and nothing of it is published. {f'The last good kept epoch is {self.state}/epoch-{kept[-1]}' if kept else 'No epoch was kept before'}."
+            f" Lower learning_rate or max_grad_norm, or check the data and the base model; to repeat the same run, delete {self.state}"
+        )
+        if trainer_state.is_world_process_zero:
+            write_json(self.state / DIVERGED, {"error": error})
+        self.trainer.accelerator.wait_for_everyone()  # the first process to fail ends the others
+        raise AtlasError(error)
 
     def _keep(self, epoch: int, model) -> None:
         gathered = self.trainer.accelerator.get_state_dict(self.trainer.model_wrapped) if self.settings.gpus > 1 else None

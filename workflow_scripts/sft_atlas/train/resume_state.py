@@ -24,12 +24,16 @@ from sft_atlas.core.log import LOG
 from sft_atlas.study.paths import WEIGHTS
 from sft_atlas.study.schema import Hyperparameters
 
+DIVERGED = "diverged.json"  # in the state folder of a run that met a number that is not finite: the error message
 SCRATCH = "SFT_ATLAS_SCRATCH"  # environment variable
 COMPLETE = "complete"  # empty file in a trainer checkpoint that was written to its end
 
 
 def open_state(state: Path, identity: dict[str, object]) -> None:
-    """Make the state folder ready for a run. What a run with another identity left there is removed, never resumed."""
+    """Make the state folder ready for a run. What a run with another identity left there is removed, never resumed.
+
+    Raises AtlasError where the same run has diverged before.
+    """
     for part in state.glob(".*.part"):  # epochs that were being written when the job was killed
         shutil.rmtree(part) if part.is_dir() else part.unlink()
     record = state / "identity.json"
@@ -38,7 +42,14 @@ def open_state(state: Path, identity: dict[str, object]) -> None:
             if path.name != ".lock":
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         write_json(record, identity)
+    raise_if_diverged(state)
     link_to_scratch(state, identity)
+
+
+def raise_if_diverged(state: Path) -> None:
+    """Raise AtlasError where training stopped at a number that is not finite; the run is never resumed past it."""
+    if (state / DIVERGED).exists():
+        raise AtlasError(json.loads((state / DIVERGED).read_text())["error"])
 
 
 def publish_epochs(state: Path, output: Path, settings: Hyperparameters, known: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:

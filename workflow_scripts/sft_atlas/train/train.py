@@ -81,6 +81,7 @@ def train_in_workers(settings: Hyperparameters, state: Path, name: str, lock: in
         ended = subprocess.run(hardware.launch_command(settings, [*sys.argv, "--worker"], port), pass_fds=[lock])
         if ended.returncode == 0:
             return json.loads((state / "facts.json").read_text())
+        resume_state.raise_if_diverged(state)
         if micro_batch.load_plan(state) == before:
             raise AtlasError(f"{name}: one of {settings.gpus} processes failed (exit code {ended.returncode}); see its message above")
 

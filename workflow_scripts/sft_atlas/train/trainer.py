@@ -55,6 +55,7 @@ def sft_config(settings: Hyperparameters, plan: BatchPlan, folder: Path, device_
             "save_strategy": "epoch",
             "logging_strategy": "steps",
             "logging_steps": 1,
+            "logging_nan_inf_filter": False,  # would log a loss of NaN as 0.0; CheckpointCallback stops the run instead
             "disable_tqdm": True,
             "report_to": "none",
         }
