@@ -2,7 +2,11 @@
 
 import json
 import math
+import shutil
 import statistics
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -14,10 +18,11 @@ from sft_atlas.core.provenance import ROOT
 from sft_atlas.evaluate import evaluate as evaluate_script
 from sft_atlas.evaluate import lm_eval_runner, tasks
 from sft_atlas.evaluate import scores as summaries
+from sft_atlas.evaluate.judge_client import Local
 from sft_atlas.models.base_model import ModelFolder, load_model, load_tokenizer
 from sft_atlas.models.prompt_template import fingerprint
 from sft_atlas.study.messages import strict_yaml
-from sft_atlas.study.schema import Template
+from sft_atlas.study.schema import Judge, Template
 
 TEMPLATE = Template().model_dump()
 TASKS = ROOT / "config/benchmarks"
@@ -65,13 +70,14 @@ def model(base):
     return load_model(base)
 
 
-def greedy(model, tokenizer, prompt, steps):
-    """The answer up to the end of the line, one token after another, nothing padded or cached."""
+def greedy(model, tokenizer, prompt, steps, ends=(2,)):
+    """The answer up to the end of the line or a token of ``ends``, one token after another, nothing padded or cached."""
     ids, new = tokenizer(prompt)["input_ids"], []
     while len(new) < steps and "\n" not in tokenizer.decode(new):
         with torch.no_grad():
             new.append(model(torch.tensor([ids + new])).logits[0, -1].argmax().item())
-        if new[-1] == tokenizer.eos_token_id:
+        if new[-1] in ends:
+            new.pop()
             break
     return tokenizer.decode(new, skip_special_tokens=True).split("\n")[0]
 
@@ -245,6 +251,74 @@ def test_an_oracle_gets_every_point_and_its_opposite_none(tmp_path, tokenizer, t
     scores, samples = lm_eval_runner.score(oracle, tokenizer, listed, TEMPLATE, 0)
     assert samples.filter(pl.col("score") != expected).select("benchmark", "target", "output", "extracted").to_dicts() == []
     assert scores.select("benchmark", "score", "stderr", "n").rows() == [(kind, expected, 0.0, len(kinds[kind])) for kind in kinds]
+
+
+# ---------------------------------------------------------------- the base model's generation_config.json
+
+DECODING = {
+    "max_new_tokens": 100,
+    "min_new_tokens": 40,
+    "num_beams": 3,
+    "repetition_penalty": 1.3,
+    "no_repeat_ngram_size": 2,
+    "suppress_tokens": list(range(3, 200)),
+    "forced_eos_token_id": 2,
+    "stop_strings": ["e"],
+    "do_sample": True,
+    "temperature": 3.0,
+}
+
+
+def with_generation_config(base, folder, **settings):
+    """The base model in ``folder``, with a generation_config.json of these settings."""
+    shutil.copytree(base.path, folder)
+    (folder / "generation_config.json").write_text(json.dumps({"bos_token_id": 1, "pad_token_id": 0, "eos_token_id": 2} | settings))
+    return ModelFolder("other", folder, base.dtype, False)
+
+
+@pytest.mark.parametrize("setting", DECODING)
+def test_decoding_settings_of_the_base_model_change_no_answer(base, tokenizer, benchmarks, by_hand, tmp_path, setting):
+    model = load_model(with_generation_config(base, tmp_path / "other", **{setting: DECODING[setting]}))
+    _, samples = score(model, tokenizer, benchmarks[:1], 4, 256)
+    assert samples["output"].to_list() == by_hand[0]
+
+
+def test_a_local_judge_takes_no_decoding_setting_of_its_folder(base, tokenizer, tmp_path):
+    judges = [base, with_generation_config(base, tmp_path / "other", **DECODING)]
+    judge = Judge(model="tiny", max_new_tokens=9)
+    plain, other = (Local(judge, load_model(folder), tokenizer).ask("Be fair.", "Which is better?", True, 0) for folder in judges)
+    assert other == plain and plain.text
+
+
+def test_each_eos_of_a_list_ends_an_answer_and_is_no_truncation(base, model, tokenizer, by_hand, benchmarks, tmp_path):
+    ends = [2, *range(100, 200)]  # tokens that are not special to the tokenizer
+    cut = [greedy(model, tokenizer, prompt_of(text), STEPS, ends) for text in INSTRUCTIONS]
+    listed = load_model(with_generation_config(base, tmp_path / "other", eos_token_id=ends))
+    _, samples = score(listed, tokenizer, benchmarks[:1], 4, 256)
+    assert samples["output"].to_list() == cut != by_hand[0]
+    assert samples["truncated"].to_list() == [False] * len(cut)
+    assert any(score(model, tokenizer, benchmarks[:1], 4, 256)[1]["truncated"])
+
+
+def test_vllm_gets_a_folder_without_decoding_settings(run_script, base, benchmarks, tmp_path, monkeypatch):
+    class Engine(Oracle):
+        def __init__(self, pretrained, **settings):
+            super().__init__({prompt_of(text): " x" for text in INSTRUCTIONS})
+            seen.update(settings, file=json.loads((Path(pretrained) / "generation_config.json").read_text()))
+
+    seen = {}
+    monkeypatch.setitem(sys.modules, "lm_eval.models.vllm_causallms", SimpleNamespace(VLLM=Engine))  # the real one imports vllm
+    with_generation_config(base, tmp_path / "other", **DECODING, eos_token_id=[2, 7])
+    manifest = {"name": "other", "path": str(tmp_path / "other"), "dtype": "float32", "trust_remote_code": False}
+    (tmp_path / "model.json").write_text(json.dumps(manifest))
+    tasks.Suite("tasks", benchmarks[:1]).write(tmp_path / "tasks.json")
+    keys = {"model": "tiny", "dataset": "base", "recipe": "base", "epoch": 0, "suite": tmp_path / "tasks.json", "backend": "vllm"}
+    outputs = {f"output_{kind}": tmp_path / f"{kind}.parquet" for kind in ("scores", "samples")}
+    run_script(evaluate_script, **keys, template=json.dumps(TEMPLATE), max_length=256, base=tmp_path / "model.json", **outputs)
+    assert seen["generation_config"] == "vllm"
+    assert seen["file"] | {"transformers_version": ""} == {
+        "bos_token_id": 1, "pad_token_id": 0, "eos_token_id": [2, 7], "transformers_version": "",
+    }  # fmt: skip
 
 
 # ---------------------------------------------------------------- prompts that are too long

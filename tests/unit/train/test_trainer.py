@@ -1,6 +1,7 @@
 """Training on a tiny model: steps, schedules and kept epochs, and that it is the same every time."""
 
 import json
+import shutil
 
 import pytest
 from safetensors.torch import load_file
@@ -123,3 +124,24 @@ def test_a_last_update_that_is_not_finite_ends_the_run(base, samples, tokenizer,
     with pytest.raises(AtlasError, match=r"a weight is not finite after optimiser step 1 of 1 "):
         train(base, samples, tokenizer, tmp_path / "state", method=method, epochs=1, batch_size=8, learning_rate=1e39)
     assert not list((tmp_path / "state").glob("epoch-*"))
+
+
+def test_a_generation_config_that_cannot_be_saved_is_reduced_to_its_ids_before_training(base, samples, tokenizer, tmp_path):
+    from transformers import GenerationConfig
+
+    shutil.copytree(base.path, tmp_path / "base")
+    (tmp_path / "base/generation_config.json").write_text(json.dumps({"eos_token_id": [2, 7], "temperature": 0.9, "top_p": 0.6}))
+    facts, epochs = train(ModelFolder("warm", tmp_path / "base", "float32", False), samples, tokenizer, tmp_path / "state", epochs=1)
+    saved = GenerationConfig.from_pretrained(epochs[1])
+    assert set(saved.eos_token_id) == {2, 7} and saved.temperature is saved.top_p is None
+    assert facts["generation_config"]["eos_token_id"] == saved.eos_token_id and "temperature" not in facts["generation_config"]
+    saved.validate(strict=True)
+
+
+def test_a_valid_generation_config_of_the_base_is_published_with_the_weights(base, samples, tokenizer, tmp_path):
+    shutil.copytree(base.path, tmp_path / "base")
+    own = {"bos_token_id": 1, "pad_token_id": 0, "eos_token_id": 2, "do_sample": True, "temperature": 0.9, "max_new_tokens": 99}
+    (tmp_path / "base/generation_config.json").write_text(json.dumps(own))
+    facts, epochs = train(ModelFolder("warm", tmp_path / "base", "float32", False), samples, tokenizer, tmp_path / "state", epochs=1)
+    assert own.items() <= json.loads((epochs[1] / "generation_config.json").read_text()).items()
+    assert own.items() <= facts["generation_config"].items()

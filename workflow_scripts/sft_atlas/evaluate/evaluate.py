@@ -26,7 +26,9 @@ def main(args: argparse.Namespace) -> None:
             tokenizer.save_pretrained(folder)
             longest = min(args.max_length, getattr(model.config, "max_position_embeddings", args.max_length))
             del model  # its memory is free before vLLM takes its own
-            adapter = VLLM(pretrained=folder, dtype=facts["dtype"], max_model_len=longest, batch_size=args.batch_size, seed=args.seed)
+            # generation_config="vllm": the engine's defaults; the folder's file gives token ids only
+            settings = {"dtype": facts["dtype"], "max_model_len": longest, "generation_config": "vllm", "seed": args.seed}
+            adapter = VLLM(pretrained=folder, batch_size=args.batch_size, **settings)
         else:
             adapter = lm_eval_runner.transformers_adapter(model, tokenizer, args.batch_size, args.max_length)
         scores, samples = lm_eval_runner.score(

@@ -15,6 +15,7 @@ from pathlib import Path
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.log import LOG, progress
 from sft_atlas.core.retry import retry
+from sft_atlas.models.base_model import end_ids
 from sft_atlas.study.schema import Judge
 
 RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, 529}  # HTTP statuses of failures that may pass
@@ -141,11 +142,13 @@ class Local:
         if longest and ids.shape[1] + self.judge.max_new_tokens > longest:
             return Reply(None, {}, f"the prompt has {ids.shape[1]} tokens, the judge takes {longest} with its answer")
         torch.manual_seed(repeat)
-        sampling = {"do_sample": True, "temperature": self.judge.temperature} if self.judge.temperature else {"do_sample": False}
+        sampling = {"do_sample": False}
+        if self.judge.temperature:  # from the whole vocabulary, as an endpoint does that is given a temperature only
+            sampling = {"do_sample": True, "temperature": self.judge.temperature, "top_k": 0, "top_p": 1.0}
         with torch.inference_mode():
             out = self.model.generate(
                 ids.to(self.model.device), attention_mask=torch.ones_like(ids).to(self.model.device), max_new_tokens=self.judge.max_new_tokens,
-                pad_token_id=self.tokenizer.pad_token_id, output_scores=True, return_dict_in_generate=True, **sampling,
+                pad_token_id=self.tokenizer.pad_token_id, eos_token_id=end_ids(self.model, self.tokenizer), output_scores=True, return_dict_in_generate=True, **sampling,
             )  # fmt: skip
         text = self.tokenizer.decode(out.sequences[0, ids.shape[1] :], skip_special_tokens=True)
         chances = out.scores[0][0].float().log_softmax(-1)

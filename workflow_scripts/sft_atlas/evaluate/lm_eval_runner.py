@@ -8,15 +8,17 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.log import LOG
 from sft_atlas.evaluate.scores import samples_frame, score_row, scores_frame
 from sft_atlas.evaluate.tasks import CLUSTER, SHOTS, BenchmarkFiles, LengthLimit, task_config
+from sft_atlas.models.base_model import end_ids
 
 CPU_BATCH = 8  # `batch_size: auto` where there is no accelerator whose memory could be tried
 
 
 def transformers_adapter(model, tokenizer, batch_size: int | str, max_length: int):
-    """A transformers model as an lm-eval model; ``batch_size`` may be ``auto``."""
+    """A transformers model as an lm-eval model; ``batch_size`` may be ``auto``. Changes the model's EOS ids to those of :func:`end_ids`."""
     from lm_eval.models.huggingface import HFLM
 
     longest = getattr(model.config, "max_position_embeddings", max_length)
+    model.generation_config.eos_token_id = end_ids(model, tokenizer)
     size = CPU_BATCH if batch_size == "auto" and model.device.type == "cpu" else batch_size
     return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=size, max_length=min(max_length, longest))
 
@@ -66,29 +68,34 @@ def run(adapter, configs: list[dict], seed: int, allow_code: bool, backend: str)
 
 
 class TruncationWatch:
-    """Records which generations of an HFLM were truncated: neither EOS nor a stop text was in what the model wrote.
+    """Records which generations of an HFLM were truncated: neither an EOS token nor a stop text was in what the model wrote.
 
-    lm-eval decodes each answer and then reports it to its cache hook; both are watched. Other backends do not decode here, so for them
+    lm-eval decodes each answer and then reports it to its cache hook; both are watched. An answer is decoded up to its first EOS, whose
+    text does not belong to it even where the tokenizer does not call the token special. Other backends do not decode here, so for them
     truncation is unknown.
     """
 
     def __init__(self, adapter):
         self.truncated: dict[str, bool] = {}
         decode = getattr(adapter, "tok_decode", None)
-        if decode is None or not hasattr(adapter, "eot_token_id"):
+        if decode is None or not hasattr(adapter, "model"):
             return
-        self.end, self.tokens, self.text = adapter.eot_token_id, [], ""
+        ends = set(end_ids(adapter.model, adapter.tokenizer))
+        self.ended, self.text = False, ""
 
         def tok_decode(tokens, *args, **settings):
-            self.tokens, self.text = tokens, decode(tokens, *args, **settings)
+            if not isinstance(tokens, list):
+                return decode(tokens, *args, **settings)
+            length = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))
+            self.ended, self.text = length < len(tokens), decode(tokens[:length], *args, **settings)
             return self.text
 
         adapter.tok_decode, adapter.cache_hook = tok_decode, self
 
     def add_partial(self, kind: str, request, answer) -> None:
         """lm-eval's hook after each answer."""
-        if kind == "generate_until" and isinstance(self.tokens, list):
-            self.truncated[self._key(*request)] = answer == self.text and self.end not in self.tokens
+        if kind == "generate_until":
+            self.truncated[self._key(*request)] = answer == self.text and not self.ended
 
     def of(self, entry: dict) -> bool | None:
         """Whether an item's answer was truncated; None where that is unknown."""

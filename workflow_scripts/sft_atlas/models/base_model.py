@@ -66,8 +66,9 @@ def load_tokenizer(base: ModelFolder):
 def load_model(base: ModelFolder, weights: Path | None = None, dtype: str | None = None, facts: dict[str, float] | None = None):
     """Load a base model, or a checkpoint of it, for inference on the available device.
 
-    A LoRA adapter is merged in float32, in memory, and then cast to ``dtype`` (default: the base model's own). ``facts`` then receives the
-    largest difference to the logits of the unmerged adapter on a short probe: after merging in float32, and after the cast.
+    Of the folder's generation settings only the token ids are kept, so that each job states its own decoding. A LoRA adapter is merged in
+    float32, in memory, and then cast to ``dtype`` (default: the base model's own). ``facts`` then receives the largest difference to the
+    logits of the unmerged adapter on a short probe: after merging in float32, and after the cast.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -90,9 +91,38 @@ def load_model(base: ModelFolder, weights: Path | None = None, dtype: str | None
             facts["merge_logit_difference"] = (merged - before).abs().max().item()
             facts["merge_and_cast_logit_difference"] = (_probe(model) - before).abs().max().item()
     model = model.to(device()).eval()
+    model.generation_config = token_ids_only(model.generation_config)
     kind = "base model" if weights is None else "adapter, merged in float32" if adapter else "full weights"
     LOG.info("loaded %s (%s): device %s, dtype %s", weights or base.path, kind, model.device, model.dtype)
     return model
+
+
+def token_ids_only(config):
+    """A GenerationConfig with the ids of BOS, padding and EOS (one or a list) of ``config``, and the library's defaults: greedy decoding.
+
+    A negative id, which stands for none in some older folders, is left out.
+    """
+    from transformers import GenerationConfig
+
+    ids = {name: getattr(config, name) for name in ("bos_token_id", "pad_token_id", "eos_token_id")}
+    return GenerationConfig(**{name: value for name, value in ids.items() if not isinstance(value, int) or value >= 0})
+
+
+def savable_generation_config(config, name: str):
+    """``config``, or only its token ids where transformers would refuse to save it; ``name``: of the run, for the log."""
+    try:
+        config.validate(strict=True)
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        LOG.warning("%s: checkpoints get the base model's token ids, but not the rest of its generation_config.json: %s", name, reason)
+        return token_ids_only(config)
+    return config
+
+
+def end_ids(model, tokenizer) -> list[int]:
+    """Ids of the tokens that end an answer: the tokenizer's EOS, and those of the model's generation config."""
+    own = model.generation_config.eos_token_id
+    return sorted({tokenizer.eos_token_id, *(own if isinstance(own, list) else [] if own is None else [own])})
 
 
 def _probe(model):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.log import LOG
-from sft_atlas.models.base_model import ModelFolder, device
+from sft_atlas.models.base_model import ModelFolder, device, savable_generation_config
 from sft_atlas.models.layout import layer_and_component, layers_in_range
 from sft_atlas.study.schema import Hyperparameters
 from sft_atlas.train import hardware, memory, micro_batch
@@ -140,6 +140,7 @@ def build(base: ModelFolder, samples: list[Sample], tokenizer, settings: Hyperpa
         **({"device_map": {"": args.device}} if device_type == "cuda" and settings.gpus == 1 else {}),  # straight onto the device
     )
     model.config.use_cache = False
+    model.generation_config = savable_generation_config(model.generation_config, name)
     if settings.method == "full":
         freeze(model, settings)
     checkpoints = CheckpointCallback(settings, state, getattr(torch, base.dtype), name, memory.resume_checkpoint_bytes(base, settings))
@@ -223,6 +224,7 @@ def _attempt(
         "dtype": dtype,
         "autocast": "bfloat16" if autocast else None,
         "attention": attention,
+        "generation_config": trainer.model.generation_config.to_diff_dict() if settings.method == "full" else None,  # as saved
         **asdict(plan),
         "out_of_memory": micro_batch.load_plan(state)[1],
         "peak_device_memory_mib": round(peak / 2**20, 1) if peak else None,
