@@ -34,7 +34,7 @@ JOB = re.compile(r"^rule (\S+):\n(?:    input: (.*)\n)?(?:    output: (.*)\n)?(?
 FAST_TOUCH = "from snakemake.executors.touch import Executor; Executor.SLEEPING_TIME = 0; from snakemake.cli import main; main()"
 
 
-class Job(NamedTuple):
+class DryRunJob(NamedTuple):
     rule: str
     inputs: list[str]
     outputs: list[str]
@@ -49,17 +49,17 @@ class Workflow(NamedTuple):
         return run(snakemake("-n", *self.arguments), cwd=self.folder)
 
 
-def parse(text: str) -> list[Job]:
+def parse(text: str) -> list[DryRunJob]:
     """The jobs of a dry run."""
-    return [Job(rule, *(files.split(", ") if files else [] for files in lists)) for rule, *lists in JOB.findall(text)]
+    return [DryRunJob(rule, *(files.split(", ") if files else [] for files in lists)) for rule, *lists in JOB.findall(text)]
 
 
-def count(jobs: list[Job]) -> dict[str, int]:
+def count(jobs: list[DryRunJob]) -> dict[str, int]:
     """How many jobs there are, and how many inputs, outputs and logs they name."""
     return {"jobs": len(jobs)} | {kind: sum(len(getattr(job, kind)) for job in jobs) for kind in ("inputs", "outputs", "logs")}
 
 
-def write_generic(folder: Path, jobs: list[Job]) -> None:
+def write_generic(folder: Path, jobs: list[DryRunJob]) -> None:
     """Write a Snakefile with the same graph: job i of a rule has the outputs out/RULE/i.0, out/RULE/i.1, ..."""
     names = {file: f"out/{job.rule}/{i}.{k}" for i, job in enumerate(jobs) for k, file in enumerate(job.outputs)}
     inputs = {i: [names.setdefault(file, f"sources/{len(names)}") for file in job.inputs] for i, job in enumerate(jobs)}

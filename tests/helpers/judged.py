@@ -3,7 +3,7 @@
 import json
 
 from sft_atlas.core.provenance import ROOT
-from sft_atlas.evaluate.tasks import BenchmarkFiles, Suite
+from sft_atlas.evaluate.tasks import BenchmarkFiles, SuiteFile
 
 MT = [
     {"instruction": "Write a line.", "answer": "", "turns": ["Write a line.", "Write {another}."], "category": "writing"},
@@ -35,5 +35,5 @@ def suite(folder):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
     tasks = {"mt": "mt_bench", "ae": "alpaca_eval"}
     files = [BenchmarkFiles(name, ROOT / f"config/benchmarks/{task}.yaml", folder / f"{name}.jsonl") for name, task in tasks.items()]
-    Suite("judged", files).write(folder / "judged.json")
+    SuiteFile("judged", files).write(folder / "judged.json")
     return {"model": "tiny", "dataset": "base", "recipe": "base", "epoch": 0, "suite": folder / "judged.json"}

@@ -88,7 +88,7 @@ def test_syllogisms_are_balanced(side):
 
 def test_too_few_items_are_an_error_with_both_numbers(monkeypatch):
     settings = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}
-    monkeypatch.setitem(procedural.TASKS, "chain_sum", procedural.Task(settings, procedural.TASKS["chain_sum"].rewrite))
+    monkeypatch.setitem(procedural.TASKS, "chain_sum", procedural.ProceduralTask(settings, procedural.TASKS["chain_sum"].rewrite))
     with pytest.raises(AtlasError, match=r"tasks\.chain_sum: has \d+ distinct items for the train side, not 400; lower `size`"):
         procedural.generate({"chain_sum": 1}, 400, 0, "train")
 

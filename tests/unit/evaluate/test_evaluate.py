@@ -176,7 +176,7 @@ def test_a_score_is_the_mean_with_its_standard_error(scored):
 def test_the_script_writes_scores_and_samples_with_their_keys(run_script, tiny_base, benchmarks, tmp_path):
     scores, samples = tmp_path / "scores/tasks.parquet", tmp_path / "samples/tasks.parquet"
     keys = {"model": "tiny", "dataset": "base", "recipe": "base", "epoch": 0, "suite": "tasks"}
-    tasks.Suite("tasks", benchmarks).write(tmp_path / "tasks.json")
+    tasks.SuiteFile("tasks", benchmarks).write(tmp_path / "tasks.json")
     options = keys | {"suite": tmp_path / "tasks.json", "template": json.dumps(TEMPLATE), "max_length": 256}
     run_script(evaluate_script, **options, base=tiny_base, output_scores=scores, output_samples=samples)
     assert pl.read_parquet(scores).select(*keys).unique().to_dicts() == [keys]

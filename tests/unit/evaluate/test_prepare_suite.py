@@ -6,7 +6,7 @@ import pytest
 
 from sft_atlas.core.files import sha256
 from sft_atlas.evaluate import prepare_suite
-from sft_atlas.evaluate.tasks import BenchmarkFiles, Suite
+from sft_atlas.evaluate.tasks import BenchmarkFiles, SuiteFile
 from sft_atlas.study import task_files
 
 
@@ -31,8 +31,8 @@ def prepare(tmp_path, run_script):
 def test_a_suite_is_read_as_it_was_written(prepare, tmp_path):
     task, items = tmp_path / "task.yaml", tmp_path / "items.jsonl"
     shown = BenchmarkFiles("shown", task, items, tmp_path / "shots.jsonl", "subject")
-    assert Suite.read(prepare()) == Suite("both", [BenchmarkFiles("plain", task, items), shown])
-    assert Suite.read(prepare(by="-")).benchmarks[1].by is None
+    assert SuiteFile.read(prepare()) == SuiteFile("both", [BenchmarkFiles("plain", task, items), shown])
+    assert SuiteFile.read(prepare(by="-")).benchmarks[1].by is None
     assert json.loads(prepare().read_text())["sha256"] == {str(path): sha256(path) for path in tmp_path.glob("*.*l")}
 
 

@@ -9,7 +9,7 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.evaluate import rescore_samples
 from sft_atlas.evaluate.lm_eval_runner import run
-from sft_atlas.evaluate.tasks import BenchmarkFiles, Suite, task_config
+from sft_atlas.evaluate.tasks import BenchmarkFiles, SuiteFile, task_config
 
 KEYS = {"model": "tiny", "dataset": "base", "recipe": "base", "epoch": 0, "suite": "quizzes"}
 OUTPUTS = [" 4", " four", " 9"]  # to 2 + 2, 2 + 2 and 3 * 3
@@ -21,7 +21,7 @@ def stored(tmp_path):
     items = [{"instruction": text, "answer": answer} for text, answer in (("2 + 2", "4"), ("2 + 2", "4"), ("3 * 3", "9"))]
     (tmp_path / "quiz.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
     file = BenchmarkFiles("quiz", ROOT / "config/benchmarks/generate.yaml", tmp_path / "quiz.jsonl")
-    Suite("quizzes", [file]).write(tmp_path / "suite.json")
+    SuiteFile("quizzes", [file]).write(tmp_path / "suite.json")
     answers = pl.DataFrame({"benchmark": "quiz", "item": [0, 1, 2], "output": OUTPUTS})
     scores, samples = run(rescore_samples.stored_answers(answers), [task_config(file, None)], 0, allow_code=False, backend="hf")
     samples = samples.with_columns(score=pl.lit(1.0), prompt=pl.lit("asked"), truncated=pl.Series([False, False, True]))
@@ -59,7 +59,7 @@ def test_what_only_the_generation_knows_is_kept(rescored, stored):
 def test_other_items_than_those_of_the_samples_are_an_error(stored):
     with (stored / "quiz.jsonl").open("a") as file:
         file.write('{"instruction": "1 + 1", "answer": "2"}\n')
-    suite = Suite.read(stored / "suite.json")
+    suite = SuiteFile.read(stored / "suite.json")
     scores, samples = (pl.read_parquet(stored / f"{name}.parquet").drop(*KEYS) for name in ("scores", "samples"))
     with pytest.raises(AtlasError, match=r"quiz\.jsonl has 4 items, its samples 3: the items changed"):
         rescore_samples.rescore(samples, scores, suite.benchmarks, 0, allow_code=False)

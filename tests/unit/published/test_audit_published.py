@@ -199,7 +199,9 @@ def test_a_fraction_among_percentages_is_nulled():
 
 
 def test_repairs_null_replace_and_leave_alone():
-    finding = audit_published.Finding("x", "t", "high", [1], ["a-0"], "e", cells=[(1, "a-0")], replaced=[(1, "b-0", 5.0), (1, "a-0", 7.0)])
+    finding = audit_published.AuditFinding(
+        "x", "t", "high", [1], ["a-0"], "e", cells=[(1, "a-0")], replaced=[(1, "b-0", 5.0), (1, "a-0", 7.0)]
+    )
     changed = audit_published.repairs([finding])
     assert changed.select("row", "task", "value").rows() == [(1, "a-0", None), (1, "b-0", 5.0)]
     scores = pl.DataFrame({"row": [1, 1, 1], "task": ["a-0", "b-0", "c-0"], "score": [1.0, 2.0, 3.0]})

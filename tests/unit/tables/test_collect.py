@@ -51,7 +51,7 @@ def test_every_table_has_its_columns_and_no_duplicates(table, small, written):
     collected = tables.collect(small, table, written)
     assert set(tables.COLUMNS[table]) <= set(collected.frame.columns)
     assert collected.missing == []
-    assert collected.files == len(paths.sources(small, table, written))
+    assert collected.files == len(paths.result_files(small, table, written))
     assert not collected.frame.is_duplicated().any()
 
 
@@ -63,13 +63,13 @@ def test_expected_checkpoints_are_bases_and_kept_epochs(small):
 
 def test_representation_is_expected_of_represented_runs_and_their_bases(small, written):
     runs = [{**run, "measure_representation": run["dataset"] == "arith"} for run in small["runs"]]
-    assert {source.keys["dataset"] for source in paths.sources({**small, "runs": runs}, "dimension", written)} == {"base", "arith"}
+    assert {source.keys["dataset"] for source in paths.result_files({**small, "runs": runs}, "dimension", written)} == {"base", "arith"}
     runs = [{**run, "measure_representation": False} for run in small["runs"]]
-    assert {source.keys["dataset"] for source in paths.sources({**small, "runs": runs}, "likelihood", written)} == {"base"}
+    assert {source.keys["dataset"] for source in paths.result_files({**small, "runs": runs}, "likelihood", written)} == {"base"}
 
 
 def test_perplexity_is_measured_on_every_unmerged_set_under_every_base_model(small, written):
-    pairs = {(source.keys["model"], source.keys["dataset"]) for source in paths.sources({**small, "runs": []}, "perplexity", written)}
+    pairs = {(source.keys["model"], source.keys["dataset"]) for source in paths.result_files({**small, "runs": []}, "perplexity", written)}
     assert pairs == {(model, dataset) for model in small["models"] for dataset in ("arith", "algebra")}
 
 
@@ -134,7 +134,7 @@ def test_train_json_of_another_run_is_an_error(small, tree):
 
 
 def test_missing_files_are_listed_up_to_ten(small, tree):
-    for source in paths.sources(small, "scores", tree)[:12]:
+    for source in paths.result_files(small, "scores", tree)[:12]:
         source.path.unlink()
     with pytest.raises(AtlasError) as error:
         tables.collect(small, "scores", tree)

@@ -23,7 +23,7 @@ Item = dict[str, object]  # instruction, response, task; choices and label where
 
 
 @dataclass(frozen=True)
-class Task:
+class ProceduralTask:
     """A reasoning-gym task, its settings, and how its item becomes a short instruction and a response."""
 
     settings: Mapping[str, object]
@@ -72,22 +72,22 @@ def _spelling(item: dict) -> tuple[str, str]:
     return f"Spell {' '.join(word)} backward", " ".join(reversed(word))
 
 
-TASKS: dict[str, Task] = {
-    "chain_sum": Task(
+TASKS: dict[str, ProceduralTask] = {
+    "chain_sum": ProceduralTask(
         {"min_terms": 2, "max_terms": 3, "min_digits": 1, "max_digits": 1},
         lambda item: (f"Calculate {item['metadata']['expression']} =", item["answer"]),
     ),
-    "number_sequence": Task(
+    "number_sequence": ProceduralTask(
         {"min_terms": 4, "max_terms": 5, "min_value": -60, "max_value": 60, "max_complexity": 1},
         lambda item: (f"Continue {item['question'].replace(', ?', '')}", item["answer"]),
     ),
-    "number_sorting": Task(
+    "number_sorting": ProceduralTask(
         {"min_numbers": 3, "max_numbers": 3, "min_decimals": 0, "max_decimals": 0, "min_value": 1, "max_value": 19}, _sorting
     ),
-    "word_sequence_reversal": Task({"min_words": 3, "max_words": 3}, _short_words),
-    "spell_backward": Task({"min_word_len": 3, "max_word_len": 5}, _spelling),
-    "syllogism": Task({}, _syllogism, lambda answer, rng: ["No", "Yes"], balanced=2),
-    "family_relationships": Task({"min_family_size": 3, "max_family_size": 3}, _kinship, _kin_choices),
+    "word_sequence_reversal": ProceduralTask({"min_words": 3, "max_words": 3}, _short_words),
+    "spell_backward": ProceduralTask({"min_word_len": 3, "max_word_len": 5}, _spelling),
+    "syllogism": ProceduralTask({}, _syllogism, lambda answer, rng: ["No", "Yes"], balanced=2),
+    "family_relationships": ProceduralTask({"min_family_size": 3, "max_family_size": 3}, _kinship, _kin_choices),
 }
 PROSE = "prose"
 NAMES = (*TASKS, PROSE)

@@ -4,7 +4,7 @@ import argparse
 import tempfile
 
 from sft_atlas.evaluate.scoring_job import add_checkpoint, add_outputs, load_checkpoint, write_results
-from sft_atlas.evaluate.tasks import Suite
+from sft_atlas.evaluate.tasks import SuiteFile
 
 GPUS = 1
 BACKENDS = ("hf", "vllm")
@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> None:
         else:
             adapter = lm_eval_runner.transformers_adapter(model, tokenizer, args.batch_size, args.max_length)
         scores, samples = lm_eval_runner.score(
-            adapter, tokenizer, Suite.read(args.suite).benchmarks, template, args.seed,
+            adapter, tokenizer, SuiteFile.read(args.suite).benchmarks, template, args.seed,
             max_new_tokens=args.max_new_tokens, allow_code=args.allow_code_execution, backend=args.backend,
         )  # fmt: skip
     write_results(args, scores, samples, backend=args.backend, **facts)

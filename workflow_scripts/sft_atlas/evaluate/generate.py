@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sft_atlas.core.files import write_json, write_table
 from sft_atlas.evaluate.scoring_job import add_checkpoint, load_checkpoint, provenance, with_keys
-from sft_atlas.evaluate.tasks import CLUSTER, DELIMITER, PROMPT, SHOTS, BenchmarkFiles, LengthLimit, Suite, task_config
+from sft_atlas.evaluate.tasks import CLUSTER, DELIMITER, PROMPT, SHOTS, BenchmarkFiles, LengthLimit, SuiteFile, task_config
 from sft_atlas.models.prompt_template import render
 from sft_atlas.study.items import read_items
 
@@ -18,7 +18,7 @@ def main(args: argparse.Namespace) -> None:
 
     model, tokenizer, template, facts = load_checkpoint(args)
     adapter = transformers_adapter(model, tokenizer, args.batch_size, args.max_length)
-    frame = answers(adapter, tokenizer, Suite.read(args.suite).benchmarks, template, args.seed, args.max_new_tokens)
+    frame = answers(adapter, tokenizer, SuiteFile.read(args.suite).benchmarks, template, args.seed, args.max_new_tokens)
     write_json(args.output.with_suffix(".json"), provenance(args, **facts, backend="hf"))
     write_table(args.output, with_keys(args, frame))
 

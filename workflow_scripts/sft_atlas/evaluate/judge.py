@@ -18,7 +18,7 @@ from sft_atlas.evaluate import judge_client
 from sft_atlas.evaluate.judge_client import Reply
 from sft_atlas.evaluate.scores import samples_frame, score_row, scores_frame
 from sft_atlas.evaluate.scoring_job import add_outputs, add_suite, with_keys, write_results
-from sft_atlas.evaluate.tasks import Suite
+from sft_atlas.evaluate.tasks import SuiteFile
 from sft_atlas.models.base_model import ModelFolder, load_model, load_tokenizer
 from sft_atlas.study import task_files
 from sft_atlas.study.items import read_items
@@ -36,7 +36,7 @@ def main(args: argparse.Namespace) -> None:
     """Write judgements, scores and samples, and a JSON with provenance beside the scores."""
     import polars as pl
 
-    judge, suite = Judge.model_validate_json(args.judge), Suite.read(args.suite)
+    judge, suite = Judge.model_validate_json(args.judge), SuiteFile.read(args.suite)
     ask, identity, concurrency = make_judge(judge, args)
     answers = pl.read_parquet(args.answers)
     record = json.loads(args.answers.with_suffix(".json").read_text(encoding="utf-8"))

@@ -3,13 +3,13 @@
 import argparse
 from pathlib import Path
 
-from sft_atlas.evaluate.tasks import BenchmarkFiles, Suite
+from sft_atlas.evaluate.tasks import BenchmarkFiles, SuiteFile
 
 
 def main(args: argparse.Namespace) -> None:
     shots = {name: (Path(path), None if by == "-" else by) for name, path, by in args.shots}
     files = [BenchmarkFiles(name, Path(task), Path(items), *shots.get(name, (None, None))) for name, task, items in args.benchmark]
-    Suite(args.name, files).write(args.output)
+    SuiteFile(args.name, files).write(args.output)
 
 
 def add_options(p: argparse.ArgumentParser) -> None:

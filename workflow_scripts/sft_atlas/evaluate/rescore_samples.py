@@ -8,7 +8,7 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import write_table
 from sft_atlas.core.log import LOG
 from sft_atlas.evaluate.scoring_job import add_suite, with_keys, write_results
-from sft_atlas.evaluate.tasks import BenchmarkFiles, Suite, task_config
+from sft_atlas.evaluate.tasks import BenchmarkFiles, SuiteFile, task_config
 from sft_atlas.models.arguments import CHECKPOINT
 from sft_atlas.study.items import read_items
 
@@ -20,7 +20,7 @@ def main(args: argparse.Namespace) -> None:
     """Replace scores and samples, and write a table of the scores before and after."""
     import polars as pl
 
-    suite, keys = Suite.read(args.suite), (*CHECKPOINT, "suite")
+    suite, keys = SuiteFile.read(args.suite), (*CHECKPOINT, "suite")
     old_samples, old_scores = (pl.read_parquet(path).drop(keys) for path in (args.samples, args.scores))
     record = json.loads(args.scores.with_suffix(".json").read_text(encoding="utf-8"))
     scores, samples, changes = rescore(old_samples, old_scores, suite.benchmarks, args.seed, args.allow_code_execution)

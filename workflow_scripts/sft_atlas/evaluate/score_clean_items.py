@@ -22,7 +22,7 @@ def main(args: argparse.Namespace) -> None:
     flags = pl.read_parquet(args.flags)
     members = {name: tuple(entry["members"]) for name, entry in study["datasets"].items()}
     rows = {(run["model"], run["dataset"], run["recipe"]): run["rows"] for run in study["runs"]}
-    sources = paths.sources(study, "gains", args.study.parent)
+    sources = paths.result_files(study, "gains", args.study.parent)
     missing = [str(source.path) for source in sources if not source.path.exists()]
     if missing and not args.allow_missing:
         raise AtlasError(f"{len(missing)} files of samples are missing, the first is {missing[0]}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sft_atlas.core.files import write_json, write_table
 from sft_atlas.core.provenance import record_provenance, resource_usage
-from sft_atlas.evaluate.tasks import Suite
+from sft_atlas.evaluate.tasks import SuiteFile
 from sft_atlas.models import prompt_template
 from sft_atlas.models.arguments import CHECKPOINT, add_forward_pass, add_keys, add_model, key_columns
 from sft_atlas.models.base_model import ModelFolder, load_model, load_tokenizer
@@ -56,12 +56,12 @@ def with_keys(args: argparse.Namespace, frame):
     """A polars frame with the keys of its checkpoint and suite as its first columns."""
     import polars as pl
 
-    return frame.select(*key_columns(args, *CHECKPOINT), pl.lit(Suite.read(args.suite).name).alias("suite"), pl.all())
+    return frame.select(*key_columns(args, *CHECKPOINT), pl.lit(SuiteFile.read(args.suite).name).alias("suite"), pl.all())
 
 
 def provenance(args: argparse.Namespace, **facts: object) -> dict[str, object]:
     """Provenance of a job's results: its settings, the hash of every input file, and ``facts``."""
-    suite = Suite.read(args.suite)
+    suite = SuiteFile.read(args.suite)
     settings = {"suite": suite.name} | {name: getattr(args, name) for name in SETTINGS if name in args}
     files = {f"{file.name}.{kind}": getattr(file, kind) for file in suite.benchmarks for kind in ("task", "items", "shots")}
     if "base" in args:

@@ -1,4 +1,4 @@
-"""From an lm-eval task file and a benchmark's items to finished prompts: template checked, shots put before the question until it limit."""
+"""From an lm-eval task file and a benchmark's items to finished prompts: template checked, few-shot examples prepended as far as they fit."""
 
 import hashlib
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class BenchmarkFiles:
 
 
 @dataclass(frozen=True)
-class Suite:
+class SuiteFile:
     """The benchmarks of one evaluation job, as a file whose content changes with that of any file behind them.
 
     Fields of the file: ``name``, ``benchmarks`` (those of ``BenchmarkFiles``) and ``sha256`` (file -> hash).
@@ -42,14 +42,14 @@ class Suite:
     benchmarks: list[BenchmarkFiles]
 
     @classmethod
-    def read(cls, path: Path) -> "Suite":
+    def read(cls, path: Path) -> "SuiteFile":
         """Read a suite that ``write`` wrote."""
         return TypeAdapter(cls).validate_json(path.read_text(encoding="utf-8"))
 
     def write(self, path: Path) -> None:
         """Write the suite with the hash of every file behind it, the files that a task file includes too."""
         paths = [file for b in self.benchmarks for file in (*map(Path, task_sources(str(b.task))), b.items, b.shots) if file]
-        write_json(path, {**TypeAdapter(Suite).dump_python(self, mode="json"), "sha256": {str(path): sha256(path) for path in paths}})
+        write_json(path, {**TypeAdapter(SuiteFile).dump_python(self, mode="json"), "sha256": {str(path): sha256(path) for path in paths}})
 
 
 def task_config(

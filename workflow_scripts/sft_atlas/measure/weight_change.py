@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.measure.weight_reader import WINDOW, Tensor, differences, tensors, widen, widened
+from sft_atlas.measure.weight_reader import WINDOW, StoredTensor, differences, tensors, widen, widened
 from sft_atlas.models.base_model import is_adapter
 from sft_atlas.models.layout import layer_and_component
 
@@ -77,7 +77,7 @@ def ranks(spectrum: np.ndarray | None) -> dict[str, float | None]:
     }
 
 
-def compare(before: Tensor, after: Tensor, spectra: bool = False) -> Change:
+def compare(before: StoredTensor, after: StoredTensor, spectra: bool = False) -> Change:
     """Exact change between two stored tensors; a vocabulary that was resized is compared on its common rows.
 
     ``spectra``: also the singular values of a matrix's change, which holds the matrix and its change in memory.
@@ -100,12 +100,12 @@ def compare(before: Tensor, after: Tensor, spectra: bool = False) -> Change:
     return change
 
 
-def unchanged(before: Tensor) -> Change:
+def unchanged(before: StoredTensor) -> Change:
     """The change of a tensor that the adapter does not touch."""
     return compare(before, before)
 
 
-def compare_factors(before: Tensor, down: np.ndarray, up: np.ndarray, scale: float, spectra: bool = False) -> Change:
+def compare_factors(before: StoredTensor, down: np.ndarray, up: np.ndarray, scale: float, spectra: bool = False) -> Change:
     """Change by dW = scale * up @ down without forming it: W is [out, in], ``down`` [r, in], ``up`` [out, r].
 
     ||up down||^2 = trace(up^T up down down^T) = sum((up^T up) * (down down^T)) and <W, up down> = sum((W down^T) * up).
@@ -149,7 +149,7 @@ def _measured(tasks: dict[str, tuple], workers: int) -> dict[str, Change]:
         return {name: futures[name].result() for name in tasks}
 
 
-def _tied(stored: dict[str, Tensor], name: str) -> Tensor | None:
+def _tied(stored: dict[str, StoredTensor], name: str) -> StoredTensor | None:
     if name in stored or not name.endswith(HEAD):
         return stored.get(name)
     return next((tensor for key, tensor in stored.items() if key.endswith(EMBEDDING)), None)

@@ -26,7 +26,7 @@ ZERO, ONE, HALF = np.float32(0), np.float32(1), np.uint32(16)
 
 
 @dataclass(frozen=True)
-class Tensor:
+class StoredTensor:
     """A tensor inside a safetensors file: ``start`` is its first byte in ``file``, which is ``mapped`` into memory."""
 
     name: str
@@ -67,7 +67,7 @@ def widened(stored: np.ndarray) -> np.ndarray:
     return stored.astype(np.float32, copy=False)
 
 
-def tensors(folder: Path, name: str = "model") -> dict[str, Tensor]:
+def tensors(folder: Path, name: str = "model") -> dict[str, StoredTensor]:
     """The tensors of ``{name}.safetensors``, or of the shards in ``{name}.safetensors.index.json``, by name."""
     index = folder / f"{name}.safetensors.index.json"
     if (folder / f"{name}.safetensors").exists():
@@ -76,7 +76,7 @@ def tensors(folder: Path, name: str = "model") -> dict[str, Tensor]:
         files = [folder / file for file in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
     else:
         raise AtlasError(f"{folder} holds neither {name}.safetensors nor {index.name}")
-    stored: dict[str, Tensor] = {}
+    stored: dict[str, StoredTensor] = {}
     for file in files:
         if not file.exists():
             raise AtlasError(f"{index} names {file.name}, which is not there")
@@ -84,7 +84,7 @@ def tensors(folder: Path, name: str = "model") -> dict[str, Tensor]:
     return {key: tensor for key, tensor in stored.items() if not key.endswith("rotary_emb.inv_freq")}  # a buffer
 
 
-def _header(file: Path) -> dict[str, Tensor]:
+def _header(file: Path) -> dict[str, StoredTensor]:
     # The format: the header's length as a 64-bit little-endian integer, the header as JSON, then the bytes of the tensors.
     with open(file, "rb") as handle:
         length = int.from_bytes(handle.read(8), "little")
@@ -97,7 +97,9 @@ def _header(file: Path) -> dict[str, Tensor]:
     entries = {name: (entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]) for name, entry in header.items()}
     if max((8 + length + end for _, _, (_, end) in entries.values()), default=0) > file.stat().st_size:
         raise AtlasError(f"{file} is cut short: its header announces more bytes than it has; fetch or make it again")
-    return {name: Tensor(name, file, mapped, dtype, shape, 8 + length + begin) for name, (dtype, shape, (begin, _)) in entries.items()}
+    return {
+        name: StoredTensor(name, file, mapped, dtype, shape, 8 + length + begin) for name, (dtype, shape, (begin, _)) in entries.items()
+    }
 
 
 # ---------------------------------------------------------------- sums

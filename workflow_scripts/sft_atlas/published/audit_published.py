@@ -9,7 +9,7 @@ from sft_atlas.core import markdown
 from sft_atlas.core.files import write_table, write_text
 from sft_atlas.published.arguments import add_arguments
 from sft_atlas.published.audit import copies, implausible, mixed_units, outliers
-from sft_atlas.published.audit.wide import REPAIRS, SEVERITIES, Finding, widen
+from sft_atlas.published.audit.wide import REPAIRS, SEVERITIES, AuditFinding, widen
 
 DETECTORS = (
     *(copies.detect, mixed_units.detect_pools, implausible.detect_below_chance, mixed_units.detect_shares, mixed_units.detect_judgements),
@@ -20,14 +20,14 @@ SHOWN = 12  # lines of detail on the page; audit.parquet has all
 RANGES = 30  # ranges of rows on the page
 
 
-def audit(scores: pl.DataFrame) -> list[Finding]:
+def audit(scores: pl.DataFrame) -> list[AuditFinding]:
     """All findings about tidy scores, most severe first."""
     wide = widen(scores)
     findings = [finding for detect in DETECTORS for finding in detect(wide)]
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
-def table(findings: list[Finding]) -> pl.DataFrame:
+def table(findings: list[AuditFinding]) -> pl.DataFrame:
     """One row per finding; ``nulled`` and ``replaced`` count the scores that are set to null and recomputed."""
     schema = dict.fromkeys(("finding", "severity", "title"), pl.String) | {"rows": pl.List(pl.Int64), "tasks": pl.List(pl.String)}
     schema |= dict.fromkeys(("nulled", "replaced"), pl.Int64) | dict.fromkeys(("evidence", "action"), pl.String)
@@ -35,7 +35,7 @@ def table(findings: list[Finding]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema | {"details": pl.List(pl.String)}, orient="row")
 
 
-def repairs(findings: list[Finding]) -> pl.DataFrame:
+def repairs(findings: list[AuditFinding]) -> pl.DataFrame:
     """One row per score that the policy ``repaired`` changes: row, task, value (null: set to null), finding. Null wins over a value."""
     cells = [(row, task, None, f.key) for f in findings for row, task in f.cells]
     cells += [(row, task, value, f.key) for f in findings for row, task, value in f.replaced]
@@ -44,7 +44,7 @@ def repairs(findings: list[Finding]) -> pl.DataFrame:
     return first_null.unique(["row", "task"], keep="first", maintain_order=True).sort("row", "task")
 
 
-def page(findings: list[Finding], scores: pl.DataFrame, source: str, repairs: pl.DataFrame) -> str:
+def page(findings: list[AuditFinding], scores: pl.DataFrame, source: str, repairs: pl.DataFrame) -> str:
     """The audit as Markdown; ``source`` names the CSV, ``repairs`` is :func:`repairs`."""
     wide = widen(scores)
     opening = (

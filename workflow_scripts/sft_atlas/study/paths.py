@@ -108,7 +108,7 @@ class Paths:
 
 
 @dataclass(frozen=True)
-class Source:
+class ResultFile:
     """A result file, and the keys that its rows must have, such as ``{"model": "qwen2.5-7b", "epoch": 3}``."""
 
     path: Path
@@ -126,7 +126,7 @@ def checkpoints(study: dict) -> list[Checkpoint]:
     return bases + tuned
 
 
-def sources(study: dict, table: str, root: Path) -> list[Source]:
+def result_files(study: dict, table: str, root: Path) -> list[ResultFile]:
     """The result files that ``table`` is collected from; ``root`` is the study's result folder. KeyError for an unknown table."""
     paths, everything = Paths(root), checkpoints(study)
     runs = [{key: run[key] for key in ("model", "dataset", "recipe")} for run in study["runs"]]
@@ -144,4 +144,4 @@ def sources(study: dict, table: str, root: Path) -> list[Source]:
         "dimension": (paths.dimension, represented),
         "likelihood": (paths.likelihood, represented),
     }[table]
-    return [Source(Path(paths.fill(pattern, **values)), values) for values in keys]
+    return [ResultFile(Path(paths.fill(pattern, **values)), values) for values in keys]

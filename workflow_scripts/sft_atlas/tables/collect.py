@@ -17,7 +17,7 @@ from sft_atlas.core.files import write_json, write_table
 from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import record_provenance
 from sft_atlas.study import paths
-from sft_atlas.study.paths import Source
+from sft_atlas.study.paths import ResultFile
 from sft_atlas.study.result_files import CHECKPOINT, REAL, RUN, SCORE, TEXT, WHOLE, read, require_benchmarks
 from sft_atlas.tables.gains import GAINS, gains
 from sft_atlas.tables.perplexity import perplexity_summary
@@ -120,9 +120,9 @@ def collect(study: dict, table: str, root: Path, allow_missing: bool = False) ->
 
     Raises AtlasError when a file is missing (unless ``allow_missing``), unreadable, lacks a column, or holds other keys than its place.
     """
-    expected = paths.sources(study, table, Path(root))
-    present = [source for source in expected if source.path.is_file()]
-    missing = [source.path for source in expected if not source.path.is_file()]
+    expected = paths.result_files(study, table, Path(root))
+    present = [file for file in expected if file.path.is_file()]
+    missing = [file.path for file in expected if not file.path.is_file()]
     if missing and not allow_missing:
         listing = "\n".join(f"  {path}" for path in missing[:10])
         raise AtlasError(
@@ -149,53 +149,51 @@ def with_attributes(frame: pl.DataFrame, study: dict) -> pl.DataFrame:
 # ---------------------------------------------------------------- tables
 
 
-def _runs(study: dict, sources: list[Source]) -> pl.DataFrame:
+def _runs(study: dict, files: list[ResultFile]) -> pl.DataFrame:
     """One row per run from its ``train.json``; keys are checked where the file states them, at its top or in its settings."""
     rows = []
-    for source in sources:
+    for file in files:
         try:
-            content = json.loads(source.path.read_text(encoding="utf-8"))
+            content = json.loads(file.path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise AtlasError(f"cannot read {source.path}: {error}") from error
-        for key, value in source.keys.items():
+            raise AtlasError(f"cannot read {file.path}: {error}") from error
+        for key, value in file.keys.items():
             stated = content.get(key, content.get("settings", {}).get(key))
             stated = stated.get("name") if isinstance(stated, dict) else stated
             if stated is not None and stated != value:
                 raise AtlasError(
-                    f"{source.path} holds results of another place: {key} {stated!r} (not {value!r}); it was moved or copied there"
+                    f"{file.path} holds results of another place: {key} {stated!r} (not {value!r}); it was moved or copied there"
                 )
-        _require_settings(study, source, content)
+        _require_settings(study, file, content)
         absent = [name for name in TRAIN if name not in content]
         if absent:
-            raise AtlasError(f"{source.path} lacks {', '.join(absent)}; delete it and run again to make it anew")
-        rows.append({**source.keys, **{name: content[name] for name in TRAIN}})
+            raise AtlasError(f"{file.path} lacks {', '.join(absent)}; delete it and run again to make it anew")
+        rows.append({**file.keys, **{name: content[name] for name in TRAIN}})
     return pl.DataFrame(rows, schema=COLUMNS["runs"])
 
 
-def _require_settings(study: dict, source: Source, content: dict) -> None:
+def _require_settings(study: dict, file: ResultFile, content: dict) -> None:
     """Raise AtlasError where a run was trained with other settings than the study has: a job that ended while no Snakemake watched it
     leaves no record of its settings, and Snakemake would not notice that they changed meanwhile."""
-    meant = next((run.get("settings") for run in study["runs"] if all(run[key] == source.keys[key] for key in RUN)), None) or {}
+    meant = next((run.get("settings") for run in study["runs"] if all(run[key] == file.keys[key] for key in RUN)), None) or {}
     used = content.get("settings") or {}
     differing = [f"{key} {used[key]!r} (not {value!r})" for key, value in meant.items() if key in used and used[key] != value]
     if differing:
-        raise AtlasError(
-            f"{source.path} was trained with other settings than the study has: {', '.join(differing)}; delete it and run again"
-        )
+        raise AtlasError(f"{file.path} was trained with other settings than the study has: {', '.join(differing)}; delete it and run again")
 
 
-def _scores(study: dict, sources: list[Source]) -> pl.DataFrame:
-    frame = read(sources, COLUMNS["scores"])
-    require_benchmarks(study, sources, frame)
+def _scores(study: dict, files: list[ResultFile]) -> pl.DataFrame:
+    frame = read(files, COLUMNS["scores"])
+    require_benchmarks(study, files, frame)
     return frame.drop("_file")
 
 
-def _perplexity(study: dict, sources: list[Source]) -> pl.DataFrame:
+def _perplexity(study: dict, files: list[ResultFile]) -> pl.DataFrame:
     """Perplexity of each training set under each base model, for the response alone and for the full text (nll in nats).
 
     A merged set is nothing but its members' samples, so its numbers come from theirs; its ``rows`` count per member.
     """
-    samples = read(sources, PERPLEXITY).drop("_file")
+    samples = read(files, PERPLEXITY).drop("_file")
     merged = [
         samples.filter(pl.col("dataset").is_in(entry["members"])).with_columns(pl.lit(name).alias("dataset"), pl.col("rows").max())
         for name, entry in study["datasets"].items()
@@ -235,7 +233,7 @@ def data_hashes(study: dict, root: Path) -> dict[str, str]:
 
 def devices(study: dict, root: Path) -> dict[str, int]:
     """Devices that the runs were trained on, with the number of runs on each."""
-    records = [source.path for source in paths.sources(study, "runs", root)]
+    records = [file.path for file in paths.result_files(study, "runs", root)]
     return dict(Counter(json.loads(path.read_text(encoding="utf-8"))["device"] for path in records if path.exists()))
 
 

@@ -3,7 +3,7 @@
 import polars as pl
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.study.paths import Source
+from sft_atlas.study.paths import ResultFile
 from sft_atlas.study.result_files import CHECKPOINT, REAL, SCORE, TEXT, WHOLE, read, require_benchmarks
 
 GAINS = {
@@ -20,12 +20,12 @@ GAINS = {
 SAMPLES = {**SCORE, "item": WHOLE, "score": REAL}
 
 
-def gains(study: dict, sources: list[Source]) -> pl.DataFrame:
+def gains(study: dict, files: list[ResultFile]) -> pl.DataFrame:
     """Gains over the base model, one base model at a time so that memory holds one model's samples, not the study's."""
     parts = []
     for model in study["models"]:
-        base = [source for source in sources if source.keys["model"] == model and source.keys["dataset"] == "base"]
-        tuned = [source for source in sources if source.keys["model"] == model and source.keys["dataset"] != "base"]
+        base = [file for file in files if file.keys["model"] == model and file.keys["dataset"] == "base"]
+        tuned = [file for file in files if file.keys["model"] == model and file.keys["dataset"] != "base"]
         if base and tuned:
             parts.append(paired_gains(study, base, tuned))
     metrics = pl.DataFrame(
@@ -38,7 +38,7 @@ def gains(study: dict, sources: list[Source]) -> pl.DataFrame:
     return joined.select(pl.col(name).cast(kind) for name, kind in GAINS.items())
 
 
-def paired_gains(study: dict, base: list[Source], tuned: list[Source]) -> pl.DataFrame:
+def paired_gains(study: dict, base: list[ResultFile], tuned: list[ResultFile]) -> pl.DataFrame:
     """Gain of each checkpoint and benchmark over the same base model's samples, item by item.
 
     ``stderr`` is that of the mean per-item difference, clustered like that of a score (:func:`sft_atlas.evaluate.scores.standard_error`): its
@@ -101,7 +101,7 @@ def _unit() -> pl.Expr:
     return pl.coalesce(-pl.col("cluster").rank("dense").cast(WHOLE), pl.col("item")).alias("unit")
 
 
-def _require_items(tuned: list[Source], pairs: pl.DataFrame, reference: pl.DataFrame) -> None:
+def _require_items(tuned: list[ResultFile], pairs: pl.DataFrame, reference: pl.DataFrame) -> None:
     sizes = reference.group_by("suite", "benchmark").agg(pl.len().alias("items"), pl.col("item").n_unique().alias("distinct_items"))
     checked = pairs.group_by("_file", "suite", "benchmark").agg(
         pl.len().alias("n"), pl.col("item").n_unique().alias("distinct"), pl.col("matched").sum()

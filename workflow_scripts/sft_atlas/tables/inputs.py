@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from sft_atlas.study.paths import Paths, sources
+from sft_atlas.study.paths import Paths, result_files
 from sft_atlas.study.study import Study
 
 
@@ -24,7 +24,7 @@ class TableInputs:
 
     def collected(self, wildcards) -> list[str]:
         """The result files behind a table."""
-        return [str(source.path) for source in sources(self.resolved, wildcards.table, Path(self.paths.root))]
+        return [str(file.path) for file in result_files(self.resolved, wildcards.table, Path(self.paths.root))]
 
     def named(self, *tables: str) -> list[str]:
         """Tables by name."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sft_atlas.published import columns
-from sft_atlas.published.audit.wide import Finding, Wide, kind, name
+from sft_atlas.published.audit.wide import AuditFinding, Wide, kind, name
 from sft_atlas.published.tidy_published import RUN
 from sft_atlas.stats.estimates import paired_difference
 from sft_atlas.stats.wording import count, p_value
@@ -165,7 +165,7 @@ def owners(wide: Wide, groups: list[Group]) -> list[tuple[str, float, np.ndarray
     return answers
 
 
-def detect(wide: Wide) -> list[Finding]:
+def detect(wide: Wide) -> list[AuditFinding]:
     """One finding per group of pairs; scores are set to null on the side they do not belong to, on both sides if that is unknown."""
     findings, groups = [], shared_blocks(wide)
     for number, (group, (owner, p, ratio)) in enumerate(zip(groups, owners(wide, groups), strict=True), 1):
@@ -196,5 +196,5 @@ def detect(wide: Wide) -> list[Finding]:
         details = [f"{wide.row[i]} = {wide.row[k]}: {name(wide.at(i))} = {name(wide.at(k))}" for i, k in pairs]
         title = "Two base models with the same scores" if bases else "Block of columns copied between checkpoints"
         severity = "high" if bases or size >= FEWEST_PAIRS else "medium"
-        findings.append(Finding(f"copy-{number}", title, severity, rows, tasks, evidence, action, cells, details=details))
+        findings.append(AuditFinding(f"copy-{number}", title, severity, rows, tasks, evidence, action, cells, details=details))
     return findings

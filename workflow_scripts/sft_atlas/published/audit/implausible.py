@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from sft_atlas.published import columns
-from sft_atlas.published.audit.wide import Finding, Wide, neighbours, of_cells
+from sft_atlas.published.audit.wide import AuditFinding, Wide, neighbours, of_cells
 from sft_atlas.stats.wording import count
 
 FLOOR_SHARE = 0.02  # of a column's checkpoints at its lowest value
@@ -14,7 +14,7 @@ BELOW = 3.0  # standard errors below chance
 LEFT_MISSING = "left missing"
 
 
-def detect_gaps(wide: Wide) -> list[Finding]:
+def detect_gaps(wide: Wide) -> list[AuditFinding]:
     """Gaps in the grids of models, training sets and epochs that share a recipe."""
     keys = wide.keys.filter(pl.col("epoch") > 0).with_columns(
         pl.col("dataset").str.starts_with(columns.WITHOUT).alias("without"), (pl.col("dataset") == "all").alias("all")
@@ -29,10 +29,10 @@ def detect_gaps(wide: Wide) -> list[Finding]:
         return []
     lines = [f"{recipe}: {model}, {dataset}, epoch {epoch}" for recipe, (model, dataset, epoch) in sorted(gaps)]
     text = f"{count(len(gaps), 'checkpoints')} {'are' if len(gaps) > 1 else 'is'} missing from otherwise complete grids of models, training sets and epochs."
-    return [Finding("grid", "Gaps in the grid", "medium", [], [], text, f"{LEFT_MISSING}, not imputed", details=lines)]
+    return [AuditFinding("grid", "Gaps in the grid", "medium", [], [], text, f"{LEFT_MISSING}, not imputed", details=lines)]
 
 
-def detect_unreleased(wide: Wide) -> list[Finding]:
+def detect_unreleased(wide: Wide) -> list[AuditFinding]:
     """Models and checkpoints of the paper that the table lacks; empty unless it holds at least six of the paper's models."""
     known, present = set(columns.KEYS), set(wide.keys["model"])
     if len(present & known) < 6:
@@ -46,10 +46,10 @@ def detect_unreleased(wide: Wide) -> list[Finding]:
         f"and no row of {', '.join(absent) or 'none'}. It has leave-one-out runs of one base model; the paper's appendix D says three."
     )
     title = "Fewer models and checkpoints than the paper reports"
-    return [Finding("paper-grid", title, "medium", [], [], text, LEFT_MISSING, details=lines)]
+    return [AuditFinding("paper-grid", title, "medium", [], [], text, LEFT_MISSING, details=lines)]
 
 
-def detect_missing_columns(wide: Wide) -> list[Finding]:
+def detect_missing_columns(wide: Wide) -> list[AuditFinding]:
     """Sets of columns that the same rows lack."""
     analysed = [j for j, task in enumerate(wide.tasks) if columns.task(task).analysed]
     patterns: dict[tuple[int, ...], list[int]] = {}
@@ -64,11 +64,11 @@ def detect_missing_columns(wide: Wide) -> list[Finding]:
         if len(tasks) > 3:
             text += " Columns that are missing or copied together were measured in one batch, whatever their names say."
         severity = "medium" if len(rows) > 9 else "low"
-        findings.append(Finding(f"missing-{number}", "Columns missing together", severity, rows, tasks, text, LEFT_MISSING))
+        findings.append(AuditFinding(f"missing-{number}", "Columns missing together", severity, rows, tasks, text, LEFT_MISSING))
     return findings
 
 
-def detect_floors(wide: Wide) -> list[Finding]:
+def detect_floors(wide: Wide) -> list[AuditFinding]:
     """Columns where many checkpoints share the lowest value, are coarsely rounded, or are nearly empty; such scores cannot be compared."""
     findings = []
     for j, task in enumerate(wide.tasks):
@@ -93,19 +93,19 @@ def detect_floors(wide: Wide) -> list[Finding]:
                     f" Base models score far higher ({scores}), so these checkpoints fail on the answer format, not for lack of ability."
                 )
             severity = "medium" if good or len(rows) > 0.1 * len(known) else "low"
-            findings.append(Finding(f"floor-{task}", "Floor effect", severity, [int(wide.row[i]) for i in rows], [task], text, "kept"))
+            findings.append(AuditFinding(f"floor-{task}", "Floor effect", severity, [int(wide.row[i]) for i in rows], [task], text, "kept"))
         if 1 < len(values) < 25:
             text = (
                 f"{len(values)} distinct values in {len(known):,} rows: rounded to {np.diff(values).min():g}, while one item is worth "
                 f"{_item(entry):.2g}."
             )
             action = "kept; differences below the rounding step are noise"
-            findings.append(Finding(f"coarse-{task}", "Rounded more coarsely than one item", "low", [], [task], text, action))
+            findings.append(AuditFinding(f"coarse-{task}", "Rounded more coarsely than one item", "low", [], [task], text, action))
     for task in wide.tasks:
         known = wide.of(task)[np.isfinite(wide.of(task))]
         if len(known) < 0.1 * len(wide.keys):
             text = f"{len(known)} values in {len(wide.keys):,} rows, {int((known == 0).sum())} of them exactly 0."
-            findings.append(Finding(f"empty-{task}", "Nearly empty column", "low", [], [task], text, "not analysed"))
+            findings.append(AuditFinding(f"empty-{task}", "Nearly empty column", "low", [], [task], text, "not analysed"))
     return findings
 
 
@@ -115,7 +115,7 @@ def _item(entry: columns.Column) -> float:
     return unit / entry.items if entry.items else np.nan
 
 
-def detect_below_chance(wide: Wide) -> list[Finding]:
+def detect_below_chance(wide: Wide) -> list[AuditFinding]:
     """Multiple-choice scores below random guessing: no answer was found in the output.
 
     Set to null for base models only, because a gain over such a score measures that a format was learned.
@@ -148,11 +148,11 @@ def detect_below_chance(wide: Wide) -> list[Finding]:
     if many:
         text = f"Tuned checkpoints {below}: {', '.join(f'{task} {number}' for task, number in many.items())}."
         action = "kept: this is an effect of tuning"
-        findings.append(Finding("tuned-format", "Tuned models that fail on format", "medium", [], list(many), text, action))
+        findings.append(AuditFinding("tuned-format", "Tuned models that fail on format", "medium", [], list(many), text, action))
     return findings
 
 
-def detect_scales(wide: Wide) -> list[Finding]:
+def detect_scales(wide: Wide) -> list[AuditFinding]:
     """Units of the columns, and percentages below 1 where the neighbouring epochs are about 100 times as high."""
     units: dict[str, list[str]] = {}
     for task in wide.tasks:
@@ -172,7 +172,7 @@ def detect_scales(wide: Wide) -> list[Finding]:
         text = "; ".join(f"{scale}: {count(len(tasks), 'columns')}" for scale, tasks in sorted(units.items())) + "."
         other = [task for scale in units for task in units[scale] if scale != columns.PERCENT and columns.task(task).analysed]
         action = "column `scale` names the unit; analyses use percentage points of each scale's range"
-        findings.append(Finding("scales", "Columns on different scales", "low", [], other, text, action))
+        findings.append(AuditFinding("scales", "Columns on different scales", "low", [], other, text, action))
     if suspects:
         text = f"{len(suspects)} percentages are below 1 while the neighbouring epochs are about 100 times as high: probably fractions."
         findings.append(of_cells(wide, "fractions", "Fractions among percentages", "high", suspects, text, "set to null", null=True))

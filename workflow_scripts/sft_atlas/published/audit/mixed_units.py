@@ -9,7 +9,7 @@ from itertools import combinations
 import numpy as np
 
 from sft_atlas.published import columns
-from sft_atlas.published.audit.wide import Finding, Wide, name, of_cells
+from sft_atlas.published.audit.wide import AuditFinding, Wide, name, of_cells
 from sft_atlas.stats.estimates import benjamini_hochberg
 from sft_atlas.stats.wording import p_value
 
@@ -108,7 +108,7 @@ def agreement_test(wide: Wide, task: str, own: np.ndarray, pure: np.ndarray, poo
     return len(derived), float(np.median(derived)), float(np.median(published)), p
 
 
-def detect_pools(wide: Wide) -> list[Finding]:
+def detect_pools(wide: Wide) -> list[AuditFinding]:
     """Columns with means over different sets of files; the task's own mean is recovered if tests confirm the pool."""
     findings = []
     for task in (key for key in wide.tasks if key in columns.POOLS):
@@ -141,7 +141,7 @@ def detect_pools(wide: Wide) -> list[Finding]:
             details = [f"row {wide.row[i]}, {name(wide.at(int(i)))}: {wide.of(task)[i]:.3f} -> {own[i]:.3f}" for i in index[:10]]
             title = "One column, two quantities: some means include the files of other benchmarks"
             rows = [int(wide.row[i]) for i in index]
-            findings.append(Finding(f"pool-{task}", title, "high", rows, [task], evidence, action, cells, replaced, details))
+            findings.append(AuditFinding(f"pool-{task}", title, "high", rows, [task], evidence, action, cells, replaced, details))
     return findings
 
 
@@ -155,7 +155,7 @@ def is_share(values: np.ndarray, items: int, decimals: int = 2) -> np.ndarray:
         return np.abs(np.round(100 * k / items, decimals) - values) < 0.51 * 10.0**-decimals
 
 
-def detect_shares(wide: Wide) -> list[Finding]:
+def detect_shares(wide: Wide) -> list[AuditFinding]:
     """Values that should be k / n and are not.
 
     A judged column may lack some judgements. There, a group of checkpoints is set to null if its values fit no n near the full one while
@@ -181,11 +181,11 @@ def detect_shares(wide: Wide) -> list[Finding]:
         findings.append(of_cells(wide, f"share-{task}", title, "medium", cells, text, "set to null", null=True))
     if verified:
         text = f"Every value is k / n: {', '.join(verified)}."
-        findings.append(Finding("share-verified", "Shares verified", "note", [], [], text, "kept"))
+        findings.append(AuditFinding("share-verified", "Shares verified", "note", [], [], text, "kept"))
     return findings
 
 
-def _judged_shares(wide: Wide, task: str, values: np.ndarray, known: np.ndarray) -> list[Finding]:
+def _judged_shares(wide: Wide, task: str, values: np.ndarray, known: np.ndarray) -> list[AuditFinding]:
     from scipy.stats import binom
 
     entry, findings = columns.task(task), []
@@ -212,7 +212,7 @@ def _judged_shares(wide: Wide, task: str, values: np.ndarray, known: np.ndarray)
     return findings
 
 
-def detect_judgements(wide: Wide) -> list[Finding]:
+def detect_judgements(wide: Wide) -> list[AuditFinding]:
     """The number of judgements behind a judge's mean, from its decimals, compared with the benchmark's."""
     parts = [task for task in wide.tasks if task.startswith("mtbench-") and task != "mtbench-0"]
     if not parts:
@@ -229,4 +229,4 @@ def detect_judgements(wide: Wide) -> list[Finding]:
         f"10 questions would give 20 judgements and multiples of 0.05. The total is the mean of the categories to within {np.nanmax(gap):.2f}."
     )
     action = "kept, with n = 80 judgements instead of 160"
-    return [Finding("judgements", "MT-Bench: one turn, not two", "low", [], ["mtbench-0", *parts], text, action)]
+    return [AuditFinding("judgements", "MT-Bench: one turn, not two", "low", [], ["mtbench-0", *parts], text, action)]

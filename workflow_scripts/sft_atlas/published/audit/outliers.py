@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 
 from sft_atlas.published import columns
-from sft_atlas.published.audit.wide import Finding, Wide, name, neighbours, of_cells
+from sft_atlas.published.audit.wide import AuditFinding, Wide, name, neighbours, of_cells
 from sft_atlas.published.tidy_published import RUN
 from sft_atlas.stats.wording import count
 
@@ -12,7 +12,7 @@ SPIKE = 10.0  # robust standard deviations
 FEWEST, BEYOND = 20, 4.0  # checkpoints of a model; ranges of its other checkpoints
 
 
-def detect_spikes(wide: Wide) -> list[Finding]:
+def detect_spikes(wide: Wide) -> list[AuditFinding]:
     """Scores far from both neighbouring epochs while these agree, in robust standard deviations of the column's steps."""
     before, after = neighbours(wide)
     inner = (before >= 0) & (after >= 0)
@@ -40,7 +40,7 @@ def detect_spikes(wide: Wide) -> list[Finding]:
     return [of_cells(wide, "spikes", "Scores unlike both neighbouring epochs", "low", [cell for *_, cell in spikes], text, action, lines)]
 
 
-def detect_pair_outliers(wide: Wide) -> list[Finding]:
+def detect_pair_outliers(wide: Wide) -> list[AuditFinding]:
     """Pairs of full and LoRA runs whose difference is far beyond the column's other differences."""
     tuned = wide.keys.with_row_index("i").filter(pl.col("epoch") > 0)
     keys = [key for key in (*RUN, "epoch") if key != "method"]
@@ -72,7 +72,7 @@ def detect_pair_outliers(wide: Wide) -> list[Finding]:
     return [of_cells(wide, "pairs", "Full and LoRA runs that differ widely", "low", cells, text, "kept", lines)]
 
 
-def detect_isolated(wide: Wide) -> list[Finding]:
+def detect_isolated(wide: Wide) -> list[AuditFinding]:
     """Scores further from the model's other checkpoints than several times the range of these."""
     model, tuned = wide.keys["model"].to_numpy(), wide.keys["epoch"].to_numpy() > 0
     cells, lines = [], []

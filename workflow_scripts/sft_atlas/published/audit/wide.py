@@ -13,7 +13,7 @@ REPAIRS = {"row": pl.Int64, "task": pl.String, "value": pl.Float64, "finding": p
 
 
 @dataclass(frozen=True)
-class Finding:
+class AuditFinding:
     """Something about the data that a reader of results must know.
 
     Under the policy ``repaired``, ``cells`` (row, task) are set to null and ``replaced`` (row, task, value) are recomputed.
@@ -61,11 +61,13 @@ def widen(scores: pl.DataFrame) -> Wide:
     return Wide(frame.select(keys), tasks, frame.select(tasks).to_numpy())
 
 
-def of_cells(wide: Wide, key: str, title: str, severity: str, cells: list, evidence: str, action: str, details=(), null=False) -> Finding:
+def of_cells(
+    wide: Wide, key: str, title: str, severity: str, cells: list, evidence: str, action: str, details=(), null=False
+) -> AuditFinding:
     """A finding about single ``cells`` (row, task); ``null``: they are set to null."""
     rows, known = sorted({row for row, _ in cells}), {task for _, task in cells}
     tasks = [task for task in wide.tasks if task in known]
-    return Finding(key, title, severity, rows, tasks, evidence, action, cells if null else [], details=list(details))
+    return AuditFinding(key, title, severity, rows, tasks, evidence, action, cells if null else [], details=list(details))
 
 
 def name(keys: dict[str, object], dataset: bool = True) -> str:
