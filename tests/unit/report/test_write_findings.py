@@ -121,6 +121,8 @@ def test_missing_results_are_said_first(planted):
     study, frames, _ = planted
     text = write_findings.page(study, frames, Path("figures"), missing={"gains": 3})
     assert "MISSING: 3 result files of table gains" in text.split("## 1.")[0]
+    text = write_findings.page(study | {"left_out": ["ant/red/full"]}, frames, Path("figures"))
+    assert "LEFT OUT by select: ant/red/full; no number" in text.split("## 1.")[0]
 
 
 @pytest.mark.parametrize(

@@ -326,7 +326,7 @@ MISTAKES = {
     ),
     "a text where keys belong": (
         {"select": "ant"},
-        "select: must hold keys and values; valid keys: models, datasets, recipes, blocks (found 'ant')",
+        "select: must hold keys and values; valid keys: models, datasets, recipes, blocks, without (found 'ant')",
     ),
     "no such model": (
         {"blocks|single|models": ["aunt"]},
@@ -531,6 +531,7 @@ BLOCKS = {
         ({"models": ["ant"], "datasets": ["red"]}, {("ant", "red", "full"), ("ant", "red", "lora")}),
         ({"blocks": ["again"]}, {("ant", "red", "full"), ("ant", "pair", "full")}),
         ({"recipes": ["lora"], "models": ["bee"], "datasets": ["red", "blue"]}, {("bee", "red", "lora"), ("bee", "blue", "lora")}),
+        ({"blocks": ["again"], "without": ["ant/pair/full"]}, {("ant", "red", "full")}),
     ],
 )
 def test_select_narrows_the_runs(select, runs):
@@ -561,7 +562,8 @@ def test_a_dataset_that_joins_no_run_keeps_its_place_in_the_whole_study_only():
 
 
 def test_a_selection_that_names_what_does_not_exist_lists_what_does():
-    text = complaint(small(select={"models": ["ants"], "blocks": ["singles"]}))
+    text = complaint(small(select={"models": ["ants"], "blocks": ["singles"], "without": ["ant/red/fll"]}))
+    assert "select.without: there is no run 'ant/red/fll'; did you mean 'ant/red/full'?" in text
     assert "select.models: no run has the model 'ants'; did you mean 'ant'? (there are ant, bee)" in text
     assert "select.blocks: no run has the block 'singles'; did you mean 'single'? (there are single)" in text
 

@@ -107,6 +107,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(base, samples, tokenizer, tmp_pa
     with pytest.raises(AtlasError, match=r"test: the loss is nan at optimiser step 2 of 3 \(learning rate 7.5e\+29\)") as caught:
         train(base, samples, tokenizer, tmp_path / "state", epochs=3, batch_size=8, save_epochs="all", learning_rate=1e30)
     assert f"The last good kept epoch is {tmp_path}/state/epoch-1. Lower learning_rate" in str(caught.value)
+    assert "For the results of all other runs, add --config select='{without: [test]}'" in str(caught.value)
     assert not (tmp_path / "state/epoch-2").exists()
 
 

@@ -78,6 +78,8 @@ def opening(study: dict, tables: dict[str, pl.DataFrame], tests: int, missing: d
         f"An effect is called significant where its interval excludes 0 and q < 0.05."
     )
     lines = [f"# Findings of the study {study['study']}", "", *wrap(size, WIDTH), "", *wrap(f"{reading} {caveat}".strip(), WIDTH)]
+    if study.get("left_out"):
+        lines += ["", *wrap(f"LEFT OUT by select: {', '.join(study['left_out'])}; no number below includes these runs.", WIDTH)]
     for name, files in missing.items():
         lines += ["", *wrap(f"MISSING: {files} result files of table {name}, listed in {name}.json; no number below includes them.", WIDTH)]
     return lines

@@ -104,6 +104,8 @@ def select_runs(runs: dict[Key, Run], select: Select) -> tuple[dict[Key, Run], l
         for name in getattr(select, part) or ()
         if name not in existing[part]
     ]
+    names = ["/".join(key) for key in runs]
+    problems += [f"select.without: there is no run {name!r}{nearest(name, names)}" for name in select.without if name not in names]
     if problems:
         return {}, problems
     selected = {part: set(getattr(select, part) or names) for part, names in existing.items()}
@@ -114,6 +116,7 @@ def select_runs(runs: dict[Key, Run], select: Select) -> tuple[dict[Key, Run], l
         and run.dataset in selected["datasets"]
         and run.recipe in selected["recipes"]
         and selected["blocks"].intersection(run.blocks)
+        and "/".join(key) not in select.without
     }
     if not matching:
         parts = [f"{len(names)} {part} ({', '.join(names)})" for part, names in existing.items()]

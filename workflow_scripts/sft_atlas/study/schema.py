@@ -515,6 +515,7 @@ class Select(Part):
     datasets: list[Name] | None = Field(None, min_length=1, description="Only runs on these datasets, which may be `without-X`.")
     recipes: list[Name] | None = Field(None, min_length=1, description="Only these recipes.")
     blocks: list[Name] | None = Field(None, min_length=1, description="Only runs of these blocks.")
+    without: list[str] = Field([], description="Runs to leave out, as `model/dataset/recipe`; the findings name them.")
 
 
 class Advise(Part):

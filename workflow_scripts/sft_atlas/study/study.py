@@ -150,6 +150,7 @@ class Study:
                 name: {**_labelled(name, recipe), "save_epochs": list(self.kept_epochs(name))} for name, recipe in entry["recipes"].items()
             },
             "runs": [_resolved_run(run) for run in self.runs.values()],
+            **({"left_out": self.file.select.without} if self.file.select and self.file.select.without else {}),
         }
 
     def _resolved_dataset(self, name: str, entries: dict[str, dict]) -> dict[str, object]:

@@ -103,7 +103,8 @@ class CheckpointCallback(TrainerCallback):
         error = (
             f"{self.name}: {what} optimiser step {step} of {steps} (learning rate {trainer_state.log_history[-1]['learning_rate']:.3g}); the run diverged"
             f" and nothing of it is published. {f'The last good kept epoch is {self.state}/epoch-{kept[-1]}' if kept else 'No epoch was kept before'}."
-            f" Lower learning_rate or max_grad_norm, or check the data and the base model; to repeat the same run, delete {self.state}"
+            " Lower learning_rate or max_grad_norm, or check the data and the base model. For the results of all other runs, add --config"
+            f" select='{{without: [{self.name}]}}'. To repeat the same run, delete {self.state}"
         )
         if trainer_state.is_world_process_zero:
             write_json(self.state / DIVERGED, {"error": error})
