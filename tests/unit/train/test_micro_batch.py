@@ -119,6 +119,33 @@ def test_it_fails_with_what_was_tried(run, memory):
         assert tried in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("no space"),
+        RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.19 GiB"),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("NCCL error in: NCCLUtils.cpp:93, unhandled cuda error\nLast error:\nCuda failure 2 'out of memory'"),
+        RuntimeError("HIP out of memory. Tried to allocate 20.00 MiB."),
+        RuntimeError("HIP error: out of memory"),
+        RuntimeError("CUDA error: HIPBLAS_STATUS_ALLOC_FAILED when calling `hipblasCreate(handle)`"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9.05 GB, max allowed: 9.07 GB)"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes."
+        ),
+    ],
+)
+def test_running_out_of_memory_is_recognised_in_all_its_spellings(error):
+    assert micro_batch.is_out_of_memory(error)
+
+
+@pytest.mark.parametrize("text", ["CUDA error: an illegal memory access was encountered", "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"])
+def test_other_errors_of_a_device_are_not_want_of_memory(text):
+    assert not micro_batch.is_out_of_memory(RuntimeError(text))
+
+
 def test_other_errors_are_not_taken_for_want_of_memory(run, monkeypatch):
     from transformers import LlamaModel
 

@@ -14,6 +14,9 @@ from sft_atlas.core.files import write_json
 from sft_atlas.core.log import LOG
 from sft_atlas.study.schema import Hyperparameters
 
+# What torch and its libraries say when memory runs out, in lower case: allocators (CUDA, HIP, XPU, MPS), CUDA and NCCL calls; cuBLAS, cuDNN,
+# hipBLAS and the like; the CPU's allocator.
+OUT_OF_MEMORY = ("out of memory", "_status_alloc_failed", "can't allocate memory")
 PLAN = "batch_plan.json"  # in the state folder of a run: the plan to go on with, and what failed before
 
 
@@ -56,7 +59,8 @@ def is_out_of_memory(error: Exception) -> bool:
     import torch
     from accelerate.utils.memory import should_reduce_batch_size
 
-    return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
+    spelled = any(words in str(error).lower() for words in OUT_OF_MEMORY)
+    return spelled or isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
 
 
 def free_memory() -> None:
