@@ -39,6 +39,20 @@ def imported_by(path: Path) -> set[str]:
     return names
 
 
+def with_helpers(*tests: Path) -> set[Path]:
+    """Files of tests, and the helpers that they import, directly or not."""
+    reached, waiting = set(), list(tests)
+    while waiting:
+        path = waiting.pop()
+        if path not in reached:
+            reached.add(path)
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "helpers":
+                    names = [alias.name for alias in node.names] if node.module == "helpers" else [node.module.removeprefix("helpers.")]
+                    waiting += [ROOT / f"tests/helpers/{name}.py" for name in names]
+    return reached
+
+
 def parents(module: str) -> set[str]:
     """The packages that Python imports before a module: ``a.b.c`` needs ``a`` and ``a.b``."""
     return {".".join(module.split(".")[:depth]) for depth in range(1, module.count(".") + 1)}

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
-from sft_atlas.core.job import rules
+from sft_atlas.core.job import modules
 from sft_atlas.core.provenance import ROOT
 
 SCRIPTS = ROOT / "workflow_scripts"
@@ -72,5 +72,5 @@ def foreign(job: str) -> set[str]:
 
 @pytest.mark.parametrize(("file", "environment", "rule"), RULES, ids=lambda part: getattr(part, "stem", part))
 def test_the_environment_of_a_rule_has_what_its_job_imports(file, environment, rule):
-    missing = [name for name in foreign(rules()[rule]) if not {*map(normal, DISTRIBUTIONS.get(name, [name]))} & installed(environment)]
+    missing = [name for name in foreign(modules()[rule]) if not {*map(normal, DISTRIBUTIONS.get(name, [name]))} & installed(environment)]
     assert not missing, f"envs/{environment}.yaml lacks {missing} for the job {rule} of {file.name}"

@@ -186,7 +186,7 @@ def test_a_job_has_output_log_and_environment(file, name, body):
 def test_a_rules_name_leads_to_its_code_its_test_and_its_log(file, name, body):
     room, rule = file.removesuffix(".smk"), name.removesuffix("_{recipe}")
     assert re.findall(r"workflow_scripts/run\.py (\w+)", body.split("shell:")[1]) == [rule]
-    assert job.rules()[rule] == f"sft_atlas.{room}.{rule}"
+    assert job.modules()[rule] == f"sft_atlas.{room}.{rule}"
     test = ROOT / f"tests/unit/{room}/test_{rule}.py"
     assert test.exists(), f"rule {name} has no {name_of(test)}"
     assert re.search(r"^def test_", test.read_text(encoding="utf-8"), re.MULTILINE)
@@ -310,7 +310,7 @@ def options_of(body):
 @pytest.mark.parametrize(("file", "name", "body"), JOBS, ids=[name for _, name, _ in JOBS])
 def test_a_job_knows_every_option_that_its_rule_gives(file, name, body):
     rule = re.search(r"workflow_scripts/run\.py (\w+)", body)[1]
-    known = importlib.import_module(job.rules()[rule]).parser()._option_string_actions
+    known = job.parser(importlib.import_module(job.modules()[rule]))._option_string_actions
     assert sorted(options_of(body) - set(known)) == []
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 from helpers.folders import ROOT, fresh, small_demo
-from helpers.imports import MODULES, imported_by, reached
+from helpers.imports import MODULES, imported_by, reached, with_helpers
 
 TARGETS = ("all", "cards", "rescore", "contamination", "correctness", "published", "release", "advise")
 # Jobs whose results are expensive, or decide those of expensive jobs: an edit of their code rebuilds nothing.
@@ -58,7 +58,7 @@ def modules_of(job: Job) -> set[str]:
     if rule == "rescore_samples":
         start += [name for name in MODULES if name.startswith("sft_atlas.evaluate.metrics.")]
     if rule == "check_invariants":
-        tests = [*(ROOT / "tests/invariants").glob("*.py"), *(ROOT / "tests/helpers").glob("t*.py"), ROOT / "tests/conftest.py"]
+        tests = with_helpers(*(ROOT / "tests/invariants").glob("*.py"), ROOT / "tests/conftest.py")
         start += ["sft_atlas.train.train", *(name for path in tests for name in imported_by(path))]
     return reached(*start) & set(EVERY)
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 from helpers.processes import python
-from sft_atlas.core.job import rules
+from sft_atlas.core.job import modules
 
 
 def run(scripts, *words, env=(), **options):
@@ -101,5 +101,5 @@ def test_help_describes_the_job(scripts):
 
 
 def test_no_two_rooms_have_a_job_of_the_same_name():
-    names = rules()
+    names = modules()
     assert names["train"] == "sft_atlas.train.train" and names["measure_layers"] == "sft_atlas.measure.measure_layers"

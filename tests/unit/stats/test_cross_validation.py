@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from test_two_way import names, world
 
 from helpers.rates import is_at_most
+from helpers.two_way import names, world
 from sft_atlas.stats.cross_validation import Matrix, compare, errors, new_base_model, new_dataset
 
 

@@ -6,18 +6,8 @@ import numpy as np
 import pytest
 
 from helpers.rates import is_at_most, is_nominal
+from helpers.two_way import names, world
 from sft_atlas.stats import two_way
-
-
-def world(rng, models=6, sets=8, slope=0.0, shared=1.0):
-    """A predictor that is half the training set's own, and gains that depend on it by ``slope``, on the set by ``shared``, and on luck."""
-    x = 0.7 * rng.normal(size=sets) + 0.7 * rng.normal(size=(models, sets)) + 3 * rng.normal(size=(models, 1))
-    y = slope * x + shared * rng.normal(size=sets) + rng.normal(size=(models, sets)) + 3 * rng.normal(size=(models, 1))
-    return x, y
-
-
-def names(x):
-    return np.array([f"m{i}" for i in range(len(x))])
 
 
 def test_effect_and_exact_p_by_hand():

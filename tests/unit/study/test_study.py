@@ -298,35 +298,35 @@ MISTAKES = {
         {"models|ant": {"pretrain": {"architecture": "llama", "mixture": {"prose": 1}, "head": 3}}},
         "models.ant.pretrain.head: unknown key; did you mean 'heads'? (valid keys: architecture,",
     ),
-    "a recipe's key under its former name": ({"recipes|full|warmup": 0.1}, "recipes.full.warmup: is called warmup_ratio now; rename it"),
+    "a recipe's key under its former name": ({"recipes|full|warmup": 0.1}, "recipes.full.warmup: was renamed; write warmup_ratio"),
     "a former name in an override": (
         {"overrides": [{"models": ["ant"], "set": {"packing": True}}]},
-        "overrides[0].set.packing: is called padding_free now; rename it",
+        "overrides[0].set.packing: was renamed; write padding_free",
     ),
     "a former name in a grid": (
         {"recipes|full|grid": {"schedule": ["cosine", "constant"]}},
-        "recipes.full.grid.schedule: is called lr_scheduler_type now; rename it",
+        "recipes.full.grid.schedule: was renamed; write lr_scheduler_type",
     ),
     "a block's key under its former name": (
         {"blocks|single|represent": False},
-        "blocks.single.represent: is called measure_representation now; rename it",
+        "blocks.single.represent: was renamed; write measure_representation",
     ),
     "a dataset's key under its former name": (
         {"datasets|red|where": {"task": ["a"]}},
-        "datasets.red.where: is called filter now; rename it",
+        "datasets.red.where: was renamed; write filter",
     ),
-    "a study's key under its former name": ({"only": {"models": ["ant"]}}, "only: is called select now; rename it"),
+    "a study's key under its former name": ({"only": {"models": ["ant"]}}, "only: was renamed; write select"),
     "missing key": ({"recipes|full": {"method": "full"}}, "recipes.full.learning_rate: this key is required and missing"),
-    "wrong type": ({"recipes|full|rows": "many"}, "recipes.full.rows: Input should be a valid integer", "(found 'many')"),
-    "wrong choice": ({"recipes|full|method": "half"}, "recipes.full.method: Input should be 'full' or 'lora' (found 'half')"),
-    "out of range": ({"recipes|full|learning_rate": 0}, "recipes.full.learning_rate: Input should be greater than 0 (found 0)"),
+    "wrong type": ({"recipes|full|rows": "many"}, "recipes.full.rows: Input should be a valid integer", "(got 'many')"),
+    "wrong choice": ({"recipes|full|method": "half"}, "recipes.full.method: Input should be 'full' or 'lora' (got 'half')"),
+    "out of range": ({"recipes|full|learning_rate": 0}, "recipes.full.learning_rate: Input should be greater than 0 (got 0)"),
     "a text where a list belongs": (
         {"blocks|single|models": "ant"},
-        "blocks.single.models: Input should be a valid list: write [ant] (found 'ant')",
+        "blocks.single.models: Input should be a valid list: write [ant] (got 'ant')",
     ),
     "a text where keys belong": (
         {"select": "ant"},
-        "select: must hold keys and values; valid keys: models, datasets, recipes, blocks, without (found 'ant')",
+        "select: must hold keys and values; valid keys: models, datasets, recipes, blocks, without (got 'ant')",
     ),
     "no such model": (
         {"blocks|single|models": ["aunt"]},
@@ -371,7 +371,7 @@ MISTAKES = {
     "micro batch": ({"recipes|full|micro_batch_size": 3}, "recipes.full: batch_size 4 is not a multiple of micro_batch_size 3"),
     "lora settings of a full recipe": ({"recipes|full|lora": {"rank": 4}}, "recipes.full: lora settings make no sense with method: full"),
     "a slash in a name": ({"datasets|red/er": {"path": "x"}}, "datasets.red/er: names may hold letters, digits, '.', '_' and '-'"),
-    "a slash in the study's name": ({"study": "a/b"}, "study: String should match pattern", "(found 'a/b')"),
+    "a slash in the study's name": ({"study": "a/b"}, "study: String should match pattern", "(got 'a/b')"),
     "reserved dataset": ({"datasets|base": {"path": "x"}}, "datasets.base: the name is reserved; choose one that is not 'base'"),
     "reserved prefix": (
         {"datasets|without-red": {"path": "x"}},
@@ -397,7 +397,7 @@ MISTAKES = {
     ),
     "set of a wrong value": (
         {"blocks|single|set": {"rows": 0}},
-        "bee/blue/full in blocks.single: rows: Input should be greater than 0 (found 0)",
+        "bee/blue/full in blocks.single: rows: Input should be greater than 0 (got 0)",
     ),
     "an empty block": (
         {"blocks|none": {"models": [], "datasets": "*", "recipes": ["full"]}},

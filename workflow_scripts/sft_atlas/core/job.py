@@ -36,7 +36,7 @@ ATTEMPTS = ".slurm"  # ending of the file beside a log that names the Slurm jobs
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def rules() -> dict[str, str]:
+def modules() -> dict[str, str]:
     """Every module of every room by its name; those named like a rule are jobs. ``{"train": "sft_atlas.train.train", ...}``"""
     return {path.stem: f"sft_atlas.{path.parent.name}.{path.stem}" for path in sorted(PACKAGE.glob("*/*.py")) if path.stem != "__init__"}
 
@@ -47,10 +47,10 @@ def run(rule: str, arguments: list[str]) -> None:
     The log holds every message; the terminal gets warnings and errors only, and progress lines when it is a terminal.
     Exits 1 after an :class:`AtlasError` (message only) or any other exception (with traceback, in the log too), 2 for a wrong call.
     """
-    if rule not in rules():
+    if rule not in modules():
         sys.exit(f"run.py: there is no rule {rule!r}; `snakemake --list-rules` shows them all")
     os.environ.update(QUIET)
-    module = importlib.import_module(rules()[rule])
+    module = importlib.import_module(modules()[rule])
     if not hasattr(module, "main"):
         sys.exit(f"run.py: {rule!r} is a library module, not a rule; `snakemake --list-rules` shows the rules")
     run_module(module, rule, arguments)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from sft_atlas.core.job import PACKAGE, rules
+from sft_atlas.core.job import PACKAGE, modules
 
 # The two ways in which the formatter writes an import; a test compares them with what Python's parser finds.
 IMPORT = re.compile(r"^ *from (sft_atlas[\w.]*) import (\([^)]*\)|[^\n#]+)", re.MULTILINE)
@@ -20,7 +20,7 @@ def sources(rule: str, *more: str, files: Iterable[str] = ()) -> list[str]:
     """
     python = [path for path in map(Path, files) if path.suffix == ".py" and path.exists()]  # a copy of the workflow may have no tests
     imported = {name for path in python for name in _names(path.read_text(encoding="utf-8"))}
-    reached = set().union(*(closure(module) for module in (rules()[rule], *more, *imported)))
+    reached = set().union(*(closure(module) for module in (modules()[rule], *more, *imported)))
     return sorted(f"workflow_scripts/{path.relative_to(PACKAGE.parent)}" for path in map(_file, reached) if path.stat().st_size)
 
 

@@ -1,6 +1,7 @@
 """Input and parameter functions of ``rules/evaluate.smk``: the files of suites, and the options of the jobs that score them."""
 
 import shlex
+from pathlib import Path
 
 from sft_atlas.study.paths import Paths
 from sft_atlas.study.runs import BASE
@@ -8,7 +9,7 @@ from sft_atlas.study.study import Study
 from sft_atlas.study.task_files import task_file, task_sources
 
 # Named by the task files (`!function`), so no import leads to them.
-METRICS = tuple(f"sft_atlas.evaluate.metrics.{name}" for name in ("choice", "code", "mathematics", "open_answers"))
+METRICS = tuple(f"sft_atlas.evaluate.metrics.{path.stem}" for path in sorted(Path(__file__).parent.glob("metrics/[!_]*.py")))
 
 
 class EvaluateInputs:

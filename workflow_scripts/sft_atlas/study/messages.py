@@ -79,14 +79,14 @@ def explain(error: ValidationError, schema: type[Part]) -> list[str]:
         elif "[key]" in item["loc"]:
             lines.append(f"{path}: names may hold letters, digits, '.', '_' and '-', 64 at most, and begin with a letter or digit")
         else:
-            value = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
+            value = "" if isinstance(item["input"], dict) else f" (got {item['input']!r})"
             lines.append(f"{path}: {_message(item, schema, loc)}{value}")
     return list(dict.fromkeys(lines))
 
 
 def renamed(part: type[Part], key: object) -> str | None:
     """The error for a key under its former name; None for any other unknown key."""
-    return f"is called {part.renamed[key]} now; rename it" if key in part.renamed else None
+    return f"was renamed; write {part.renamed[key]}" if key in part.renamed else None
 
 
 def _message(item: dict, schema: type[Part], loc: tuple) -> str:

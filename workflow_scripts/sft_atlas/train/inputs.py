@@ -1,11 +1,14 @@
 """Input and parameter functions of ``rules/train.smk``, and which weights are kept: look-ups in the study, without files."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from sft_atlas.study.paths import Paths
 from sft_atlas.study.runs import BASE, Checkpoint
 from sft_atlas.study.study import Study
+
+HELPER = re.compile(r"^ *from helpers\.(\w+) import", re.MULTILINE)
 
 
 class TrainInputs:
@@ -70,5 +73,12 @@ class TrainInputs:
         return self.study.runs[wildcards.model, wildcards.dataset, wildcards.recipe].settings.gpus
 
     def invariants(self) -> list[str]:
-        """The files of the tests of training invariants."""
-        return sorted(map(str, [*Path("tests/invariants").glob("*.*"), *Path("tests/helpers").glob("t*.py"), Path("tests/conftest.py")]))
+        """The files of the tests of training invariants, with the helpers that they import, directly or not."""
+        files, waiting = set(), [*Path("tests/invariants").glob("*.*"), Path("tests/conftest.py")]
+        while waiting:
+            path = waiting.pop()
+            if path not in files:
+                files.add(path)
+                helpers = HELPER.findall(path.read_text(encoding="utf-8")) if path.suffix == ".py" and path.exists() else ()
+                waiting += [Path(f"tests/helpers/{name}.py") for name in helpers]
+        return sorted(map(str, files))
