@@ -37,3 +37,16 @@ def test_columns_are_normalised_and_the_source_is_recorded(fetch):
 def test_a_missing_column_is_an_error_that_names_the_key_of_the_study_file(fetch):
     with pytest.raises(AtlasError, match=r"^datasets\.toy: no column 'instruction'; the columns are question, answer, kind"):
         fetch()
+
+
+def test_a_saved_dataset_is_a_source_with_a_hash_of_its_files(tmp_path, run_script):
+    from datasets import Dataset
+
+    def fetch(rows):
+        Dataset.from_list(rows).save_to_disk(tmp_path / "saved")
+        run_script(fetch_dataset, name="toy", entry='{"path": "saved"}', path=tmp_path / "saved", output=tmp_path / "toy/source.parquet")
+        return json.loads((tmp_path / "toy/manifest.json").read_text())["inputs"]["source"]["sha256"]
+
+    hashes = [fetch([{"instruction": "a", "response": text}]) for text in ("b", "c")]
+    assert pl.read_parquet(tmp_path / "toy/source.parquet").rows() == [("a", "c", None)]
+    assert hashes[0] != hashes[1]

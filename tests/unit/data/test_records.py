@@ -1,6 +1,5 @@
 """Rows of a source: formats, columns, conversations and filters."""
 
-import gzip
 import json
 
 import polars as pl
@@ -9,9 +8,6 @@ import pytest
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.data import prepare_dataset, records
 from sft_atlas.study.schema import Columns, Dataset
-
-ROWS = [{"instruction": "Name a colour.", "response": "red"}, {"instruction": "Name a\u2028number.", "response": "7"}]
-LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
 
 
 def pairs(*rows, source=None):
@@ -22,54 +18,6 @@ def pairs(*rows, source=None):
 
 def dataset(**settings):
     return Dataset(path="rows.jsonl", **settings)
-
-
-def write_jsonl(path):
-    path.write_text(LINES, encoding="utf-8")
-
-
-def write_gz(path):
-    with gzip.open(path, "wt", encoding="utf-8") as handle:
-        handle.write(LINES)
-
-
-def write_parquet(path):
-    pl.DataFrame(ROWS).write_parquet(path)
-
-
-@pytest.mark.parametrize(("name", "write"), [("rows.jsonl", write_jsonl), ("rows.jsonl.gz", write_gz), ("rows.parquet", write_parquet)])
-def test_every_file_format_gives_the_same_rows(tmp_path, name, write):
-    write(tmp_path / name)
-    assert records.read_file(tmp_path / name).to_dicts() == ROWS
-
-
-def test_a_column_that_changes_its_type_late_is_read(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    path.write_text("".join(json.dumps({"instruction": i, "response": "x"}) + "\n" for i in [*range(2000), "last"]))
-    assert records.read_file(path)["instruction"].to_list()[-2:] == ["1999", "last"]
-
-
-BROKEN = {
-    "cut.jsonl": b'{"instruction": "a", "response": "b"}\n{"instruction": \n',
-    "text.jsonl": b"not JSON at all\n",
-    "array.jsonl": b'[{"instruction": "a", "response": "b"}]\n',
-    "empty.jsonl": b"",
-    "cut.jsonl.gz": gzip.compress(LINES.encode())[:30],
-    "text.parquet": b"not Parquet",
-}
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_file_is_an_error_that_names_it(tmp_path, name):
-    (tmp_path / name).write_bytes(BROKEN[name])
-    expected = "Parquet" if name.endswith("parquet") else "JSON lines"
-    with pytest.raises(AtlasError, match=rf"{name}: not readable as {expected}: "):
-        records.read_file(tmp_path / name)
-
-
-def test_a_missing_file_is_an_error_that_says_where_paths_start(tmp_path):
-    with pytest.raises(AtlasError, match=r"nowhere\.jsonl: there is no such file \(relative paths start at `data_root`"):
-        records.read_file(tmp_path / "nowhere.jsonl")
 
 
 def test_a_source_without_rows_is_an_error(tmp_path):
@@ -141,6 +89,21 @@ def test_what_is_no_conversation_is_an_error(column, said):
     frame = pl.DataFrame({"text": ["Hi?"], "turns": [[{"from": "human", "value": "Hi?"}]]})
     with pytest.raises(AtlasError, match=said):
         records.to_pairs(frame, Columns(conversation=column), "datasets.chats")
+
+
+def test_a_value_that_is_no_text_is_an_error_with_its_row_in_the_file(tmp_path):
+    rows = [{"kind": "a", "response": "x"}, {"kind": "b", "response": ["x"]}, {"kind": "a", "response": {"y": 1}}]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"instruction": "q", **row}) + "\n" for row in [*rows, rows[0]]))
+
+    def fetch(**entry):
+        return records.to_pairs(records.read_rows(dataset(**entry), path, "train"), Columns(), "datasets.x")
+
+    with pytest.raises(AtlasError, match=r"datasets\.x: row 2 has \[\"x\"\] in column 'response', not text"):
+        fetch()
+    with pytest.raises(AtlasError, match=r"row 3 has \{\"y\": 1\} in column 'response'"):
+        fetch(split="train[2:]", filter={"kind": ["a"]})
+    assert fetch(split="train[3:]", filter={"kind": ["a"]}).rows() == [("q", "x", None)]
 
 
 def test_a_filter_takes_the_rows_with_those_values():

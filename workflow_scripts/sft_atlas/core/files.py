@@ -69,7 +69,10 @@ def lock_folder(folder: Path) -> Iterator[int]:
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file's bytes, as hexadecimal digits."""
+    """Hash of a file's bytes, or of the names and hashes of a folder's files, as hexadecimal digits."""
+    if path.is_dir():
+        lines = [f"{file.relative_to(path)} {sha256(file)}\n" for file in sorted(path.rglob("*")) if file.is_file()]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

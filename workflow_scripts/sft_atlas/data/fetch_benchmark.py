@@ -9,7 +9,7 @@ import polars as pl
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import write_text
 from sft_atlas.data.options import fetch_options
-from sft_atlas.data.records import at_commit, read_rows, require_columns, to_pairs, write_manifest
+from sft_atlas.data.records import ROW, at_commit, read_rows, require_columns, to_pairs, write_manifest
 from sft_atlas.study.schema import Benchmark, BenchmarkColumns, Columns
 
 NETWORK = True
@@ -34,7 +34,7 @@ def benchmark_items(frame: pl.DataFrame, benchmark: Benchmark, name: str) -> lis
     empty = [i for i, pair in enumerate(pairs) if pair["instruction"] is None or pair["response"] is None]
     if empty:
         raise AtlasError(f"{name}: {len(empty)} items lack instruction or answer, the first is item {empty[0]}; remove them")
-    fields = [{key: value for key, value in row.items() if key not in ("response", ANSWER)} for row in frame.to_dicts()]
+    fields = [{key: value for key, value in row.items() if key not in ("response", ANSWER, ROW)} for row in frame.to_dicts()]
     rows = [{**row, "instruction": a["instruction"].strip(), "answer": a["response"].strip()} for row, a in zip(fields, pairs, strict=True)]
     if benchmark.items is not None and benchmark.items > len(rows):
         raise AtlasError(f"{name}: `items` is {benchmark.items}, the source has {len(rows)} rows; lower it or leave it out")

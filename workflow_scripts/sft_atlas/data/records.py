@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import polars as pl
@@ -12,7 +13,10 @@ from sft_atlas.core.files import sha256, write_json
 from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import record_provenance
 from sft_atlas.data import hub, procedural
+from sft_atlas.data.local_files import as_text, read_file, shown
 from sft_atlas.study.schema import Columns, Source
+
+ROW = "row of the source"  # column with the number of each row, from 1, for messages
 
 
 def at_commit(source: Source) -> Source:
@@ -21,7 +25,7 @@ def at_commit(source: Source) -> Source:
 
 
 def read_rows(source: Source, path: Path | None, side: str) -> pl.DataFrame:
-    """The rows of a source that its ``filter`` selects, with its own columns; generated rows have instruction, response, task (choices, label).
+    """The rows of a source that its ``filter`` selects, with its own columns and ROW; generated rows have instruction, response, task (choices, label).
 
     ``path``: the local file, where the source is one. ``side`` of generated items: ``train`` or ``benchmark``. Raises AtlasError where the
     source does not exist, cannot be read or has no rows.
@@ -31,7 +35,10 @@ def read_rows(source: Source, path: Path | None, side: str) -> pl.DataFrame:
     elif source.hub is not None:
         frame = _from_hub(source)
     else:
-        frame = select_slice(read_file(path), source.split, path)
+        frame = read_file(path, source.columns, source.split)
+    frame = frame.with_row_index(ROW, offset=1)
+    if source.path is not None:
+        frame = select_slice(frame, source.split, path)
     if frame.is_empty():
         raise AtlasError(f"{path or source.hub or 'tasks'}: no rows")
     return filter_rows(frame, source.filter, str(path or source.hub))
@@ -43,13 +50,14 @@ def filter_rows(frame: pl.DataFrame, allowed: dict[str, list[str]], name: str) -
     Raises AtlasError for a value that never occurs, so that a misspelt one is noticed, and where no row is left.
     """
     require_columns(frame, list(allowed), name)
+    texts = {column: _texts(frame, column, name) for column in allowed}
     for column, values in allowed.items():
-        present = frame[column].cast(pl.String).unique().sort().drop_nulls().to_list()
+        present = texts[column].unique().sort().drop_nulls().to_list()
         absent = sorted(set(values) - set(present))
         if absent:
-            shown = ", ".join(present[:12]) + ", ..." * (len(present) > 12)
-            raise AtlasError(f"{name}: column {column!r} never holds {', '.join(absent)}; it holds {shown}")
-    rows = frame.filter(pl.col(column).cast(pl.String).is_in(values) for column, values in allowed.items()) if allowed else frame
+            some = ", ".join(present[:12]) + ", ..." * (len(present) > 12)
+            raise AtlasError(f"{name}: column {column!r} never holds {', '.join(absent)}; it holds {some}")
+    rows = frame.filter(*[texts[column].is_in(values) for column, values in allowed.items()]) if allowed else frame
     if rows.is_empty():
         raise AtlasError(f"{name}: no row has all the values of `filter`")
     return rows
@@ -59,18 +67,13 @@ def require_columns(frame: pl.DataFrame, columns: list[str], name: str) -> None:
     """Raise AtlasError where a column is missing."""
     absent = [column for column in columns if column not in frame.columns]
     if absent:
-        there = f"no column {absent[0]!r}; the columns are {', '.join(frame.columns)}"
+        there = f"no column {absent[0]!r}; the columns are {', '.join(column for column in frame.columns if column != ROW)}"
         raise AtlasError(f"{name}: {there}. Name them with `columns: {{instruction: ..., response: ...}}` (or `filter:`)")
 
 
-def read_file(path: Path) -> pl.DataFrame:
-    """The rows of a .jsonl, .jsonl.gz or .parquet file. AtlasError where it does not exist or cannot be read."""
-    if not path.exists():
-        raise AtlasError(f"{path}: there is no such file (relative paths start at `data_root`, or the current directory)")
-    try:
-        return pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_ndjson(path, infer_schema_length=None)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise AtlasError(f"{path}: not readable as {'Parquet' if path.suffix == '.parquet' else 'JSON lines'}: {error}") from None
+def row_numbers(frame: pl.DataFrame) -> Iterable[int]:
+    """The number of each row in its source, from 1."""
+    return frame[ROW] if ROW in frame.columns else range(1, len(frame) + 1)
 
 
 def select_slice(frame: pl.DataFrame, split: str, path: Path) -> pl.DataFrame:
@@ -96,18 +99,29 @@ def to_pairs(frame: pl.DataFrame, columns: Columns, name: str) -> pl.DataFrame:
         frame, columns = first_exchange(frame, columns.conversation, name), Columns()
     texts = [columns.instruction, columns.response, *([columns.input] if columns.input else [])]
     require_columns(frame, texts, name)
-    nested = [column for column in texts if frame.schema[column].is_nested()]
-    if nested:
-        raise AtlasError(f"{name}: column {nested[0]!r} holds {frame.schema[nested[0]]}, not text; prepare a file with one text per row")
-    instruction = pl.col(columns.instruction).cast(pl.String)
+    frame = frame.with_columns(_texts(frame, column, name) for column in texts)
+    instruction = pl.col(columns.instruction)
     if columns.input:
-        extra = pl.col(columns.input).cast(pl.String).fill_null("").str.strip_chars()
+        extra = pl.col(columns.input).fill_null("").str.strip_chars()
         instruction = pl.when(extra == "").then(instruction).otherwise(instruction + "\n" + extra)
     labels = [column for column in ("source", "task") if column in frame.columns and not frame.schema[column].is_nested()]
     source = pl.col(labels[0]).cast(pl.String) if labels else pl.lit(None, pl.String)
-    return frame.select(
-        instruction.alias("instruction"), pl.col(columns.response).cast(pl.String).alias("response"), source.alias("source")
-    )
+    return frame.select(instruction.alias("instruction"), pl.col(columns.response).alias("response"), source.alias("source"))
+
+
+def _texts(frame: pl.DataFrame, column: str, name: str) -> pl.Series:
+    """A column as text. AtlasError where it holds lists or objects, with the row where other values are texts."""
+    kind = frame.schema[column]
+    if kind.is_nested():
+        raise AtlasError(f"{name}: column {column!r} holds {kind}, not text; prepare a file with one text per row")
+    if kind != pl.Object:
+        return frame[column].cast(pl.String)
+    for number, value in zip(row_numbers(frame), frame[column], strict=True):
+        if isinstance(value, list | dict):
+            raise AtlasError(
+                f"{name}: row {number} has {shown(value)} in column {column!r}, not text; prepare a file with one text per row"
+            )
+    return pl.Series(column, [as_text(value) for value in frame[column]], dtype=pl.String)
 
 
 def first_exchange(frame: pl.DataFrame, column: str, name: str) -> pl.DataFrame:

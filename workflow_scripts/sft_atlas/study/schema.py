@@ -225,12 +225,16 @@ class Source(Part):
 
     renamed: ClassVar = {"where": "filter"}
 
-    path: str | None = Field(None, description="Local .jsonl, .jsonl.gz or .parquet file, relative to `data_root` if that is set.")
+    path: str | None = Field(
+        None, description="Local file or saved dataset, relative to `data_root` if that is set; its format is recognised."
+    )
     hub: str | None = Field(None, description="Hub dataset id.")
     revision: str | None = Field(None, description="Commit of the hub dataset; required with `hub`. `make pin` turns a branch into one.")
     subset: str | None = Field(None, description="Configuration of the hub dataset.")
     files: list[str] | None = Field(None, min_length=1, description="Files of the hub dataset to read (with `*`); default: as on its card.")
-    split: str = Field("train", description="Split of the hub dataset, or a slice of it (`train[10:510]`) or of a local file.")
+    split: str = Field(
+        "train", description="Split of the hub dataset or saved dataset, or a slice of it (`train[10:510]`) or of a local file."
+    )
     tasks: dict[str, Annotated[float, Field(gt=0)]] | None = Field(None, description="Tasks (of reasoning-gym, or `prose`) by weight.")
     size: Positive | None = Field(None, description="Number of items to generate; required with `tasks`.")
     columns: Columns = Field(Columns(), description="Column names of the source.")
