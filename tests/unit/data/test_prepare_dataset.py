@@ -40,27 +40,35 @@ def test_nothing_is_unwanted_unless_the_study_says_so():
 
 def test_a_smaller_sample_is_part_of_a_larger_one_and_starts_it():
     frame = numbered(100)
-    small, large = (prepare_dataset.sample(frame, rows, seed=3, allow_fewer=False, name="x") for rows in (10, 60))
+    small, large = (prepare_dataset.sample(frame, rows, seed=3, allow_fewer=False, name="x", dropped={}) for rows in (10, 60))
     assert small.equals(large[:10])
     assert large["instruction"].n_unique() == 60
 
 
 def test_a_sample_depends_on_the_seed_alone():
     frame = numbered(100)
-    first, again, other = (prepare_dataset.sample(frame, 20, seed, False, "x")["instruction"].to_list() for seed in (0, 0, 1))
+    first, again, other = (prepare_dataset.sample(frame, 20, seed, False, "x", {})["instruction"].to_list() for seed in (0, 0, 1))
     assert first == again != other
     assert first != frame["instruction"].to_list()[:20]
 
 
-def test_too_few_rows_are_an_error_with_both_numbers_and_two_remedies():
-    with pytest.raises(
-        AtlasError, match=r"datasets\.x: 6 rows are needed, 5 are left after cleaning; lower `rows` or set `allow_fewer: true`"
-    ):
-        prepare_dataset.sample(numbered(5), 6, 0, allow_fewer=False, name="datasets.x")
+def test_too_few_rows_are_an_error_with_both_numbers_the_reasons_and_two_remedies():
+    message = (
+        r"datasets\.x: 6 rows are needed, 5 are left after cleaning \(dropped: 3 repeated row\); lower `rows` or set `allow_fewer: true`"
+    )
+    with pytest.raises(AtlasError, match=message):
+        prepare_dataset.sample(numbered(5), 6, 0, allow_fewer=False, name="datasets.x", dropped={"empty response": 0, "repeated row": 3})
+
+
+@pytest.mark.parametrize("allow_fewer", [False, True])
+def test_no_row_at_all_is_always_an_error_that_says_why_rows_were_dropped(allow_fewer):
+    kept, dropped = prepare_dataset.clean(pairs(("", "b"), (None, "b"), ("a", "None")), dataset(drop_responses=["none"]))
+    with pytest.raises(AtlasError, match=r"x: no row is left .*\(dropped: 2 empty instruction, 1 unwanted response\); check `columns`"):
+        prepare_dataset.sample(kept, 4, 0, allow_fewer, "datasets.x", dropped)
 
 
 def test_allow_fewer_takes_all_there_are():
-    found = prepare_dataset.sample(numbered(5), 6, 0, allow_fewer=True, name="datasets.x")
+    found = prepare_dataset.sample(numbered(5), 6, 0, allow_fewer=True, name="datasets.x", dropped={})
     assert sorted(found["instruction"]) == sorted(numbered(5)["instruction"])
 
 

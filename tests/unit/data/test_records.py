@@ -62,33 +62,69 @@ def test_a_column_of_lists_is_an_error_and_no_text():
         records.to_pairs(pl.DataFrame({"instruction": ["a"], "response": [["b", "c"]]}), Columns(), "datasets.chat")
 
 
+def chat(*turns, keys=("role", "content")):
+    return [dict(zip(keys, turn, strict=True)) for turn in turns]
+
+
+SHAREGPT = ("from", "value")
+FIRST = [("system", "Be kind."), ("user", "Hi?"), ("assistant", "Hello."), ("user", "Bye?"), ("assistant", "Bye.")]
 CHATS = {
     "texts": [["Hi?", "Hello.", "Bye?", "Bye."], ["Alone?"]],
-    "roles": [
-        [{"role": role, "content": text} for role, text in turns]
-        for turns in (
-            [("system", "Be kind."), ("user", "Hi?"), ("assistant", "Hello."), ("user", "Bye?"), ("assistant", "Bye.")],
-            [("user", "Alone?")],
-        )
+    "roles": [chat(*FIRST), chat(("user", "Alone?"))],
+    "human and gpt": [chat(("human", "Hi?"), ("GPT", "Hello.")), chat(("human", "Alone?"))],
+    "from and value": [
+        chat(("system", "Be kind."), ("human", "Hi?"), ("gpt", "Hello."), keys=SHAREGPT),
+        chat(("human", "Alone?"), keys=SHAREGPT),
     ],
+    "both spellings": [chat(("human", "Hi?"), ("gpt", "Hello."), keys=SHAREGPT), chat(("user", "Alone?"))],
+    "reply first": [chat(("assistant", "Welcome!"), *FIRST), chat(("assistant", "Welcome!"), ("user", "Alone?"))],
+    "parts": [
+        chat(("user", [{"type": "text", "text": "H"}, {"type": "text", "text": "i?"}]), ("assistant", "Hello.")),
+        chat(("user", "Alone?")),
+    ],
+    "a number late": [chat(("user", "Hi?"), ("assistant", "Hello."), ("user", 1.5)), chat(("user", "Alone?"))],
+    "a null reply": [chat(*FIRST), chat(("user", "Alone?"), ("assistant", None))],
 }
 
 
 @pytest.mark.parametrize("kind", CHATS)
-def test_a_conversation_gives_its_first_user_turn_and_first_reply(kind):
-    frame = records.to_pairs(pl.DataFrame({"chat": CHATS[kind], "source": ["a", "b"]}), Columns(conversation="chat"), "datasets.chats")
+def test_a_conversation_gives_its_first_user_turn_and_the_reply_to_it(tmp_path, kind):
+    path = tmp_path / "chats.jsonl"
+    path.write_text("".join(json.dumps({"chat": turns, "source": name}) + "\n" for turns, name in zip(CHATS[kind], "ab", strict=True)))
+    source = dataset(columns={"conversation": "chat"})
+    frame = records.to_pairs(records.read_rows(source, path, "train"), source.columns, "datasets.chats")
     assert frame.rows() == [("Hi?", "Hello.", "a"), ("Alone?", None, "b")]
     kept, dropped = prepare_dataset.clean(frame, dataset())
     assert kept.height == 1 and dropped["empty response"] == 1
 
 
-@pytest.mark.parametrize(
-    ("column", "said"), [("text", "not lists of turns"), ("turns", "need `role` and `content`"), ("chat", "no column")]
-)
-def test_what_is_no_conversation_is_an_error(column, said):
-    frame = pl.DataFrame({"text": ["Hi?"], "turns": [[{"from": "human", "value": "Hi?"}]]})
-    with pytest.raises(AtlasError, match=said):
-        records.to_pairs(frame, Columns(conversation=column), "datasets.chats")
+def test_typed_conversations_and_their_numbers_are_read():
+    chats = [chat(("user", [{"type": "text", "text": "Hi?"}]), ("assistant", [{"type": "text", "text": "Hello."}])), None, []]
+    found = records.first_exchange(pl.DataFrame({"chat": chats}), "chat", "x")
+    assert found.rows() == [("Hi?", "Hello."), (None, None), (None, None)]
+    rows = pl.DataFrame({"chat": pl.Series([chat(("user", 3), ("assistant", 2.5))], dtype=pl.Object)})
+    assert records.first_exchange(rows, "chat", "x").rows() == [("3", "2.5")]
+
+
+NO_CHATS = {
+    "text": ("Hi?", r"row 2, column 'chat': \"Hi\?\" is not a list of turns"),
+    "other keys": ([{"speaker": "human", "text": "Hi?"}], "row 2, column 'chat': the turn .* needs `role` and `content`, or `from` and"),
+    "an image": (chat(("user", [{"type": "image_url", "image_url": "x"}])), "row 2, column 'chat': the content .*image_url.* is not text"),
+    "roles": (
+        chat(("bot", "Hi?"), ("user", "a"), ("tool", "b"), ("assistant", "c")),
+        r"role 'bot' \(first in row 2\), 'tool' \(first in row 2\); rename",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NO_CHATS)
+def test_what_is_no_conversation_is_an_error_with_its_row(kind):
+    value, message = NO_CHATS[kind]
+    frame = pl.DataFrame({"chat": pl.Series([CHATS["texts"][0], value, value], dtype=pl.Object)})
+    with pytest.raises(AtlasError, match=f"datasets.chats: .*{message}"):
+        records.to_pairs(frame, Columns(conversation="chat"), "datasets.chats")
+    with pytest.raises(AtlasError, match="no column 'turns'; the columns are chat"):
+        records.to_pairs(frame, Columns(conversation="turns"), "datasets.chats")
 
 
 def test_a_value_that_is_no_text_is_an_error_with_its_row_in_the_file(tmp_path):

@@ -16,7 +16,7 @@ from sft_atlas.study.schema import Dataset
 def main(args: argparse.Namespace) -> None:
     entry = Dataset.model_validate_json(args.entry)
     cleaned, dropped = clean(pl.read_parquet(args.input), entry)
-    frame = sample(cleaned, args.rows, entry.seed, entry.allow_fewer, f"datasets.{args.name}")
+    frame = sample(cleaned, args.rows, entry.seed, entry.allow_fewer, f"datasets.{args.name}", dropped)
     write_table(args.output, frame)
     settings = {"dataset": args.name, "rows": args.rows, "entry": json.loads(args.entry)}
     write_manifest(args.output, frame, settings, {args.name: args.input}, dropped=dropped, rows_available=len(cleaned))
@@ -39,13 +39,20 @@ def clean(frame: pl.DataFrame, dataset: Dataset) -> tuple[pl.DataFrame, dict[str
     return frame, dropped
 
 
-def sample(frame: pl.DataFrame, rows: int, seed: int, allow_fewer: bool, name: str) -> pl.DataFrame:
+def sample(frame: pl.DataFrame, rows: int, seed: int, allow_fewer: bool, name: str, dropped: dict[str, int]) -> pl.DataFrame:
     """The first ``rows`` rows of a seeded shuffle, so that a smaller sample is part of every larger one.
 
-    Raises AtlasError where there are fewer, unless ``allow_fewer``. ``name``: of the training set, for messages.
+    Raises AtlasError where there are fewer, unless ``allow_fewer``, and where there are none. ``name``: of the training set, and
+    ``dropped``: rows dropped by reason, for messages.
     """
+    reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count) or "none"
+    if frame.is_empty():
+        raise AtlasError(f"{name}: no row is left after cleaning (dropped: {reasons}); check `columns` and `drop_responses`")
     if len(frame) < rows and not allow_fewer:
-        raise AtlasError(f"{name}: {rows} rows are needed, {len(frame)} are left after cleaning; lower `rows` or set `allow_fewer: true`")
+        raise AtlasError(
+            f"{name}: {rows} rows are needed, {len(frame)} are left after cleaning (dropped: {reasons});"
+            " lower `rows` or set `allow_fewer: true`"
+        )
     order = list(range(len(frame)))
     random.Random(seed).shuffle(order)
     return frame[order[:rows]]

@@ -16,6 +16,7 @@ from sft_atlas.data import hub, procedural
 from sft_atlas.data.local_files import as_text, read_file, shown
 from sft_atlas.study.schema import Columns, Source
 
+ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "system": "ignored", "developer": "ignored"}
 ROW = "row of the source"  # column with the number of each row, from 1, for messages
 
 
@@ -125,28 +126,58 @@ def _texts(frame: pl.DataFrame, column: str, name: str) -> pl.Series:
 
 
 def first_exchange(frame: pl.DataFrame, column: str, name: str) -> pl.DataFrame:
-    """Columns instruction and response: the first user turn and the first reply of each conversation, null where there is none.
+    """Columns instruction and response: the first user turn of each conversation and the reply that follows it, null where there is none.
 
-    A conversation is a list of texts (user and assistant in turn) or of ``{role, content}`` (a system turn is left out).
+    A conversation is a list of texts (user and assistant in turn), of ``{role, content}`` or of ``{from, value}``; content may be a list
+    of text parts. Raises AtlasError with the row for other turns, and with their names for roles that are not in ROLES.
     """
     require_columns(frame, [column], name)
-    kind = frame.schema[column]
-    turns = pl.col(column)
-    if not isinstance(kind, pl.List | pl.Array):
-        raise AtlasError(f"{name}: column {column!r} holds {kind}, not lists of turns")
-    if isinstance(kind.inner, pl.Struct):
-        if not {"role", "content"} <= {field.name for field in kind.inner.fields}:
-            raise AtlasError(f"{name}: the turns of column {column!r} are {kind.inner}; they need `role` and `content`")
-        texts = [
-            turns.list.eval(pl.element().filter(pl.element().struct.field("role") == role).struct.field("content")).list.get(
-                0, null_on_oob=True
-            )
-            for role in ("user", "assistant")
-        ]
-    else:
-        texts = [turns.list.get(position, null_on_oob=True) for position in (0, 1)]
+    unknown: dict[str, int] = {}  # role -> first row with it
+    pairs = []
+    for number, turns in zip(row_numbers(frame), frame[column].to_list(), strict=True):
+        try:
+            pairs.append(_first_exchange(turns or [], lambda role, row=number: unknown.setdefault(role, row)))
+        except ValueError as error:
+            raise AtlasError(f"{name}: row {number}, column {column!r}: {error}") from None
+    if unknown:
+        roles = ", ".join(f"{role!r} (first in row {number})" for role, number in unknown.items())
+        raise AtlasError(f"{name}: column {column!r} has turns with the role {roles}; rename it to one of {', '.join(ROLES)}")
     others = [other for other in ("source", "task") if other in frame.columns and other != column]
-    return frame.select(texts[0].alias("instruction"), texts[1].alias("response"), *others)
+    texts = pl.DataFrame(pairs, schema={"instruction": pl.String, "response": pl.String}, orient="row")
+    return texts.with_columns(frame[other] for other in others)
+
+
+def _first_exchange(turns: list, report_unknown) -> tuple[str | None, str | None]:
+    """The first user turn and the next assistant turn. ValueError where a turn is no turn; unknown roles before the reply are reported."""
+    if not isinstance(turns, list):
+        raise ValueError(f"{shown(turns)} is not a list of turns")
+    instruction, asked = None, False
+    for position, turn in enumerate(turns):
+        content = turn
+        role = "assistant" if position % 2 else "user"
+        if isinstance(turn, dict):
+            role = turn.get("role") or turn.get("from")
+            key = next((key for key in ("content", "value") if turn.get(key) is not None), None)
+            content = turn.get(key)
+            if role is None or (key is None and not turn.keys() & {"content", "value", "tool_calls"}):
+                raise ValueError(f"the turn {shown(turn)} needs `role` and `content`, or `from` and `value`")
+        speaker = ROLES.get(str(role).strip().lower(), "unknown")
+        if speaker == "unknown":
+            report_unknown(str(role))
+        elif speaker == "user" and not asked:
+            instruction, asked = _turn_text(content), True
+        elif speaker == "assistant" and asked:
+            return instruction, _turn_text(content)
+    return instruction, None
+
+
+def _turn_text(content: object) -> str | None:
+    """The text of a turn, whose content may be a list of text parts. ValueError for images and other content."""
+    parts = content if isinstance(content, list) else [content]
+    texts = [part.get("text") if isinstance(part, dict) and part.get("type", "text") == "text" else part for part in parts]
+    if isinstance(content, dict) or any(isinstance(text, list | dict) or (text is None and content is not None) for text in texts):
+        raise ValueError(f"the content {shown(content)} is not text")
+    return None if content is None else "".join(map(as_text, texts))
 
 
 def item_hash(text: str) -> str:

@@ -209,7 +209,7 @@ class Columns(Part):
     instruction: str = Field("instruction", description="Column with the instruction.")
     input: str | None = Field(None, description="Column appended to the instruction on a new line, if not empty (Alpaca's `input`).")
     response: str = Field("response", description="Column with the response.")
-    conversation: str | None = Field(None, description="Column with lists of texts or `{role, content}`: first turn and reply are used.")
+    conversation: str | None = Field(None, description="Column with lists of turns: the first user turn and its reply are used.")
 
 
 class BenchmarkColumns(Columns):
