@@ -55,8 +55,70 @@ def test_choices_and_label_are_made_from_the_sources_columns(case):
 @pytest.mark.parametrize("label", ["C", "-1", "2", "yes", None], ids=str)
 def test_a_label_that_is_none_of_the_choices_is_an_error_with_the_item(label):
     frame = pl.DataFrame({"instruction": ["p", "q"], "options": [["x", "y"], ["z", "w"]], "label": ["A", label]})
-    with pytest.raises(AtlasError, match=rf"benchmarks\.x: item 1 has 2 choices and the label {label!r}"):
-        benchmark_items(frame, benchmark(columns={"choices": "options"}), "benchmarks.x")
+    with pytest.raises(AtlasError, match=rf"benchmarks\.x: row 2 has 2 choices and the label {label!r}"):
+        benchmark_items(frame, benchmark(columns={"choices": "options", "label_base": 0}), "benchmarks.x")
+
+
+FOUR = {"a": "Rome", "b": "Oslo", "c": "Bern", "d": "Riga"}
+
+
+def labels_of(keys, label_base=None, options=FOUR):
+    """The labels that items get from a column of keys and one column per option."""
+    frame = pl.DataFrame({"question": ["q"] * len(keys), "key": keys, **{name: [text] * len(keys) for name, text in options.items()}})
+    columns = {"instruction": "question", "choices": list(options), "label": "key"} | (
+        {"label_base": label_base} if label_base is not None else {}
+    )
+    return [item["label"] for item in benchmark_items(frame, benchmark(columns=columns), "benchmarks.x")]
+
+
+def test_label_base_says_where_numbers_begin():
+    assert labels_of([1, 2, 4], 1) == labels_of(["1", "2", "4"], 1) == labels_of([1.0, 2.0, 4.0], 1) == [0, 1, 3]
+    assert labels_of([1, 2, 3], 0) == [1, 2, 3]
+    assert labels_of(["A", "2", "D", "1"], 1) == [0, 1, 3, 0] and labels_of(["A", "2", "D", "1"], 0) == [0, 2, 3, 1]
+    assert labels_of([0, 3]) == [0, 3] and labels_of([True, True]) == [1, 1] and labels_of(["b", " C "]) == [1, 2]
+    with pytest.raises(AtlasError, match=r"row 2 has 4 choices and the label 0, which is not the number \(from 1\)"):
+        labels_of([1, 0], 1)
+    with pytest.raises(AtlasError, match=r"row 1 has 4 choices and the label 1\.5"):
+        labels_of([1.5, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["A", "2", "D", "1"], r"letters \(row 1: 'A'\) and numbers \(row 2: '2'\); state whether .* `columns: \{label_base: 1\}`"),
+        ([1, 2, 3], r"numbers and never 0 \(row 1: 1\); state whether .*`columns: \{label_base: 1\}` or `label_base: 0`"),
+        (["1", None, "4"], r"numbers and never 0 \(row 1: '1'\)"),
+    ],
+)
+def test_ambiguous_keys_are_refused_with_what_to_write(keys, message):
+    with pytest.raises(AtlasError, match=rf"benchmarks\.x: column 'key' has {message}"):
+        labels_of(keys)
+
+
+@pytest.mark.parametrize("listed", [False, True], ids=["a column per option", "one list"])
+def test_a_null_is_no_option_and_never_the_right_one(listed):
+    def items(*rows):
+        options = [{"options": row} if listed else dict(zip("abc", row, strict=True)) for row, _ in rows]
+        frame = pl.DataFrame([{"instruction": "q", "key": key, **columns} for columns, (_, key) in zip(options, rows, strict=True)])
+        entry = benchmark(columns={"choices": "options" if listed else ["a", "b", "c"], "label": "key"})
+        return [(item["choices"], item["label"], item["answer"]) for item in benchmark_items(frame, entry, "benchmarks.x")]
+
+    found = items((["Rome", "Oslo", None], "B"), (["Rome", None, "Bern"], "C"), (["Rome", "Oslo", "Bern"], "A"))
+    assert found == [(["Rome", "Oslo"], 1, "Oslo"), (["Rome", "Bern"], 1, "Bern"), (["Rome", "Oslo", "Bern"], 0, "Rome")]
+    with pytest.raises(AtlasError, match=r"benchmarks\.x: row 2 has the label 'C', and that option is null"):
+        items((["Rome", "Oslo", "Bern"], "A"), (["Rome", "Oslo", None], "C"))
+
+
+def test_options_that_are_numbers_are_as_the_file_has_them(tmp_path, run_script):
+    lines = ['{"q": "2+2?", "key": "B", "a": 3, "b": 4}', '{"q": "1/2?", "key": "A", "a": 0.50, "b": 1}']
+    (tmp_path / "items.jsonl").write_text("\n".join(lines))
+    entry, output = benchmark(columns={"instruction": "q", "choices": ["a", "b"], "label": "key"}), tmp_path / "quiz/test.jsonl"
+    run_script(
+        fetch_benchmark, name="quiz", entry=entry.model_dump_json(exclude_defaults=True), path=tmp_path / "items.jsonl", output=output
+    )
+    items = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [(item["choices"], item["answer"]) for item in items] == [(["3", "4"], "4"), (["0.50", "1"], "0.50")]
+    assert set(items[0]) == {"q", "key", "a", "b", "instruction", "answer", "choices", "label"}
 
 
 @pytest.mark.parametrize("options", [["xy"], [{"text": ["x", "y"], "label": ["A", "B"]}]], ids=["text", "struct"])
@@ -75,7 +137,7 @@ def test_missing_choice_columns_are_an_error_that_lists_the_columns():
 @pytest.mark.parametrize("absent", ["instruction", "response"])
 def test_an_item_without_question_or_answer_is_an_error(absent):
     frame = pairs(("p", "x"), ("q", "y")).with_columns(pl.when(pl.int_range(2) == 1).then(None).otherwise(absent).alias(absent))
-    with pytest.raises(AtlasError, match=r"benchmarks\.x: 1 items lack instruction or answer, the first is item 1"):
+    with pytest.raises(AtlasError, match=r"benchmarks\.x: 1 items lack instruction or answer, the first is row 2"):
         benchmark_items(frame, benchmark(), "benchmarks.x")
 
 

@@ -8,8 +8,9 @@ import polars as pl
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import write_text
+from sft_atlas.data.local_files import as_text, shown
 from sft_atlas.data.options import fetch_options
-from sft_atlas.data.records import ROW, at_commit, read_rows, require_columns, to_pairs, write_manifest
+from sft_atlas.data.records import ROW, at_commit, read_rows, require_columns, row_numbers, to_pairs, write_manifest
 from sft_atlas.study.schema import Benchmark, BenchmarkColumns, Columns
 
 NETWORK = True
@@ -31,9 +32,10 @@ def benchmark_items(frame: pl.DataFrame, benchmark: Benchmark, name: str) -> lis
     an item lacks instruction or answer, or the source has too few rows.
     """
     frame, pairs = _normalised(frame, benchmark.columns, benchmark.tasks is None, name)
-    empty = [i for i, pair in enumerate(pairs) if pair["instruction"] is None or pair["response"] is None]
+    numbered = zip(row_numbers(frame), pairs, strict=True)
+    empty = [number for number, pair in numbered if pair["instruction"] is None or pair["response"] is None]
     if empty:
-        raise AtlasError(f"{name}: {len(empty)} items lack instruction or answer, the first is item {empty[0]}; remove them")
+        raise AtlasError(f"{name}: {len(empty)} items lack instruction or answer, the first is row {empty[0]}; remove them")
     fields = [{key: value for key, value in row.items() if key not in ("response", ANSWER, ROW)} for row in frame.to_dicts()]
     rows = [{**row, "instruction": a["instruction"].strip(), "answer": a["response"].strip()} for row, a in zip(fields, pairs, strict=True)]
     if benchmark.items is not None and benchmark.items > len(rows):
@@ -59,32 +61,73 @@ def _normalised(frame: pl.DataFrame, columns: BenchmarkColumns, from_source: boo
 
 
 def _with_choices(frame: pl.DataFrame, columns: BenchmarkColumns, name: str) -> pl.DataFrame:
-    """The frame with the columns choices (list of text), label (index) and ANSWER, made from the columns that the source has."""
-    options = [columns.choices] if isinstance(columns.choices, str) else columns.choices
+    """The frame with the columns choices (list of text), label (index) and ANSWER, made from the columns that the source has.
+
+    A null is no option: the others move up, and so does the index of the right one. Raises AtlasError with the row where the label names
+    no option or a null.
+    """
+    one_list = isinstance(columns.choices, str)
+    options = [columns.choices] if one_list else columns.choices
     require_columns(frame, [*options, columns.label], name)
-    if isinstance(columns.choices, str) and not isinstance(frame.schema[columns.choices], pl.List | pl.Array):
+    if one_list and not isinstance(frame.schema[columns.choices], pl.List | pl.Array | pl.Object):
         raise AtlasError(f"{name}: column {columns.choices!r} holds {frame.schema[columns.choices]}, not lists; name one column per choice")
-    texts = [list(map(str, (row[0] or []) if isinstance(columns.choices, str) else row)) for row in frame.select(options).iter_rows()]
-    labels = [_position(value) for value in frame[columns.label]]
-    bad = next((i for i, (text, label) in enumerate(zip(texts, labels, strict=True)) if not 0 <= label < len(text)), None)
-    if bad is not None:
+    base = _label_base(frame, columns, name)
+    choices, labels = [], []
+    for number, values, key in zip(row_numbers(frame), frame.select(options).iter_rows(), frame[columns.label].to_list(), strict=True):
+        values = (values[0] or []) if one_list else values
+        if not isinstance(values, list | tuple) or any(isinstance(value, list | dict) for value in values):
+            raise AtlasError(f"{name}: row {number} has the options {shown(values)}; they must be a list of texts")
+        position = _position(key, base)
+        if position is None or not 0 <= position < len(values):
+            raise AtlasError(
+                f"{name}: row {number} has {len(values)} choices and the label {key!r},"
+                f" which is not the number (from {base}) or letter (from A) of one of them"
+            )
+        if values[position] is None:
+            raise AtlasError(f"{name}: row {number} has the label {key!r}, and that option is null; correct or remove the row")
+        choices.append([as_text(value) for value in values if value is not None])
+        labels.append(position - sum(value is None for value in values[:position]))
+    answers = [texts[label] for texts, label in zip(choices, labels, strict=True)]
+    return frame.with_columns(pl.Series("choices", choices), pl.Series("label", labels), pl.Series(ANSWER, answers))
+
+
+def _label_base(frame: pl.DataFrame, columns: BenchmarkColumns, name: str) -> int:
+    """The number of the first option in the label column: ``columns.label_base``, or 0. AtlasError where it must be stated."""
+    if columns.label_base is not None:
+        return columns.label_base
+    keys = [(number, key) for number, key in zip(row_numbers(frame), frame[columns.label].to_list(), strict=True) if key is not None]
+    letters = [(number, key) for number, key in keys if _letter(key)]
+    numbers = [(number, key) for number, key in keys if not isinstance(key, bool) and not _letter(key) and _position(key, 0) is not None]
+    column = f"{name}: column {columns.label!r}"
+    if letters and numbers:
+        shown_keys = [f"row {found[0][0]}: {found[0][1]!r}" for found in (letters, numbers)]
         raise AtlasError(
-            f"{name}: item {bad} has {len(texts[bad])} choices and the label {frame[columns.label][bad]!r},"
-            " which is not the index (from 0) or letter (from A) of one of them"
+            f"{column} has letters ({shown_keys[0]}) and numbers ({shown_keys[1]});"
+            " state whether the numbers begin at 0 or 1 with `columns: {label_base: 1}`"
         )
-    answers = [text[label] for text, label in zip(texts, labels, strict=True)]
-    return frame.with_columns(pl.Series("choices", texts), pl.Series("label", labels), pl.Series(ANSWER, answers))
+    if numbers and all(_position(key, 0) > 0 for _, key in numbers):
+        raise AtlasError(
+            f"{column} has numbers and never 0 (row {numbers[0][0]}: {numbers[0][1]!r}); state whether they begin at 1 or only lack 0,"
+            " with `columns: {label_base: 1}` or `label_base: 0`"
+        )
+    return 0
 
 
-def _position(label: object) -> int:
-    """Index of the right option from an index or a letter; -1 where it is neither."""
-    text = str(label).strip()
-    if len(text) == 1 and text.isalpha():
-        return ord(text.upper()) - ord("A")
+def _letter(key: object) -> bool:
+    return isinstance(key, str) and len(key.strip()) == 1 and key.strip().isalpha()
+
+
+def _position(key: object, base: int) -> int | None:
+    """Index of the right option from its letter, its number (the first is ``base``) or a truth value; None where it is none of them."""
+    if _letter(key):
+        return ord(key.strip().upper()) - ord("A")
+    if isinstance(key, bool):
+        return int(key)
     try:
-        return int(label)
-    except (TypeError, ValueError):
-        return -1
+        number = int(key)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return None if isinstance(key, float) and number != key else number - base
 
 
 def add_options(p: argparse.ArgumentParser) -> None:

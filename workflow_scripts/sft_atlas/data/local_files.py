@@ -229,10 +229,12 @@ def _exact_series(name: str, values: list) -> pl.Series:
 
 
 def as_text(value: object) -> str | None:
-    """A JSON value that is no list or object, as the file spells it."""
+    """A value that is no list or object as text: as a JSON file spells it."""
     if value is None or isinstance(value, str):
         return value
-    return value.digits if isinstance(value, Number) else json.dumps(value)
+    if isinstance(value, bool):
+        return json.dumps(value)
+    return value.digits if isinstance(value, Number) else str(value)
 
 
 def _series(name: str, values: list) -> pl.Series:

@@ -216,8 +216,9 @@ class BenchmarkColumns(Columns):
     """Columns of a benchmark. With `choices` the items are multiple choice and `response` is not used."""
 
     response: str | None = Field("response", description="Column with the right answer; null for judged benchmarks without one.")
-    choices: str | list[str] | None = Field(None, description="Column with the list of options, or one column per option.")
-    label: str = Field("label", description="With `choices`: column with the right option, an index from 0 or a letter from A.")
+    choices: str | list[str] | None = Field(None, description="Column with the list of options, or one column per option (null: none).")
+    label: str = Field("label", description="With `choices`: column with the right option, its number or its letter from A.")
+    label_base: Literal[0, 1] | None = Field(None, description="Number of the first option in `label`; default: 0, if 0 occurs there.")
 
 
 class Source(Part):
