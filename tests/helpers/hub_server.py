@@ -7,18 +7,30 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import Counter
+from pathlib import Path
 
+from helpers.tokenizer import make_tokenizer
 from sft_atlas.core.provenance import ROOT
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-FILES = {
-    "config.json": b"{}",
-    "tokenizer.json": b"{}",
-    "model.safetensors": bytes(range(256)) * 8,
+def tiny_files() -> dict[str, bytes]:
+    """The files of a model that loads."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    shape = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "num_key_value_heads": 1}
+    with tempfile.TemporaryDirectory() as folder:
+        LlamaForCausalLM(LlamaConfig(vocab_size=320, bos_token_id=1, eos_token_id=2, **shape)).save_pretrained(folder)
+        make_tokenizer().save_pretrained(folder)
+        return {name: (Path(folder) / name).read_bytes() for name in MODEL}
+
+
+MODEL = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
+FILES = tiny_files() | {
     "pytorch_model.bin": b"a pickle",
     "modeling_own.py": b"raise SystemExit",
     "original/consolidated.safetensors": b"the same again",
@@ -94,8 +106,8 @@ def serving():
     server.server_close()
 
 
-def fetch(folder, address, repository="team/model", revision="main", tries=5, script="fetch_model", **entry):
-    """The fetch job in a process of its own; its exit status, model.json and log."""
+def fetch(folder, address, repository="team/model", revision="main", tries=5, script="fetch_model", load=False, **entry):
+    """The fetch job in a process of its own; its exit status, model.json and log. Only with ``load`` it tries whether the model loads."""
     job = [
         *(
             "workflow_scripts/run.py",
@@ -106,7 +118,8 @@ def fetch(folder, address, repository="team/model", revision="main", tries=5, sc
         ),
         *("--folder", str(folder / "weights"), "--output", str(folder / "model.json"), "--log", str(folder / "log")),
     ]
-    quick = f"import sys; sys.path.insert(0, 'workflow_scripts'); from sft_atlas.data import hub; hub.request.__defaults__ = (0.01,); hub.RETRIES = {tries}; import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    unloaded = "from sft_atlas.data import fetch_model; fetch_model.check_loads = lambda *_: None; "
+    quick = f"import sys; sys.path.insert(0, 'workflow_scripts'); from sft_atlas.data import hub; hub.request.__defaults__ = (0.01,); hub.RETRIES = {tries}; {'' if load else unloaded}import runpy; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
     own = {
         "HF_ENDPOINT": address,
         "HF_TOKEN": SECRET,

@@ -12,6 +12,7 @@ from pathlib import Path
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import atomic, sha256
 from sft_atlas.data import hub
+from sft_atlas.data.base_model_check import check_files, check_loads
 from sft_atlas.data.options import fetch_model_options
 from sft_atlas.models.base_model import ModelFolder
 from sft_atlas.study.schema import Encoder, EncoderPackage, Model, Package
@@ -20,30 +21,19 @@ NETWORK = True
 
 
 def main(args: argparse.Namespace) -> None:
-    entry = Model.model_validate_json(args.entry)
-    register(args, entry, f"models.{args.name}", entry.dtype, entry.trust_remote_code)
+    register(args, Model.model_validate_json(args.entry), f"models.{args.name}")
 
 
-def register(args: argparse.Namespace, entry: Model | Encoder, key: str, dtype: str = "float32", trust_remote_code: bool = False) -> None:
-    """Obtain the folder of an entry and write its manifest. ``key``: of the entry in the study file, for messages."""
+def register(args: argparse.Namespace, entry: Model | Encoder, key: str) -> None:
+    """Obtain the folder of an entry, check it, and write its manifest. ``key``: of the entry in the study file, for messages."""
     folder, commit = obtain(entry, args.path, args.folder)
-    check_folder(folder, key)
-    source = {"source": entry.model_dump(exclude_none=True), "commit": commit}
-    ModelFolder(args.name, folder, dtype, trust_remote_code).write(args.output, source)
-
-
-def check_folder(folder: Path, key: str) -> None:
-    """Raise AtlasError unless the folder has a config, a tokenizer and weights as safetensors."""
-    if not folder.is_dir():
-        raise AtlasError(f"{key}: there is no folder {folder}")
-    required = {
-        "config.json": "config.json",
-        "tokenizer*": "a tokenizer",
-        "*.safetensors": "weights as safetensors (pickles are not loaded; convert them)",
-    }
-    for pattern, what in required.items():
-        if not any(folder.glob(pattern)):
-            raise AtlasError(f"{key}: {folder} has no {what}")
+    files = check_files(folder, key)
+    if isinstance(entry, Model):
+        base = ModelFolder(args.name, folder, entry.dtype, entry.trust_remote_code)
+        check_loads(base, files, key)
+    else:
+        base = ModelFolder(args.name, folder, "float32", False)
+    base.write(args.output, {"source": entry.model_dump(exclude_none=True), "commit": commit})
 
 
 def obtain(entry: Model | Encoder, path: Path | None, folder: Path) -> tuple[Path, str | None]:
