@@ -1,10 +1,13 @@
 """Start Python processes and wait for what they do."""
 
 import contextlib
+import multiprocessing
 import os
+import socket
 import subprocess
 import sys
 import time
+import traceback
 
 from sft_atlas.core.provenance import ROOT
 
@@ -45,3 +48,33 @@ def alive(pid):
     except ProcessLookupError:
         return False
     return True
+
+
+def forked(processes: int, function, seconds=120) -> None:
+    """Call ``function(rank)`` in each process of a distributed job (gloo); they are forked, so that nothing is imported again."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+
+    def one(rank: int) -> None:
+        from accelerate.state import AcceleratorState
+
+        AcceleratorState._reset_state(reset_partial_state=True)  # that of this process's parent
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(processes)}
+        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+        try:
+            function(rank)
+        except BaseException:  # noqa: BLE001 (shown; the fork must not go on with the tests)
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+
+    started = [multiprocessing.get_context("fork").Process(target=one, args=(rank,)) for rank in range(processes)]
+    for process in started:
+        process.start()
+    try:
+        until(lambda: any(process.exitcode for process in started) or all(process.exitcode == 0 for process in started), seconds)
+    finally:
+        for process in started:
+            process.kill()
+    assert [process.exitcode for process in started] == [0] * processes

@@ -123,6 +123,7 @@ def build(base: ModelFolder, samples: list[Sample], tokenizer, settings: Hyperpa
     from trl import SFTTrainer
 
     from sft_atlas.train.checkpointing import CheckpointCallback
+    from sft_atlas.train.filled_sampler import FILLER, FilledTrainer
     from sft_atlas.train.padding_free import check_isolation
 
     device_type = device()
@@ -144,10 +145,12 @@ def build(base: ModelFolder, samples: list[Sample], tokenizer, settings: Hyperpa
     if settings.method == "full":
         freeze(model, settings)
     checkpoints = CheckpointCallback(settings, state, getattr(torch, base.dtype), name, memory.resume_checkpoint_bytes(base, settings))
-    trainer = SFTTrainer(
+    rows = [{"input_ids": sample.ids, "labels": sample.labels} for sample in samples]
+    trainer_class, rows = (FilledTrainer, [*rows, FILLER]) if settings.gpus > 1 else (SFTTrainer, rows)
+    trainer = trainer_class(
         model=model,
         args=args,
-        train_dataset=Dataset.from_list([{"input_ids": sample.ids, "labels": sample.labels} for sample in samples]),
+        train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         peft_config=lora_config(model, settings),
         callbacks=[checkpoints],
