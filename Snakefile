@@ -1,4 +1,4 @@
-"""sft-atlas: fine-tune base models on many datasets, score every checkpoint, and ask what shaped the result.
+"""sft-atlas: fine-tune base models on many datasets, score every checkpoint, and analyse what determines the scores.
 
     snakemake                                      the study config/demo.yaml
     snakemake --configfile config/smollm2.yaml     another study
@@ -6,7 +6,7 @@
     snakemake plan                                 what it costs: device-hours, disk, time
     snakemake scores                               up to a stage: data, train, scores, tables, analyses, figures
     snakemake single                               one block of the study
-    snakemake published                            the authors' published scores, whatever the study
+    snakemake published                            the authors' published scores, independent of the study
     snakemake advise --config advise='{model: ...}'   rank training sets for a new base model
     snakemake rescore                              every score again from the stored answers, without a model
 

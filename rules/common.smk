@@ -73,9 +73,9 @@ def wait_for_earlier_jobs():
 
 def list_rules(only_targets=False):
     """Print rules for `snakemake --list`: what people ask for first, then jobs, both in the order of the chain."""
-    groups = {"Targets": [], "Blocks of the study": [], "Jobs, which targets start": []}
+    groups = {"Targets": [], "Blocks of the study": [], "Jobs (started by targets)": []}
     for entry in workflow.rules:
-        target = "Targets" if entry.norun or entry.name in ("advise", "plan", "release") else "Jobs, which targets start"
+        target = "Targets" if entry.norun or entry.name in ("advise", "plan", "release") else "Jobs (started by targets)"
         groups["Blocks of the study" if entry.name in study.blocks else target].append(entry)
     for title, members in groups.items():
         if members and not (only_targets and title.startswith("Jobs")):

@@ -14,14 +14,14 @@ localrules:
 
 
 rule scores:
-    """Scores of every base model and checkpoint, and whatever else needs weights that are then deleted."""
+    """Scores of every base model and checkpoint, and everything else measured on weights that are deleted afterwards."""
     input:
         evaluate.files(paths.scores),
         deleted=train.files_before_deletion(study.checkpoints),
 
 
 rule prepare_suite:
-    """List the files of a suite with their hashes: one input of its jobs in place of two or three per benchmark."""
+    """Hash every file of a suite into one file, so that its jobs need a single input."""
     input:
         tasks=evaluate.tasks,
         includes=evaluate.includes,
@@ -115,7 +115,7 @@ rule rescore_samples:
 
 
 rule generate:
-    """Generate the answers of one checkpoint to a judged suite, both turns."""
+    """Generate one checkpoint's answers to a judged suite, both turns."""
     input:
         base=paths.model,
         weights=evaluate.weights,
@@ -142,7 +142,7 @@ rule generate:
 
 
 rule judge:
-    """Have a judge rate every answer of one checkpoint, and score it."""
+    """Let a judge rate one checkpoint's answers, and compute its scores."""
     input:
         answers=paths.answers,
         suite=paths.suite,

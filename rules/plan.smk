@@ -1,7 +1,7 @@
 # What the study costs before it is run, and a target for each of its blocks (`snakemake single`).
 #
 # requires  the study file, config/devices.yaml; finished jobs and their logs, if there are any
-# gives     plan.md, plan.parquet, rewritten whenever they are asked for
+# gives     plan.md, plan.parquet, rewritten by every `snakemake plan`
 
 
 localrules:
@@ -27,7 +27,7 @@ for block in study.blocks:
         raise WorkflowError(f"{study.source}: blocks.{block}: the name is a rule or target of the workflow; choose another")
 
     rule:
-        """One block of the study: its runs trained, scored and measured."""
+        """Train, score and measure the runs of this block."""
         name:
             f"{block}"
         input:

@@ -100,7 +100,7 @@ rule write_card:
 
 
 rule release:
-    """List what a release to the hub would upload; upload it with `release: {upload: true}`."""
+    """List what a release would upload; upload it if `release.upload` is true."""
     input:
         cards=train.files(paths.card, train.kept),
         weights=train.files(paths.weights, train.kept),

@@ -5,7 +5,7 @@ from sft_atlas.core.provenance import ROOT
 
 def test_targets_come_first_and_jobs_last(empty):
     printed = empty.run("--list")
-    positions = [printed.index(f"\n{line}") for line in ("Targets:", "Blocks of the study:", "Jobs, which targets start:")]
+    positions = [printed.index(f"\n{line}") for line in ("Targets:", "Blocks of the study:", "Jobs (started by targets):")]
     targets, jobs = printed.index("  all "), printed.index("  measure_layers ")
     assert positions[0] < targets < printed.index("  plan ") < positions[1] < printed.index("  single ") < positions[2] < jobs
     lines = [line for line in printed.splitlines() if line.startswith("  ") and "Workflow" not in line]

@@ -68,9 +68,9 @@ def test_too_few_units_are_said_instead_of_a_p():
     found = analyse_map.shares(placed(keys, np.random.default_rng(7)), study)
     assert found["p"].is_nan().all()
     tests = dict(found.select(pl.concat_str("design", "term", separator=" "), "test").iter_rows())
-    assert tests["last method"] == "2 base models are too few to flip; 3 training sets are too few to flip"
-    assert tests["last dataset"].endswith("training sets in each base model: too few to reorder")
-    assert tests["epochs epoch"] == "2 base models are too few to flip; 3 training sets are too few to flip"
+    assert tests["last method"] == "2 base models are too few for a sign-flip test; 3 training sets are too few for a sign-flip test"
+    assert tests["last dataset"].endswith("training sets within each base model are too few for a permutation test")
+    assert tests["epochs epoch"] == "2 base models are too few for a sign-flip test; 3 training sets are too few for a sign-flip test"
 
 
 # ---------------------------------------------------------------- likelihoods

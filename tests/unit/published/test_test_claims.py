@@ -50,7 +50,7 @@ def test_the_claims_page_is_written(own):
     tested = claims.all_claims(tables, scores)
     assert "1,059" not in "".join(claim.text for claim in tested)  # a statement about the authors' table
     page = test_claims.page(tested, changes.describe(tables), test_claims.families(scores))
-    assert "The 4 base models are of unknown family." in " ".join(page.split())
+    assert "The 4 base models come from unknown families." in " ".join(page.split())
     for claim in tested:
         assert claim.text in page
     assert "nan" not in page
@@ -61,4 +61,4 @@ def test_the_claims_page_is_written(own):
 
 def test_families_of_the_published_models_are_counted():
     text = test_claims.families(pl.DataFrame({"model": ["llama3-8b", "llama3-swallow-8b", "olmo-7b", "olmo-7b"]}))
-    assert text.startswith("The 3 base models are of 2 families. Base models of one family (llama3: 2) are counted as separate units")
+    assert text.startswith("The 3 base models come from 2 families. Base models of one family (llama3: 2) are counted as separate units")

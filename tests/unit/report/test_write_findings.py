@@ -47,7 +47,7 @@ def page(study, frames, **more) -> str:
 def test_the_page_says_what_was_planted(planted):
     study, frames, _ = planted
     text = page(study, frames)
-    assert "60 runs, 180 checkpoints, 3 base models of 3 families; 8 benchmarks, 800 items" in text
+    assert "60 runs, 180 checkpoints, 3 base models from 3 families; 8 benchmarks, 800 items" in text
     assert "Arith and Algebra: gains correlate positively" in text
     assert "Response only: lower perplexity, larger gain; within-model r = -0.9" in text
     # six training sets allow no p below 2 / 64, which the correction for a page of tests undoes; the words without it:
@@ -71,7 +71,7 @@ def test_the_page_says_what_was_planted(planted):
 def test_the_page_of_a_study_without_effects_claims_none(null):
     study, frames = null
     text = page(study, frames)
-    assert "0 gains are significant" in text
+    assert "0 are significant" in text
     claims = [
         "gains more",
         "gains less",
@@ -299,9 +299,9 @@ def test_base_models_of_one_family_are_said_to_be_counted_singly(planted):
     assert "counted as separate units" not in page(study, frames)
     alike = {name: entry | {"family": "tree"} for name, entry in study["models"].items()}
     text = page(study | {"models": alike}, frames)
-    assert "3 base models of 1 family;" in text and "Base models of one family (tree: 3) are counted as separate units" in text
-    assert select.families([]) == ("of 0 families", "") and select.families(["unknown"]) == ("of unknown family", "")
-    assert select.families(["a", "unknown", "unknown"])[0] == "of 1 family, 2 of unknown family"
+    assert "3 base models from 1 family;" in text and "Base models of one family (tree: 3) are counted as separate units" in text
+    assert select.families([]) == ("from 0 families", "") and select.families(["unknown"]) == ("from unknown families", "")
+    assert select.families(["a", "unknown", "unknown"])[0] == "from 1 family, 2 of unknown family"
 
 
 def test_few_base_models_leave_training_sets_as_units_and_it_is_said(planted):
@@ -312,6 +312,6 @@ def test_few_base_models_leave_training_sets_as_units_and_it_is_said(planted):
 
 
 def test_an_untested_share_says_why():
-    row = {"test": "2 base models are too few to flip"}
+    row = {"test": "2 base models are too few for a sign-flip test"}
     sentence = representation._share(row)(Estimate("x", 0.3, np.nan, np.nan, np.nan, 9, "checkpoints"), np.nan)
-    assert sentence == "x: 30.0 %, n = 9 checkpoints (not tested: 2 base models are too few to flip)."
+    assert sentence == "x: 30.0 %, n = 9 checkpoints (not tested: 2 base models are too few for a sign-flip test)."

@@ -19,7 +19,7 @@ def test_shares_are_sums_of_squares_and_add_up_in_a_balanced_design():
     rng = np.random.default_rng(0)
     model, dataset, method = grid(3, 4, 2)
     points = rng.normal(size=(24, 5)) + 2 * rng.normal(size=(3, 5))[model] + rng.normal(size=(4, 5))[dataset]
-    tests = {"model": (CellPermutationTest(model, dataset, method, "models"),), "method": (SignFlipTest(model, "models"),)}
+    tests = {"model": (CellPermutationTest(model, dataset, method, "models", "set"),), "method": (SignFlipTest(model, "models"),)}
     terms = partition(squared(points), {"model": model, "dataset": dataset, "method": method}, 0, tests)
     centred = points - points.mean(axis=0)
     for term, labels in zip(terms, (model, dataset, method), strict=False):
@@ -28,7 +28,7 @@ def test_shares_are_sums_of_squares_and_add_up_in_a_balanced_design():
     assert sum(term.share for term in terms) == pytest.approx(1)
     assert [term.df for term in terms] == [2, 3, 1, 24 - 1 - 6]
     assert terms[0].p < 0.02 and terms[0].share > 2 * terms[0].chance
-    assert [(np.isnan(term.p), term.test) for term in terms[1:3]] == [(True, ""), (True, "3 models are too few to flip")]
+    assert [(np.isnan(term.p), term.test) for term in terms[1:3]] == [(True, ""), (True, "3 models are too few for a sign-flip test")]
 
 
 def test_one_factor_is_permanova_as_it_was():
@@ -60,7 +60,7 @@ def test_signs_are_all_tried_and_equal_the_sums_of_flipped_residuals():
 
 
 def test_only_cells_of_the_same_roles_change_places():
-    cells = CellPermutationTest(np.array(list("aabbc")), np.array(list("mmmmm")), np.array(list("lflff")), "sets")
+    cells = CellPermutationTest(np.array(list("aabbc")), np.array(list("mmmmm")), np.array(list("lflff")), "sets", "model")
     assert sorted(map(np.ndarray.tolist, cells.blocks())) == [[[1, 0], [3, 2]], [[4]]]
     assert cells.obstacle()
 

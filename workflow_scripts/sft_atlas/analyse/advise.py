@@ -19,7 +19,7 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import atomic, write_table
 from sft_atlas.core.markdown import bullets, table
 from sft_atlas.stats.two_way import shuffle_p
-from sft_atlas.stats.wording import SIGNIFICANT
+from sft_atlas.stats.wording import SIGNIFICANT, p_value
 from sft_atlas.tables.perplexity import perplexity_summary
 
 PRIOR = 3.0  # ridge penalty of a property, in training sets
@@ -239,7 +239,7 @@ PUBLISHED = "the published scores"
 def from_published(scores: pl.DataFrame, model: str, candidates: list[str]) -> tuple[Training, np.ndarray]:
     """Mean gains of the published 1k runs of full fine-tuning at their last epoch, over the benchmarks on a scale of 0 to 1 or 0 to 100.
 
-    Scores know no properties of the training sets, so the adviser has the training sets themselves to go by.
+    Published scores come without properties of the training sets, so only the sets themselves are predictors.
     """
     units = {"fraction": 1.0, "percent": 100.0}
     scale = scores["scale"].cast(pl.String).replace_strict(units, default=None, return_dtype=pl.Float64)
@@ -292,7 +292,7 @@ def page(model: str, candidates: list[str], training: Training, advice: list[Adv
         notes.append(
             f"Error with {skill.held_out} held out (RMSE): {100 * skill.rmse:.1f} points for gains relative to the base model's mean "
             f"({100 * skill.spread:.1f} if every set is predicted the same gain), {100 * skill.rmse_gain:.1f} points for gains. Rank correlation "
-            f"within base models {skill.rank:.2f}, p = {skill.p:.3f} by shuffling; a ranking needs p < {SIGNIFICANT}."
+            f"within base models {skill.rank:.2f}, {p_value(skill.p)} by shuffling; a ranking needs p < {SIGNIFICANT}."
         )
     unseen = [name for name in candidates if name not in training.sets]
     properties = ", ".join(name.replace("_", " ") for name in training.properties)

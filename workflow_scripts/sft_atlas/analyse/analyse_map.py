@@ -158,8 +158,8 @@ def last_terms(checkpoints: Vectors, study: dict) -> list[Term]:
     model, dataset, method = factors.values()
     by_model, by_set = SignFlipTest(model, "base models"), SignFlipTest(dataset, "training sets")
     tests = {
-        "model": (replace(by_set, fewest=FINE), CellPermutationTest(model, dataset, method, "base models in each training set")),
-        "dataset": (replace(by_model, fewest=FINE), CellPermutationTest(dataset, model, method, "training sets in each base model")),
+        "model": (replace(by_set, fewest=FINE), CellPermutationTest(model, dataset, method, "base models", "training set")),
+        "dataset": (replace(by_model, fewest=FINE), CellPermutationTest(dataset, model, method, "training sets", "base model")),
         "method": (by_model, by_set),
     }
     return partition(checkpoints.squared_distances()[np.ix_(at, at)], factors, study["seed"], tests)
@@ -290,7 +290,7 @@ def _same_set(checkpoints: Vectors, study: dict, count: int = 1999) -> dict[str,
     if low == high:  # all alike: a bootstrap shows no doubt
         few = min(len(models), len(names))
         bound = wilson(round(share * few), few, "", "")
-        low, high, kind = bound.low, bound.high, f"Wilson, as of {few} independent checkpoints"
+        low, high, kind = bound.low, bound.high, f"Wilson interval for {few} independent checkpoints"
     estimate = Estimate("", share, max(0.0, low), min(1.0, high), p, n, "LoRA checkpoints", kind)
     return _row("same set", estimate, float(nearest["chance"].mean()))
 

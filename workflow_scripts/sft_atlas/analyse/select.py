@@ -136,8 +136,8 @@ def families(names: list[str]) -> tuple[str, str]:
     """How many families base models have, given that of each; and the caveat that shared families ask for, empty where none is shared."""
     counts = Counter(name for name in names if name != "unknown")
     unknown = len(names) - sum(counts.values())
-    size = f"of {len(counts)} {'family' if len(counts) == 1 else 'families'}" + (f", {unknown} of unknown family" if unknown else "")
-    size = size if counts or not names else "of unknown family"
+    size = f"from {len(counts)} {'family' if len(counts) == 1 else 'families'}" + (f", {unknown} of unknown family" if unknown else "")
+    size = size if counts or not names else "from unknown families"
     shared = ", ".join(f"{name}: {count}" for name, count in counts.most_common() if count > 1)
     if not shared:
         return size, ""

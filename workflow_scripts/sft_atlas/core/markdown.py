@@ -10,7 +10,7 @@ def table(head: Iterable[object], rows: Iterable[Iterable[object]], align: str =
 
     ``align`` has a letter for each column, "l" or "r"; its last letter stands for all further columns ("lr": only the first is left-aligned).
     ``pad`` makes the columns line up in a terminal; without it, a table with long texts stays narrow. Pipes are escaped, line breaks become
-    spaces and None is an empty cell.
+    spaces, None is an empty cell, and integers get separators (``1,070``).
     """
     cells = [[escape(cell) for cell in row] for row in (head, *rows)]
     columns = list(zip(*cells, strict=True))
@@ -32,6 +32,7 @@ def row(cells: Iterable[str]) -> str:
 
 def escape(cell: object) -> str:
     """The text of a cell."""
+    cell = f"{cell:,}" if type(cell) is int else cell
     return "" if cell is None else " ".join(str(cell).splitlines()).replace("\\|", "|").replace("|", "\\|")
 
 

@@ -23,7 +23,9 @@ def main(args: argparse.Namespace) -> None:
     ]
     text = "training rows that are benchmark items:\n  " + "\n  ".join(lines)
     if lines and args.policy == "error":
-        raise AtlasError(f"{text}\nRemove them, or set `on_overlap: report` in the study file to list them and continue")
+        raise AtlasError(
+            f"{text}\nRemove them from the training set or the benchmark, or set `on_overlap: report` in the study file to list them and continue"
+        )
     inputs = {f"{path.parent.parent.name}/{path.parent.name}": path for path in [*args.training, *args.benchmarks]}
     facts = {"pairs": len(table), "pairs_with_overlap": len(lines)}
     write_json(args.output.with_suffix(".json"), record_provenance({"policy": args.policy}, inputs, **facts))

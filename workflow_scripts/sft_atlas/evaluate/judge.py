@@ -188,7 +188,7 @@ def rating(reply: Reply) -> float | None:
 
 def preference(reply: Reply, position: int) -> float | None:
     """How far the judge prefers the model's answer (0 to 1), shown at ``position``: from the log-probabilities of the identifiers m and M
-    where the endpoint gives them, else from the text, which must be one of the two; None for anything else."""
+    where the endpoint gives them, else from the text, which must be `m` or `M`; None for anything else."""
     odds = {name: max((value for token, value in reply.first.items() if token.strip() == name), default=None) for name in ("m", "M")}
     if any(value is not None for value in odds.values()):
         weight = {name: math.exp(value) if value is not None else 0.0 for name, value in odds.items()}

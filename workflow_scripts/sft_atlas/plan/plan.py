@@ -40,7 +40,7 @@ def page(forecast: Forecast) -> str:
     lines = [
         f"# Plan of study {study.name}",
         "",
-        f"{len(study.models)} base models, {len(study.runs)} training runs, {checkpoints:,} checkpoints and {len(study.file.suites)} suites of "
+        f"{len(study.models):,} base models, {len(study.runs):,} training runs, {checkpoints:,} checkpoints and {len(study.file.suites)} suites of "
         f"benchmarks, on {study.file.plan.parallel} devices at a time ({forecast.device.label}).",
     ]
     for title, body in sections.items():
@@ -104,8 +104,8 @@ def time_and_disk(forecast: Forecast) -> list[str]:
     finish = tuple(map(max, chain, work))
     disk = "; ".join(f"{name} {size(value)}" for name, value in forecast.disk().items())
     return [
-        f"- Time left on {parallel} devices: at least {span(finish)} h, without waiting in a queue. No number of devices is faster than the "
-        f"longest chain of jobs, {span(chain)} h.",
+        f"- Time left on {parallel} devices: at least {span(finish)} h, without waiting in a queue. More devices cannot finish before "
+        f"the longest chain of jobs, {span(chain)} h.",
         f"- Disk: {disk} (`keep_weights: {forecast.study.file.keep_weights}`).",
     ]
 
@@ -121,14 +121,14 @@ def warnings(forecast: Forecast) -> list[str]:
     lines = []
     if large := too_large(forecast):
         lines.append(
-            f"- **{len(large)} runs do not fit into GPU memory** ({forecast.device.label}): weights, gradients and Adam's moments alone are "
+            f"- **{len(large):,} runs do not fit into GPU memory** ({forecast.device.label}): weights, gradients and Adam's moments alone are "
             f"larger. Give their recipe more `gpus`, or `weights: bfloat16`: {first_of('/'.join(run.key) for run in large)}."
         )
     if forecast.retrained:
         jobs = [job for job in forecast.jobs if job.repeat]
         runs = first_of("/".join(key) for key in sorted(forecast.retrained))
         lines.append(
-            f"- **{len(forecast.retrained)} finished runs must be trained again**, {span(forecast.hours(jobs))} h with the jobs that follow: "
+            f"- **{len(forecast.retrained):,} finished runs must be trained again**, {span(forecast.hours(jobs))} h with the jobs that follow: "
             f"new results need weights that were deleted (`keep_weights: {forecast.study.file.keep_weights}`). {runs}."
         )
     if unpinned := forecast.unpinned():
@@ -147,7 +147,7 @@ def too_large(forecast: Forecast) -> list[Run]:
 
 def first_of(names: Iterable[str], most: int = 6) -> str:
     names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def comparisons(forecast: Forecast) -> list[str]:
@@ -169,9 +169,9 @@ def assumptions(forecast: Forecast) -> list[str]:
     on, plan = forecast.device, forecast.study.file.plan
     lines = [
         f"- {on.label} (`config/devices.yaml`), low / likely / high: {on.peak_tflops:g} TFLOP/s in bfloat16, of which full fine-tuning reaches "
-        f"{estimate(on.mfu_full)}, LoRA {estimate(on.mfu_lora)} and reading {estimate(on.mfu_score)}; {estimate(on.decode_tokens_per_second)} "
-        f"generated tokens/s with 7 billion parameters; {estimate(on.start_seconds)} s to start a job. Hidden states and likelihoods are read "
-        f"in float32, at the same share of {on.float32_tflops:g} TFLOP/s.",
+        f"{estimate(on.mfu_full)}, LoRA {estimate(on.mfu_lora)} and prefill {estimate(on.mfu_score)}; {estimate(on.decode_tokens_per_second)} "
+        f"generated tokens/s with 7 billion parameters; {estimate(on.start_seconds)} s to start a job. Hidden states and likelihoods are "
+        f"computed in float32, at the same share of {on.float32_tflops:g} TFLOP/s.",
     ]
     if several := sorted({run.settings.gpus for run in forecast.study.runs.values()} - {1}):
         lines.append(f"- Runs on {' or '.join(map(str, several))} devices (`gpus`) are assumed to be as efficient as runs on one.")

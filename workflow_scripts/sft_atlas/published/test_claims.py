@@ -116,7 +116,7 @@ def families(scores: pl.DataFrame) -> str:
     """How many families the base models come from, and what that means for intervals over base models."""
     models = scores["model"].unique().sort().to_list()
     size, caveat = select.families([columns.KEYS.get(name, ("", "unknown"))[1] for name in models])
-    return f"The {len(models)} base models are {size}. {caveat}".strip()
+    return f"The {len(models)} base models come {size}. {caveat}".strip()
 
 
 def _summary(claim: Claim, policy: str, reading: str) -> str:

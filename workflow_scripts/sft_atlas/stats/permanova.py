@@ -50,7 +50,7 @@ class SignFlipTest:
     def obstacle(self) -> str:
         """Why there is no p; empty where there is one."""
         units = len(set(self.labels.tolist()))
-        return f"{units} {self.of} are too few to flip" if 2 ** (units - 1) < self.fewest else ""
+        return f"{units} {self.of} are too few for a sign-flip test" if 2 ** (units - 1) < self.fewest else ""
 
     def description(self) -> str:
         """What is rearranged, in words."""
@@ -71,7 +71,7 @@ class SignFlipTest:
 
 @dataclass(frozen=True)
 class CellPermutationTest:
-    """Permute whole cells (``labels`` [n]) inside ``within`` [n]; ``roles`` [n] name the checkpoints of a cell.
+    """Permute whole cells (``labels`` [n], called ``of``) inside ``within`` [n] (``inside``); ``roles`` [n] name the checkpoints of a cell.
 
     Only cells of the same roles change places. Exact where the cells of one ``within`` are exchangeable, in spread as well as in location.
     """
@@ -80,6 +80,7 @@ class CellPermutationTest:
     within: np.ndarray
     roles: np.ndarray
     of: str
+    inside: str
 
     def blocks(self) -> list[np.ndarray]:
         """Checkpoints that are exchangeable: indices, cells x roles, one array per block of cells."""
@@ -93,11 +94,11 @@ class CellPermutationTest:
     def obstacle(self) -> str:
         """Why there is no p; empty where there is one. The same order in every block renames the cells and changes nothing."""
         sizes = [factorial(len(block)) for block in self.blocks()]
-        return f"{self.of}: too few to reorder" if prod(sizes) // max(sizes) < FEWEST else ""
+        return f"{self.of} within each {self.inside} are too few for a permutation test" if prod(sizes) // max(sizes) < FEWEST else ""
 
     def description(self) -> str:
         """What is rearranged, in words."""
-        return f"order of {self.of}"
+        return f"{self.of}, permuted within each {self.inside}"
 
     def null(self, added: np.ndarray, left: np.ndarray, rest: np.ndarray, inner: np.ndarray, rng, count: int) -> tuple[np.ndarray, bool]:
         """As for :class:`SignFlipTest`; never all arrangements."""

@@ -12,6 +12,7 @@ from sft_atlas.core.provenance import ROOT
 from sft_atlas.study.schema import Devices, Part, StudyFile
 
 BEGIN, END = "<!-- reference: made by workflow_scripts/run.py document_config -->", "<!-- end of reference -->"
+PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", object: "value"}
 
 
 def schema_text() -> str:
@@ -60,16 +61,17 @@ def _type(annotation: object) -> str:
     if origin is typing.Literal:
         return ", ".join(f"`{value}`" for value in args)
     if origin is list:
-        return f"list of {_type(args[0])}"
+        inner = _type(args[0])
+        return f"list of {inner}{'s' * (inner in PLAIN.values())}"
     if origin is tuple:
         return f"list of {len(args)} {_type(args[0])}s"
     if origin is dict:
-        return f"{_type(args[0])} to {_type(args[1])}"
+        return f"mapping of {'name' if typing.get_origin(args[0]) is typing.Annotated else _type(args[0])} to {_type(args[1])}"
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_type(arg) for arg in args if arg is not type(None))
     if isinstance(annotation, type) and issubclass(annotation, Part):
         return annotation.__name__
-    return {str: "text", int: "whole number", float: "number", bool: "`true`, `false`", object: "value"}[annotation]
+    return PLAIN[annotation]
 
 
 def documents() -> dict[Path, str]:

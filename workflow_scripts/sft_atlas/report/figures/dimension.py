@@ -24,7 +24,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     axes[0].set_title(f"base models ({how}),\nn = {' to '.join(map(str, counts[:: max(1, len(counts) - 1)]))} texts")
     axes[0].set_ylabel("intrinsic dimension")
     if not methods:
-        style.explain(axes[1], "fine-tuned minus base", "represented\nruns on single training sets")
+        style.explain(axes[1], "fine-tuned minus base", "runs with\n`measure_representation: true` on single training sets")
     for axis, method in zip(axes[1:], methods, strict=False):
         part = change.filter(pl.col("method") == method)
         change_panel(axis, part, study)

@@ -16,7 +16,9 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     """Left: the shares. Right: the divergence of a base model's checkpoints from their common centre, by epoch."""
     shares, spread = tables["map_shares"], tables["map_spread"]
     if shares.is_empty():
-        return style.absent("Factors behind distances", "represented checkpoints of two or more base models or training sets")
+        return style.absent(
+            "Factors behind distances", "runs of two or more base models or training sets with `measure_representation: true`"
+        )
     canvas = style.figure(style.PAGE, 2.6)
     axes = canvas.subplots(1, 2, width_ratios=[1.25, 1])
     share_panel(axes[0], shares)

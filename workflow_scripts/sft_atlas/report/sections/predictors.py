@@ -64,7 +64,7 @@ def predictors(frame: pl.DataFrame) -> Finding:
         part = correlations.filter(pl.col("subset") == subset)
         which = "All training sets" if subset == ALL else subset.capitalize()
         notes.append(
-            f"{which} ({count(part['sets'].max(), 'sets')}), significant with correction over the {part.height} predictors only: {_significant(part)}. "
+            f"{which} ({part['sets'].max()}), p corrected over these {part.height} predictors only: significant are {_significant(part)}. "
             f"On held-out gains, {_better_than_baseline(defined.filter(pl.col('subset') == subset))}."
         )
     slopes = defined.filter(pl.col("subset") == ALL, pl.col("statistic") == "slope")

@@ -22,7 +22,7 @@ def dimension(table: pl.DataFrame, study: dict) -> Finding:
     method = select.leading_method(change)
     halves = select.halves(select.of_leading_method(change), "difference")
     if halves.is_empty():
-        return unavailable(title, "dimension", "represented runs on single training sets")
+        return unavailable(title, "dimension", "runs with `measure_representation: true` on single training sets")
     halves = halves.rename({"difference": "rise"})
     units, unit = select.units(halves)
 
@@ -71,7 +71,9 @@ def base_models(likelihood: pl.DataFrame, study: dict) -> Finding:
     title = "Base models on the map of checkpoints"
     share, chance = analyse_map.base_share(analyse_map.vectors(likelihood), study)
     if np.isnan(share.effect):
-        return unavailable(title, "model_map", "represented runs of two or more base models on single training sets")
+        return unavailable(
+            title, "model_map", "runs of two or more base models with `measure_representation: true` on single training sets"
+        )
 
     def sentence(estimate: Estimate, q: float) -> str:
         clustered = q < SIGNIFICANT and estimate.low > chance
@@ -87,7 +89,7 @@ def factors(shares: pl.DataFrame, effects: pl.DataFrame) -> Finding:
     """Shares of the squared distance between checkpoints; effects of epochs, size and method on divergences."""
     title = "Factors behind distances between checkpoints"
     if shares.is_empty():
-        return unavailable(title, "map_shares", "represented checkpoints of two or more base models or training sets")
+        return unavailable(title, "map_shares", "runs of two or more base models or training sets with `measure_representation: true`")
     statements = []
     for row in shares.filter(pl.col("term") != "residual", pl.col("share").is_not_nan()).iter_rows(named=True):
         design = "Last checkpoints" if row["design"] == "last" else "Runs that keep every epoch"
@@ -99,10 +101,10 @@ def factors(shares: pl.DataFrame, effects: pl.DataFrame) -> Finding:
         Statement(estimate_of(row | {"effect": row["value"]}, row["effect"]), _effect(row)) for row in defined.iter_rows(named=True)
     ]
     tested = shares.filter(pl.col("p").is_not_nan())
-    tests = [f"{TERMS[row['term']]} by {row['test']}" for row in tested.iter_rows(named=True)]
-    notes = [f"Shares: PERMANOVA, each term given the others. Permuted units: {', '.join(tests) or 'too few'}."]
-    if tested["test"].str.starts_with("order").any():
-        notes.append("Permuting an order also detects sets, or base models, that differ only in spread.")
+    tests = [f"{TERMS[row['term']]} ({row['test']})" for row in tested.iter_rows(named=True)]
+    notes = [f"Shares: PERMANOVA, each term given the others. Tests: {', '.join(tests) or 'too few units'}."]
+    if tested["test"].str.contains("permuted").any():
+        notes.append("These permutation tests also react to training sets or base models that differ only in spread.")
     by_sets = tested.filter(pl.col("term").is_in(["method", "epoch"]), pl.col("test").str.ends_with("training sets"))["term"].to_list()
     by_sets += defined.filter(pl.col("interval_method").str.contains(r"over \d+ training sets"))["effect"].to_list()
     if by_sets:

@@ -15,7 +15,7 @@ POINTS = {"scale": 100, "unit": " points", "digits": 1}
 
 def changed(gains: pl.DataFrame, study: dict) -> Finding:
     """How many single-set runs changed the score of any benchmark."""
-    title = "Runs that changed a score"
+    title = "Runs with changed scores"
     cells = select.tested(select.single(gains, study))
     if cells.is_empty():
         return unavailable(title, "gains", "runs on single training sets")
@@ -27,8 +27,8 @@ def changed(gains: pl.DataFrame, study: dict) -> Finding:
     notes = [
         f"By chance alone, about {100 * chance:.0f} % of runs would, with {runs['len'].max()} benchmarks each. Runs of a base model share the "
         "error of its base score; the interval treats them as independent and is too narrow.",
-        f"Corrected over all {cells.height} gains (false discovery rate 5 %), {significant.height} gains are significant, {up} up and "
-        f"{significant.height - up} down, in {int(runs['significant'].sum())} of {runs.height} runs.",
+        f"After correction over all {cells.height:,} gains (false discovery rate 5 %), {significant.height:,} are significant, {up:,} up and "
+        f"{significant.height - up:,} down, in {int(runs['significant'].sum()):,} of {runs.height:,} runs.",
     ]
 
     def sentence(estimate: Estimate, q: float) -> str:
@@ -201,7 +201,7 @@ def leave_one_out(scores: pl.DataFrame, study: dict) -> Finding:
 
     beyond = int((cells["difference"].abs() > 2 * cells["stderr"]).sum())
     note = (
-        f"{beyond} of {cells.height} scores differ by more than 2 SE (about {0.0455 * cells.height:.0f} by chance). "
+        f"{beyond:,} of {cells.height:,} scores differ by more than 2 SE (about {0.0455 * cells.height:,.0f} by chance). "
         f"Standard errors treat the items of both runs as independent, which overstates them; p is Bonferroni-corrected for {sets} sets."
     )
     statements = [Statement(largest, sentence)]
