@@ -26,6 +26,17 @@ def test_a_source_without_rows_is_an_error(tmp_path):
         records.read_rows(dataset(), tmp_path / "none.parquet", "train")
 
 
+def test_csv_of_the_hub_keeps_the_words_that_pandas_reads_as_missing(tmp_path, monkeypatch):
+    """The datasets library reads a folder as it reads a repository."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "repo").mkdir()
+    (tmp_path / "repo/train.csv").write_text("instruction,response\nq1,None\nq2,NA\nq3,\n")
+    source = Dataset(hub=str(tmp_path / "repo"), revision="main")
+    assert records.read_rows(source, None, "train")["response"].to_list() == ["None", "NA", None]
+
+
 def test_columns_are_renamed_and_the_rest_is_left_out():
     frame = pl.DataFrame({"question": ["1 + 1?"], "answer": [2], "id": ["x"]})
     found = records.to_pairs(frame, Columns(instruction="question", response="answer"), "datasets.sums")

@@ -86,10 +86,14 @@ def select_slice(frame: pl.DataFrame, split: str, path: Path) -> pl.DataFrame:
 
 
 def _from_hub(source: Source) -> pl.DataFrame:
-    from datasets import load_dataset
+    from datasets import load_dataset, load_dataset_builder
 
     def load():
-        return load_dataset(source.hub, source.subset, data_files=source.files, split=source.split, revision=source.revision)
+        given = {"data_files": source.files, "revision": source.revision}
+        config = load_dataset_builder(source.hub, source.subset, **given).config
+        if hasattr(config, "keep_default_na"):  # CSV: pandas would read the texts "None", "NA" and "null" as missing
+            given |= {"keep_default_na": False, "na_values": [""]}
+        return load_dataset(source.hub, source.subset, split=source.split, **given)
 
     return hub.request(load, "dataset", source.hub, source.revision).to_polars()
 
