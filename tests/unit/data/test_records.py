@@ -79,6 +79,14 @@ def chat(*turns, keys=("role", "content")):
 
 SHAREGPT = ("from", "value")
 FIRST = [("system", "Be kind."), ("user", "Hi?"), ("assistant", "Hello."), ("user", "Bye?"), ("assistant", "Bye.")]
+
+
+def test_bytes_that_are_no_text_are_an_error():
+    frame = pl.DataFrame({"instruction": ["a"], "response": [b"\xff\xfe"]})
+    with pytest.raises(AtlasError, match=r"datasets\.x: column 'response' holds Binary that is not text"):
+        records.to_pairs(frame, Columns(), "datasets.x")
+
+
 CHATS = {
     "texts": [["Hi?", "Hello.", "Bye?", "Bye."], ["Alone?"]],
     "roles": [chat(*FIRST), chat(("user", "Alone?"))],

@@ -586,6 +586,15 @@ def test_candidates_that_the_study_has_are_named_and_the_study_stays_as_it_is(da
     assert study.resolved() == study_of().resolved()
 
 
+def test_candidates_may_be_any_local_file_or_saved_dataset(tmp_path):
+    for name in ("A.CSV", "b.jsonl.zst", "saved/state.json", "folder/other.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    paths = [str(tmp_path / name) for name in ("A.CSV", "b.jsonl.zst", "saved")]
+    assert study_of(advise={"model": "ant", "datasets": paths}).candidates.datasets == ("A", "b", "saved")
+    assert "a file or a saved dataset" in complaint(small(advise={"model": "ant", "datasets": [str(tmp_path / "folder")]}))
+
+
 def test_candidates_from_folders_files_and_the_hub_join_no_run_table_or_plan(tmp_path):
     (tmp_path / "tuned").mkdir()
     (tmp_path / "mine.jsonl.gz").write_text("")

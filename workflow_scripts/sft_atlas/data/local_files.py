@@ -34,14 +34,15 @@ def read_file(path: Path, columns: Columns | None = None, split: str = "train") 
     if path.is_dir():
         return _read_saved_dataset(path, split)
     ending = next((suffix for suffix in reversed(path.suffixes) if suffix.lower() not in (".gz", ".zst", ".bz2")), "").lower()
-    with open(path, "rb") as handle:
-        start = handle.read(8)
-    kind = "Parquet" if ending == ".parquet" or start.startswith(b"PAR1") else None
-    kind = "Arrow" if ending in (".arrow", ".feather", ".ipc") or start.startswith(b"ARROW1") else kind
+    kind = "text"
     try:
-        if kind == "Parquet":
+        with open(path, "rb") as handle:
+            start = handle.read(8)
+        if ending == ".parquet" or start.startswith(b"PAR1"):
+            kind = "Parquet"
             return pl.read_parquet(path, glob=False)
-        if kind == "Arrow":
+        if ending in (".arrow", ".feather", ".ipc") or start.startswith(b"ARROW1"):
+            kind = "Arrow"
             return (pl.read_ipc if start.startswith(b"ARROW1") else pl.read_ipc_stream)(path.read_bytes())
         kind = next((name for magic, name in COMPRESSED.items() if start.startswith(magic)), "text")
         raw = _uncompressed(path, kind)

@@ -120,7 +120,10 @@ def _texts(frame: pl.DataFrame, column: str, name: str) -> pl.Series:
     if kind.is_nested():
         raise AtlasError(f"{name}: column {column!r} holds {kind}, not text; prepare a file with one text per row")
     if kind != pl.Object:
-        return frame[column].cast(pl.String)
+        try:
+            return frame[column].cast(pl.String)
+        except pl.exceptions.PolarsError:  # bytes that are no UTF-8
+            raise AtlasError(f"{name}: column {column!r} holds {kind} that is not text") from None
     for number, value in zip(row_numbers(frame), frame[column], strict=True):
         if isinstance(value, list | dict):
             raise AtlasError(

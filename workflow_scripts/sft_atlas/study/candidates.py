@@ -48,12 +48,12 @@ def resolve_candidates(advise: Advise, file: StudyFile) -> tuple[Candidates, lis
     def dataset(path: str, value: str) -> str:
         if value in sources:
             return value
-        if os.path.exists(value):
+        if os.path.isfile(value) or any(Path(value, name).exists() for name in ("state.json", "dataset_dict.json")):  # a saved dataset
             name = re.sub(r"\.(jsonl?|csv|tsv|parquet|arrow|feather)(\.(gz|zst|bz2))?$", "", Path(value).name, flags=re.IGNORECASE)
             return add(path, value, name, Dataset(path=os.path.abspath(value), allow_fewer=True), file.datasets, new_datasets)
         known = ", ".join(sources)
         problems.append(
-            f"{path}: {value!r} is not a source dataset of the study{nearest(value, sources)} (defined: {known}), a file or a folder"
+            f"{path}: {value!r} is not a source dataset of the study{nearest(value, sources)} (defined: {known}), a file or a saved dataset"
         )
         return value
 
