@@ -59,11 +59,11 @@ class PeakMemory(threading.Thread):
 
 def job_seconds(logs: Path) -> dict[str, list[float]]:
     """Wall seconds of every finished job by kind, from the logs; they leave out the start of the process."""
-    found = defaultdict(list)
+    seconds = defaultdict(list)
     for path in logs.rglob("*.log"):
         if (wall := logged_seconds(path)) is not None:
-            found[path.relative_to(logs).parts[0].removesuffix(".log")].append(wall)
-    return found
+            seconds[path.relative_to(logs).parts[0].removesuffix(".log")].append(wall)
+    return seconds
 
 
 def import_seconds(code: str, repeats: int = 3) -> float:

@@ -28,7 +28,7 @@ from sft_atlas.report.inputs import ReportInputs
 from sft_atlas.study import site as sites
 from sft_atlas.study import study as studies
 from sft_atlas.study.messages import strict_yaml
-from sft_atlas.study.paths import ANALYSED, ANALYSES, OVERLAPS, REPORTED, TABLES, Paths
+from sft_atlas.study.paths import ANALYSED, ANALYSES, OVERLAPS, PLACES, REPORTED, RESULTS, TABLES, Paths
 from sft_atlas.study.runs import BASE
 from sft_atlas.tables.inputs import TableInputs, folder_of_outputs, folder_of_tables
 from sft_atlas.train.inputs import TrainInputs
@@ -105,7 +105,7 @@ if GPUS and workflow.is_main_process:
     if "gpu" not in workflow.global_resources:
         workflow.register_resource("gpu", len(GPUS))
 
-paths = Paths(f"results/{study.name}")
+paths = Paths(RESULTS.format(study=study.name))
 data = DataInputs(study, paths)
 train = TrainInputs(study, paths)
 evaluate = EvaluateInputs(study, paths, gpus=bool(GPUS))

@@ -63,7 +63,7 @@ rule measure_similarity:
     log:
         paths.log("measure_similarity", "{place}"),
     wildcard_constraints:
-        place=r"tables|advice/[^/]+",
+        place=PLACES,
     priority: 20
     conda:
         "../envs/train.yaml"

@@ -4,7 +4,7 @@ import os
 
 from snakemake.exceptions import WorkflowError
 
-from sft_atlas.study.paths import Paths
+from sft_atlas.study.paths import ADVICE, Paths
 from sft_atlas.study.study import Study
 
 
@@ -24,7 +24,7 @@ class AdviseInputs:
             if not self.model or not os.path.exists(self.gains):
                 return []
             if kind == "similarity":
-                return [self.paths.fill(self.paths.similarity, place=f"advice/{self.model}")]
+                return [self.paths.fill(self.paths.similarity, place=ADVICE.format(model=self.model))]
             keys = [{"dataset": name, "rows": self.study.smallest_rows(name), "model": self.model} for name in self.datasets]
             return [self.paths.fill(getattr(self.paths, kind), **each) for each in keys]
 

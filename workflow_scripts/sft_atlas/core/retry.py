@@ -25,8 +25,8 @@ def retry(
     from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
     def pause(state: RetryCallState) -> float:
-        asked = getattr(state.outcome.exception(), "retry_after", None) or 0.0
-        return min(longest, max(wait * 2 ** (state.attempt_number - 1), asked))
+        retry_after = getattr(state.outcome.exception(), "retry_after", None) or 0.0
+        return min(longest, max(wait * 2 ** (state.attempt_number - 1), retry_after))
 
     def announce(state: RetryCallState) -> None:
         log(

@@ -14,6 +14,7 @@ from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import record_provenance
 from sft_atlas.data import hub, procedural
 from sft_atlas.data.local_files import as_text, read_file, shown
+from sft_atlas.study.paths import MANIFEST
 from sft_atlas.study.schema import Columns, Source
 
 ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "system": "ignored", "developer": "ignored"}
@@ -196,5 +197,5 @@ def write_manifest(table: Path, frame: pl.DataFrame, settings: object, inputs: d
     """Write ``manifest.json`` beside a data file: its provenance, number of rows, rows by source, and SHA-256."""
     sources = dict(sorted(Counter(value or "unknown" for value in frame["source"]).items()))
     manifest = record_provenance(settings, inputs, rows=len(frame), sources=sources, sha256=sha256(table), **facts)
-    write_json(table.parent / "manifest.json", manifest)
+    write_json(table.parent / MANIFEST, manifest)
     LOG.info("%s: %d rows %s", table, len(frame), facts or "")

@@ -8,6 +8,8 @@ import polars as pl
 from sft_atlas.analyse import select
 from sft_atlas.published import POLICIES, analyse_published, columns, frames, overall
 from sft_atlas.stats.estimates import paired_difference
+from sft_atlas.stats.wording import SIGNIFICANT
+from sft_atlas.study.runs import WITHOUT
 
 READINGS = ("base-free", "gain")
 VALUE = {"base-free": "centred", "gain": "gain"}
@@ -67,7 +69,7 @@ def synergies(policy: str, tables: dict[str, pl.DataFrame]) -> list[Statistic]:
     for reading, value in VALUE.items():
         part = tables["consistency"].filter(pl.col("value") == value, pl.col("n") > 5)
         if part.height:
-            share = 100 * float((part["q"] < 0.05).mean())
+            share = 100 * float((part["q"] < SIGNIFICANT).mean())
             options = {"n": part.height, "unit": "cells", "effect_unit": " %", "decides": False}
             statistics.append(of_count(share, "cells with q < 0.05", policy, reading, **options))
     concordance = overall.concordance(select.of_leading_method(tables["gains"]), frames.SEED)
@@ -78,7 +80,9 @@ def breadth(policy: str, tables: dict[str, pl.DataFrame]) -> list[Statistic]:
     statistics = []
     for reading, value in VALUE.items():
         part = tables["consistency"].filter(pl.col("value") == value)
-        helped = part.group_by("dataset", maintain_order=True).agg(((pl.col("q") < 0.05) & (pl.col("effect") > 0)).sum().alias("helped"))
+        helped = part.group_by("dataset", maintain_order=True).agg(
+            ((pl.col("q") < SIGNIFICANT) & (pl.col("effect") > 0)).sum().alias("helped")
+        )
         helped = helped.sort("helped", descending=True, maintain_order=True)
         if helped.height < 2:
             continue
@@ -308,7 +312,7 @@ def described(scores: pl.DataFrame) -> list[Claim]:
     if len(models & set(columns.KEYS)) < 6:
         return []
     tuned = scores.filter(pl.col("epoch") > 0).select("row").n_unique()
-    without = scores.filter(pl.col("dataset").str.starts_with(columns.WITHOUT))["model"].n_unique()
+    without = scores.filter(pl.col("dataset").str.starts_with(WITHOUT))["model"].n_unique()
     categories = scores.filter(pl.col("benchmark").str.starts_with("mtbench-"), pl.col("score").is_not_null())["score"]
     tenths = float(((categories * 10 - (categories * 10).round()).abs() < 1e-6).mean())
     return [

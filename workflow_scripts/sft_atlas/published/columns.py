@@ -8,7 +8,6 @@ import re
 from dataclasses import dataclass
 
 PERCENT, FRACTION, JUDGE = "percent", "fraction", "judge 1-10"
-WITHOUT = "without-"  # prefix of leave-one-out sets, as in every study
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from sft_atlas.report.figures import components, consistency, gains, leave_one_o
 from sft_atlas.report.figures.lora_full import forest_panel
 from sft_atlas.stats.estimates import Estimate
 from sft_atlas.stats.wording import count, span
+from sft_atlas.study.runs import WITHOUT
 
 GROUPS = ("mathematics", "code", "knowledge", "examination", "reasoning", "instruction following")
 STATES = {"as published": "#E3E7EA", "recomputed": "#0072B2", "set to null": "#D55E00", "missing": "#FFFFFF"}
@@ -188,7 +189,7 @@ def base_free(table: pl.DataFrame, keys: list[str], unit: bool = False) -> pl.Da
 
     ``unit``: scaled to unit spread per benchmark, so that all benchmarks have the same weight in a correlation over benchmarks.
     """
-    single = ~pl.col("dataset").str.starts_with(columns.WITHOUT) & (pl.col("dataset") != "all")
+    single = ~pl.col("dataset").str.starts_with(WITHOUT) & (pl.col("dataset") != "all")
     main = pl.col("schedule") == "cosine" if (table["schedule"] == "cosine").any() else pl.lit(True)
     part = table.filter(single, main)
     part = part.with_columns((pl.col("score") - pl.col("score").mean().over(keys)).alias("gain"))

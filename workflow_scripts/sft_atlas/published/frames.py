@@ -8,6 +8,7 @@ import polars as pl
 from sft_atlas.analyse import consistency
 from sft_atlas.published import columns
 from sft_atlas.published.tidy_published import points
+from sft_atlas.study.runs import WITHOUT
 
 SEED = 0
 MERGED = "all"
@@ -39,7 +40,7 @@ def scores_table(scores: pl.DataFrame) -> pl.DataFrame:
     items = {key: columns.task(key).items for key in kept["task"].unique()}
     judged = [key for key in items if columns.task(key).scale == columns.JUDGE]
     members = len(single_sets(scores))
-    merged, left_out = pl.col("dataset") == MERGED, pl.col("dataset").str.starts_with(columns.WITHOUT)
+    merged, left_out = pl.col("dataset") == MERGED, pl.col("dataset").str.starts_with(WITHOUT)
     sources = pl.when(merged).then(max(1, members)).when(left_out).then(max(1, members - 1)).otherwise(1)
     base = pl.col("method") == "base"
     score, n = pl.col("score"), pl.col("n")
@@ -78,7 +79,7 @@ def gains_table(scores: pl.DataFrame) -> pl.DataFrame:
 def single_sets(scores: pl.DataFrame) -> list[str]:
     """Training sets that are not merged: known ones in the order of ``columns.DATASETS``, then the others by name."""
     names = set(scores.filter(pl.col("epoch") > 0)["dataset"])
-    return columns.in_order((name for name in names if name != MERGED and not name.startswith(columns.WITHOUT)), columns.DATASETS)
+    return columns.in_order((name for name in names if name != MERGED and not name.startswith(WITHOUT)), columns.DATASETS)
 
 
 def study(scores: pl.DataFrame) -> dict:
@@ -89,9 +90,9 @@ def study(scores: pl.DataFrame) -> dict:
     kinds = [(name, *columns.DATASETS.get(name, (name, "other")), False, [], None) for name in singles]
     kinds += [(MERGED, "all", "merged", True, singles, None)] if MERGED in present else []
     kinds += [
-        (columns.WITHOUT + name, f"without {label}", "leave-one-out", False, singles, name)
+        (WITHOUT + name, f"without {label}", "leave-one-out", False, singles, name)
         for name, label, *_ in kinds[: len(singles)]
-        if columns.WITHOUT + name in present
+        if WITHOUT + name in present
     ]
     datasets = {name: dict(zip(("label", "group", "merged", "members", "without"), entry, strict=True)) for name, *entry in kinds}
     tasks = columns.in_order(set(table["benchmark"]), columns.TASKS)

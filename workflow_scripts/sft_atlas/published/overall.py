@@ -10,7 +10,7 @@ import polars as pl
 
 from sft_atlas.analyse import variance
 from sft_atlas.analyse.consistency import PERMUTATIONS, cube, mean_of_pairs
-from sft_atlas.published import columns as catalogue
+from sft_atlas.published.columns import task
 from sft_atlas.stats.estimates import RESAMPLES, Estimate, expanded_interval, undefined
 
 DRAWS = 499
@@ -18,7 +18,7 @@ DRAWS = 499
 
 def weights(columns: list[str]) -> np.ndarray:
     """Weights of columns of scores, summing to 1: equal for all benchmarks, split among a benchmark's variants."""
-    names = [catalogue.task(column).benchmark for column in columns]
+    names = [task(column).benchmark for column in columns]
     counts = Counter(names)
     return np.array([1 / counts[name] / len(counts) for name in names])
 

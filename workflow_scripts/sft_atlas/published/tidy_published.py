@@ -15,6 +15,7 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import write_table
 from sft_atlas.core.log import LOG
 from sft_atlas.published import columns
+from sft_atlas.study.runs import WITHOUT
 
 META = ("model_name", "data_name", "lora", "epoch", "data_size", "lr_strategy")
 RUN = ["model", "dataset", "method", "rows", "schedule"]  # the keys of a training run
@@ -100,7 +101,7 @@ def _metadata(frame: pl.DataFrame, where: str) -> pl.DataFrame:
     lora = pl.col("lora").str.to_lowercase()
     method = pl.when(base).then(pl.lit("base")).when(lora.is_in(TRUE)).then(pl.lit("lora")).when(lora.is_in(FALSE)).then(pl.lit("full"))
     names = {name: columns.MODELS.get(name, (name,))[0] for name in frame["model_name"].unique()}
-    sets = {name: "base" if name == BASE else re.sub("^w/o-", columns.WITHOUT, name) for name in frame["data_name"].unique()}
+    sets = {name: "base" if name == BASE else re.sub("^w/o-", WITHOUT, name) for name in frame["data_name"].unique()}
     frame = frame.with_columns(
         pl.col("row").cast(pl.Float64, strict=False).cast(pl.Int64),
         pl.col("model_name").replace_strict(names, return_dtype=pl.String).alias("model"),

@@ -10,7 +10,7 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import write_json
 from sft_atlas.core.log import LOG
 from sft_atlas.report.write_card import checkpoint_name
-from sft_atlas.study.paths import RECORD
+from sft_atlas.study.paths import RECORD, epoch_of
 
 NETWORK = True
 TOKENIZER = ("tokenizer*", "special_tokens_map.json", "*.model", "vocab.*", "merges.txt")  # of the base model; training changes none of it
@@ -37,7 +37,7 @@ def upload(namespace: str, study: str, page: Path) -> Upload:
     folder = page.parent
     record = json.loads((folder.parent / RECORD).read_text(encoding="utf-8"))
     base = json.loads(Path(record["inputs"]["base"]["path"]).read_text(encoding="utf-8"))
-    repository = f"{namespace}/{study}-{checkpoint_name(record, int(folder.name.removeprefix('epoch-')))}"
+    repository = f"{namespace}/{study}-{checkpoint_name(record, epoch_of(folder))}"
     try:
         validate_repo_id(repository)
     except HFValidationError as error:

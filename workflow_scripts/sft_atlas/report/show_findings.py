@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from sft_atlas.study.paths import Paths
+
 
 def show(path: Path) -> None:
     """Print the page at ``path`` for a terminal: Markdown marks of headings become plain underlines."""
@@ -12,11 +14,12 @@ def show(path: Path) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    show(args.results / "findings.md")
-    figures = sorted((args.results / "figures").glob("*.pdf"))
+    paths = Paths(args.results)
+    show(Path(paths.findings))
+    figures = sorted(Path(paths.figures).glob("*.pdf"))
     print(f"\n{len(figures)} figures (PDF, and PNG beside each):")
     print("\n".join(f"  {path}" for path in figures))
-    print(f"Findings: {args.results / 'findings.md'}   Tables: {args.results / 'tables'}")
+    print(f"Findings: {paths.findings}   Tables: {paths.tables}")
 
 
 def add_options(p: argparse.ArgumentParser) -> None:

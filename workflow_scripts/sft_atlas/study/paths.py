@@ -15,6 +15,10 @@ ANALYSES = {  # rule -> the tables that it writes
 ANALYSED = tuple(table for tables in ANALYSES.values() for table in tables)
 REPORTED = ("runs", "scores", "gains", "perplexity", "layers", "dimension", "likelihood", *ANALYSED)  # tables that findings read
 
+RESULTS = "results/{study}"
+ADVICE = "advice/{model}"
+PLACES = rf"tables|{ADVICE.format(model='[^/]+')}"  # regular expression: where tables of similarity are
+MANIFEST = "manifest.json"  # beside a file of data
 # In the folder of a run:
 RECORD, HISTORY, PREFLIGHT = "train.json", "history.parquet", "preflight.txt"
 CHECKPOINT = "epoch-{epoch}"
@@ -39,7 +43,7 @@ class Paths:
 
         self.source = at("data/{dataset}/source.parquet")
         self.sample = at("data/{dataset}/{rows}/train.parquet")
-        self.sample_manifest = at("data/{dataset}/{rows}/manifest.json")
+        self.sample_manifest = at(f"data/{{dataset}}/{{rows}}/{MANIFEST}")
         self.properties = at("data/{dataset}/{rows}/properties.parquet")
         self.items = at("benchmarks/{benchmark}/test.jsonl")
         self.shots = at("benchmarks/{benchmark}/shots.jsonl")
@@ -73,9 +77,9 @@ class Paths:
         self.figures = at("figures")
         self.figure = at("figures/{figure}.{ending}")
         self.findings = at("findings.md")
-        self.advice = at("advice/{model}/advice.md")
-        self.advice_table = at("advice/{model}/advice.parquet")
-        self.similarity = at("{place}/similarity.parquet")  # place: tables, or advice/{model}
+        self.advice = at(f"{ADVICE}/advice.md")
+        self.advice_table = at(f"{ADVICE}/advice.parquet")
+        self.similarity = at("{place}/similarity.parquet")  # place: see PLACES
         self.invariants = at("correctness.md")
         self.release = at("release.json")
         self.plan = at("plan.md")
@@ -113,6 +117,11 @@ class ResultFile:
 
     path: Path
     keys: dict[str, str | int]
+
+
+def epoch_of(checkpoint: Path) -> int:
+    """The epoch of a checkpoint's folder."""
+    return int(checkpoint.name.removeprefix(CHECKPOINT.format(epoch="")))
 
 
 def checkpoints(study: dict) -> list[Checkpoint]:

@@ -14,6 +14,7 @@ from sft_atlas.study import blocks, checks
 from sft_atlas.study.candidates import Candidates, resolve_candidates
 from sft_atlas.study.grid import expand
 from sft_atlas.study.messages import strict_yaml, validated
+from sft_atlas.study.paths import RESULTS
 from sft_atlas.study.runs import Checkpoint, Key, Run
 from sft_atlas.study.schema import Dataset, Model, StudyFile
 
@@ -143,7 +144,7 @@ class Study:
         return {
             **entry,
             **labelled,
-            "results": f"results/{self.name}",
+            "results": RESULTS.format(study=self.name),
             "models": {name: _labelled(name, entry["models"][name]) for name in self.models},
             "datasets": {name: self._resolved_dataset(name, entry["datasets"]) for name in self.datasets},
             "recipes": {

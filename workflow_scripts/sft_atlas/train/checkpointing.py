@@ -17,6 +17,7 @@ from transformers import TrainerCallback
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import atomic, hash_weights, write_json
 from sft_atlas.core.log import progress
+from sft_atlas.study.paths import CHECKPOINT
 from sft_atlas.study.schema import Hyperparameters
 from sft_atlas.train.resume_state import COMPLETE, DIVERGED
 
@@ -102,7 +103,7 @@ class CheckpointCallback(TrainerCallback):
         kept = [epoch for epoch in self.settings.kept_epochs if epoch * steps < step * self.settings.epochs]
         error = (
             f"{self.name}: {what} optimiser step {step} of {steps} (learning rate {trainer_state.log_history[-1]['learning_rate']:.3g}); the run diverged"
-            f" and nothing of it is published. {f'The last good kept epoch is {self.state}/epoch-{kept[-1]}' if kept else 'No epoch was kept before'}."
+            f" and nothing of it is published. {f'The last good kept epoch is {self.state / CHECKPOINT.format(epoch=kept[-1])}' if kept else 'No epoch was kept before'}."
             " Lower learning_rate or max_grad_norm, or check the data and the base model. For the results of all other runs, add --config"
             f" select='{{without: [{self.name}]}}'. To repeat the same run, delete {self.state}"
         )
@@ -117,14 +118,14 @@ class CheckpointCallback(TrainerCallback):
         if not self.trainer.is_world_process_zero():
             return
         if self.is_adapter:  # a few megabytes: not worth a thread
-            with atomic(self.state / f"epoch-{epoch}") as part:
+            with atomic(self.state / CHECKPOINT.format(epoch=epoch)) as part:
                 model.save_pretrained(part, state_dict=gathered)
             return
         tensors = copy_to_host(gathered or model.state_dict(), self.dtype)
         self._writing = self._writer.submit(self._write, epoch, tensors)
 
     def _write(self, epoch: int, tensors: dict[str, torch.Tensor]) -> None:
-        with atomic(self.state / f"epoch-{epoch}") as part:
+        with atomic(self.state / CHECKPOINT.format(epoch=epoch)) as part:
             self._shell.save_pretrained(part, state_dict=tensors)
             self.hashes[str(epoch)] = hash_weights(part)
 

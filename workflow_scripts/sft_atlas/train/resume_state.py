@@ -21,7 +21,7 @@ from pathlib import Path
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import hash_weights, write_json
 from sft_atlas.core.log import LOG
-from sft_atlas.study.paths import WEIGHTS
+from sft_atlas.study.paths import CHECKPOINT, WEIGHTS
 from sft_atlas.study.schema import Hyperparameters
 
 DIVERGED = "diverged.json"  # in the state folder of a run that met a number that is not finite: the error message
@@ -59,7 +59,7 @@ def publish_epochs(state: Path, output: Path, settings: Hyperparameters, known: 
         target = output / WEIGHTS.format(epoch=epoch)
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
-        (state / f"epoch-{epoch}").rename(target)
+        (state / CHECKPOINT.format(epoch=epoch)).rename(target)
         hashes[str(epoch)] = known.get(str(epoch)) or hash_weights(target)
     return hashes
 
@@ -86,7 +86,7 @@ def checkpoint_to_resume(state: Path, settings: Hyperparameters, steps: int) -> 
     if newest is None:
         return None
     epoch = int(newest.name.split("-")[1]) * settings.epochs // steps
-    missing = [kept for kept in settings.kept_epochs if kept <= epoch and not (state / f"epoch-{kept}").exists()]
+    missing = [kept for kept in settings.kept_epochs if kept <= epoch and not (state / CHECKPOINT.format(epoch=kept)).exists()]
     if missing:
         LOG.warning("%s has no epoch %d; training starts from the beginning", state, missing[0])
         return None

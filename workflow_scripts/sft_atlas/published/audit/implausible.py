@@ -8,6 +8,7 @@ import polars as pl
 from sft_atlas.published import columns
 from sft_atlas.published.audit.wide import AuditFinding, Wide, neighbours, of_cells
 from sft_atlas.stats.wording import count
+from sft_atlas.study.runs import WITHOUT
 
 FLOOR_SHARE = 0.02  # of a column's checkpoints at its lowest value
 BELOW = 3.0  # standard errors below chance
@@ -17,7 +18,7 @@ LEFT_MISSING = "left missing"
 def detect_gaps(wide: Wide) -> list[AuditFinding]:
     """Gaps in the grids of models, training sets and epochs that share a recipe."""
     keys = wide.keys.filter(pl.col("epoch") > 0).with_columns(
-        pl.col("dataset").str.starts_with(columns.WITHOUT).alias("without"), (pl.col("dataset") == "all").alias("all")
+        pl.col("dataset").str.starts_with(WITHOUT).alias("without"), (pl.col("dataset") == "all").alias("all")
     )
     gaps = []
     for (method, rows, schedule, *_), part in keys.group_by("method", "rows", "schedule", "without", "all", maintain_order=True):

@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sft_atlas.report.figures import style
-from sft_atlas.stats.wording import count
+from sft_atlas.stats.wording import SIGNIFICANT, count
 
 COLOURS = {"full": style.PALETTE[0], "lora": style.PALETTE[1]}
 PANELS = {
@@ -63,7 +63,7 @@ def panel(axis: Axes, curves: pl.DataFrame, peaks: pl.DataFrame, scale: float) -
         if band is not None:
             for limit in (band, -band) if curves["measure"][0] == "gain" else (band,):
                 axis.axhline(limit, color=colour, linewidth=0.7, linestyle=":")
-        for row in peaks.filter(pl.col("method") == method, pl.col("p") < 0.05).iter_rows(named=True):
+        for row in peaks.filter(pl.col("method") == method, pl.col("p") < SIGNIFICANT).iter_rows(named=True):
             axis.plot(
                 row["depth"], scale * row["value"], marker="*", markersize=7, color=colour, markeredgecolor="white", markeredgewidth=0.4
             )

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sft_atlas.report.figures import style
-from sft_atlas.stats.wording import p_value
+from sft_atlas.stats.wording import SIGNIFICANT, p_value
 
 TERMS = {"model": "base model", "dataset": "training set", "method": "method", "run": "run", "epoch": "epoch", "residual": "residual"}
 DESIGNS = {"last": "last checkpoints, single sets", "epochs": "runs that keep every epoch"}
@@ -43,7 +43,7 @@ def share_panel(axis: Axes, shares: pl.DataFrame) -> None:
                 axis.text(1, place, "confounded with the other terms", fontsize=style.SMALL, va="center", color=style.GREY)
                 continue
             tested = row["p"] is not None and np.isfinite(row["p"])
-            sure = tested and row["p"] < 0.05
+            sure = tested and row["p"] < SIGNIFICANT
             axis.barh(place, 100 * share, height=0.7, color=style.PALETTE[0] if sure else style.PALE, edgecolor=style.GREY, linewidth=0.4)
             text = f"{100 * share:.1f} %" + (f", {p_value(row['p'])}" if tested else "")
             axis.text(100 * share + 1, place, text, fontsize=style.SMALL, va="center")

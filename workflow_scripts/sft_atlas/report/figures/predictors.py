@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from sft_atlas.analyse.analyse_predictors import ALL, PREDICTORS
 from sft_atlas.report.figures import style
-from sft_atlas.stats.wording import count
+from sft_atlas.stats.wording import SIGNIFICANT, count
 
 HELD_OUT = {
     "new base model, dataset known": ("new base model: dataset mean plus predictor", "o"),
@@ -41,7 +41,7 @@ def correlation_panel(axis: Axes, known: pl.DataFrame, names: list[str]) -> list
         colour = style.PALETTE[shift]
         for row in known.filter(pl.col("subset") == subset).iter_rows(named=True):
             y = names.index(row["predictor"]) + (shift - (len(subsets) - 1) / 2) * 0.3
-            sure = row["q"] is not None and row["q"] < 0.05
+            sure = row["q"] is not None and row["q"] < SIGNIFICANT
             axis.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=0.9)
             axis.plot(row["effect"], y, "o", color=colour, markerfacecolor=colour if sure else "white", markersize=3.5)
     axis.axvline(0, color=style.GREY, linewidth=0.5, zorder=0)
@@ -65,7 +65,7 @@ def held_out_panel(axis: Axes, frame: pl.DataFrame, names: list[str]) -> list[Li
                 continue
             y = names.index(row["predictor"]) + (shift - 0.5) * 0.3
             low, effect, high = (np.clip(row[key], FLOOR, 1.0) for key in ("low", "effect", "high"))
-            sure = (row["low"] > 0 or row["high"] < 0) and row["q"] < 0.05
+            sure = (row["low"] > 0 or row["high"] < 0) and row["q"] < SIGNIFICANT
             sizes.append(count(row["n"], row["unit"]))
             axis.plot([low, high], [y, y], color=colour, linewidth=0.9)
             axis.plot(effect, y, mark, color=colour, markerfacecolor=colour if sure else "white", markersize=3.5)
