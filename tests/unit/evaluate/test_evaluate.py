@@ -21,6 +21,7 @@ from sft_atlas.evaluate import scores as summaries
 from sft_atlas.evaluate.judge_client import Local
 from sft_atlas.models.base_model import ModelFolder, load_model, load_tokenizer
 from sft_atlas.models.prompt_template import fingerprint
+from sft_atlas.models.tokenization import encode
 from sft_atlas.study.messages import strict_yaml
 from sft_atlas.study.schema import Judge, Template
 
@@ -311,7 +312,7 @@ def test_vllm_gets_a_folder_without_decoding_settings(run_script, base, benchmar
     with_generation_config(base, tmp_path / "other", **DECODING, eos_token_id=[2, 7])
     manifest = {"name": "other", "path": str(tmp_path / "other"), "dtype": "float32", "trust_remote_code": False}
     (tmp_path / "model.json").write_text(json.dumps(manifest))
-    tasks.Suite("tasks", benchmarks[:1]).write(tmp_path / "tasks.json")
+    tasks.SuiteFile("tasks", benchmarks[:1]).write(tmp_path / "tasks.json")
     keys = {"model": "tiny", "dataset": "base", "recipe": "base", "epoch": 0, "suite": tmp_path / "tasks.json", "backend": "vllm"}
     outputs = {f"output_{kind}": tmp_path / f"{kind}.parquet" for kind in ("scores", "samples")}
     run_script(evaluate_script, **keys, template=json.dumps(TEMPLATE), max_length=256, base=tmp_path / "model.json", **outputs)
@@ -319,6 +320,47 @@ def test_vllm_gets_a_folder_without_decoding_settings(run_script, base, benchmar
     assert seen["file"] | {"transformers_version": ""} == {
         "bos_token_id": 1, "pad_token_id": 0, "eos_token_id": [2, 7], "transformers_version": "",
     }  # fmt: skip
+
+
+# ---------------------------------------------------------------- special tokens that the tokenizer adds itself
+
+POLICIES = {"nothing": "$A", "BOS": "<s> $A", "EOS": "$A </s>", "both": "<s> $A </s>"}
+
+
+def adding(tokenizer, template):
+    """The tokenizer, which now adds the special tokens of ``template``."""
+    from copy import deepcopy
+
+    from tokenizers.processors import TemplateProcessing
+
+    changed = deepcopy(tokenizer)
+    changed.backend_tokenizer.post_processor = TemplateProcessing(single=template, special_tokens=[("<s>", 1), ("</s>", 2)])
+    return changed
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_scored_prompts_have_the_tokens_of_the_training_prefix(model, tokenizer, policy):
+    other, texts = (
+        adding(tokenizer, POLICIES[policy]),
+        [prompt_of(text) for text in INSTRUCTIONS] + ["<s>begins with BOS:", "ends with </s>"],
+    )
+    start = [1] if policy in ("BOS", "both") else []
+    expected = [start + tokenizer(text)["input_ids"] for text in texts]
+    prefixes = [(ids[:first], ids[-2:]) for ids, first in (encode(other, text, " 12") for text in texts)]
+    assert [prefix for prefix, _ in prefixes] == expected and all(end[1] == 2 != end[0] for _, end in prefixes)
+    for adapter in (
+        lm_eval_runner.transformers_adapter(model, other, 4, 256),
+        lm_eval_runner.with_training_tokens(Oracle({}), other),  # as for vLLM
+    ):
+        assert [adapter.tok_encode(text) for text in texts] == adapter.tok_encode(texts) == expected
+    ids, mask = lm_eval_runner.transformers_adapter(model, other, 4, 256).tok_batch_encode(texts)
+    assert [row[keep.bool()].tolist() for row, keep in zip(ids, mask, strict=True)] == expected and mask[:, -1].all()
+    assert tasks.LengthLimit(other, 256, 16).lengths(texts) == [len(row) for row in expected]
+
+
+def test_an_eos_that_the_tokenizer_adds_changes_no_answer_and_no_likelihood(model, tokenizer, benchmarks, scored):
+    _, samples = score(model, adding(tokenizer, POLICIES["EOS"]), benchmarks, 4, 256)
+    assert samples.equals(scored[4][1])
 
 
 # ---------------------------------------------------------------- prompts that are too long

@@ -33,5 +33,13 @@ def test_the_preflight_refuses_samples_without_supervision_or_eos(tokenizer):
     with pytest.raises(AtlasError, match="no supervised token, the first is row 7"):
         sampling.preflight(sampling.Samples([sample, blind], []), tokenizer, "m/d/r")
     endless = sampling.Sample(5, sample.ids[:-1], sample.first)
-    with pytest.raises(AtlasError, match="supervised EOS token, the first is row 5"):
+    with pytest.raises(AtlasError, match="supervised EOS, the first is row 5"):
         sampling.preflight(sampling.Samples([endless], []), tokenizer, "m/d/r")
+
+
+def test_the_preflight_compares_the_scored_prompt_with_the_training_prefix(tokenizer):
+    page = sampling.preflight(sampling.tokenize(ROWS, tokenizer, TEMPLATE, 256), tokenizer, "m/d/r")
+    assert page.count("scored prompt: the same tokens") == 3
+    merging = {"prompt": "{instruction} There are ", "response": "12{response}"}  # " 1" is one token
+    with pytest.raises(AtlasError, match=r"the prompt that is scored ends in ' ', where training has the token ' 1': .* move the end of"):
+        sampling.preflight(sampling.tokenize(ROWS, tokenizer, merging, 256), tokenizer, "m/d/r")

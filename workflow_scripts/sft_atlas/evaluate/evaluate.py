@@ -28,7 +28,8 @@ def main(args: argparse.Namespace) -> None:
             del model  # its memory is free before vLLM takes its own
             # generation_config="vllm": the engine's defaults; the folder's file gives token ids only
             settings = {"dtype": facts["dtype"], "max_model_len": longest, "generation_config": "vllm", "seed": args.seed}
-            adapter = VLLM(pretrained=folder, batch_size=args.batch_size, **settings)
+            engine = VLLM(pretrained=folder, batch_size=args.batch_size, **settings)
+            adapter = lm_eval_runner.with_training_tokens(engine, tokenizer)
         else:
             adapter = lm_eval_runner.transformers_adapter(model, tokenizer, args.batch_size, args.max_length)
         scores, samples = lm_eval_runner.score(

@@ -16,6 +16,7 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.log import LOG, progress
 from sft_atlas.core.retry import retry
 from sft_atlas.models.base_model import end_ids
+from sft_atlas.models.tokenization import prompt_ids
 from sft_atlas.study.schema import Judge
 
 RETRIED = {408, 409, 425, 429, 500, 502, 503, 504, 529}  # HTTP statuses of failures that may pass
@@ -137,7 +138,7 @@ class Local:
                 "input_ids"
             ]
         else:
-            ids = self.tokenizer(f"{system}\n\n{user}\n", return_tensors="pt")["input_ids"]
+            ids = torch.tensor(prompt_ids(self.tokenizer, [f"{system}\n\n{user}\n"]))
         longest = getattr(self.model.config, "max_position_embeddings", None)
         if longest and ids.shape[1] + self.judge.max_new_tokens > longest:
             return Reply(None, {}, f"the prompt has {ids.shape[1]} tokens, the judge takes {longest} with its answer")

@@ -9,6 +9,7 @@ from sft_atlas.core.log import LOG
 from sft_atlas.evaluate.scores import samples_frame, score_row, scores_frame
 from sft_atlas.evaluate.tasks import CLUSTER, SHOTS, BenchmarkFiles, LengthLimit, task_config
 from sft_atlas.models.base_model import end_ids
+from sft_atlas.models.tokenization import prompt_ids
 
 CPU_BATCH = 8  # `batch_size: auto` where there is no accelerator whose memory could be tried
 
@@ -20,7 +21,31 @@ def transformers_adapter(model, tokenizer, batch_size: int | str, max_length: in
     longest = getattr(model.config, "max_position_embeddings", max_length)
     model.generation_config.eos_token_id = end_ids(model, tokenizer)
     size = CPU_BATCH if batch_size == "auto" and model.device.type == "cpu" else batch_size
-    return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=size, max_length=min(max_length, longest))
+    return with_training_tokens(
+        HFLM(pretrained=model, tokenizer=tokenizer, batch_size=size, max_length=min(max_length, longest)), tokenizer
+    )
+
+
+def with_training_tokens(adapter, tokenizer):
+    """An lm-eval model, changed to tokenise prompts as training does: :func:`~sft_atlas.models.tokenization.prompt_ids`.
+
+    lm-eval leaves the EOS that a tokenizer adds at the end of a prompt, and adds no special token where the text begins with BOS.
+    """
+
+    def tok_encode(text, add_special_tokens=None, left_truncate_len=None, **_):
+        texts = [text] if isinstance(text, str) else list(text)
+        plain = add_special_tokens is False and texts
+        listed = tokenizer(texts, add_special_tokens=False)["input_ids"] if plain else prompt_ids(tokenizer, texts)
+        listed = [ids[-(left_truncate_len or 0) :] for ids in listed]
+        return listed[0] if isinstance(text, str) else listed
+
+    def tok_batch_encode(strings, padding_side="left", left_truncate_len=None, truncation=False):
+        listed = tok_encode(strings, left_truncate_len=left_truncate_len)
+        padded = tokenizer.pad({"input_ids": listed}, padding_side=padding_side, return_tensors="pt")
+        return padded["input_ids"], padded["attention_mask"]
+
+    adapter.tok_encode, adapter.tok_batch_encode = tok_encode, tok_batch_encode
+    return adapter
 
 
 def score(

@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import sha256, write_json
 from sft_atlas.models.prompt_template import render
+from sft_atlas.models.tokenization import prompt_ids
 from sft_atlas.study.items import read_items
 from sft_atlas.study.task_files import task_sources
 
@@ -183,7 +184,7 @@ class LengthLimit:
 
     def lengths(self, texts: list[str]) -> list[int]:
         """Tokens of each text, specials included, as the model gets them."""
-        return [len(ids) for ids in self.tokenizer(texts)["input_ids"]] if texts else []
+        return [len(ids) for ids in prompt_ids(self.tokenizer, texts)]
 
     def longest(self, prompts: list[str], options: list[list[str]]) -> list[int]:
         """Tokens of each prompt with its longest option."""

@@ -5,6 +5,18 @@ from collections.abc import Iterator
 from sft_atlas.core.log import progress
 
 
+def prompt_ids(tokenizer, texts: list[str]) -> list[list[int]]:
+    """Token ids of each text with the special tokens that the tokenizer adds itself, except an EOS at the end.
+
+    That EOS would end a prompt before its answer, and after the EOS of a response teach the model to stop twice. TRL keeps it.
+    """
+    listed = tokenizer(texts)["input_ids"] if texts else []
+    end = [tokenizer.eos_token_id]
+    if listed and listed[0][-1:] == end and tokenizer("a")["input_ids"][-1:] == end:
+        listed = [ids[:-1] for ids in listed]
+    return listed
+
+
 def encode(tokenizer, prompt: str, response: str, with_eos: bool = True) -> tuple[list[int], int]:
     """Token ids of prompt and response, and the index of the first token of the response.
 
@@ -16,11 +28,7 @@ def encode(tokenizer, prompt: str, response: str, with_eos: bool = True) -> tupl
     # starts where the two sequences of ids diverge, which is earlier than the prompt's end when tokens merge across it.
     eos = tokenizer.eos_token
     text = response + eos if with_eos and not response.endswith(eos) else response
-    before = tokenizer(text=prompt)["input_ids"]
-    ids = tokenizer(text=prompt + text)["input_ids"]
-    # Unlike TRL, drop an EOS that the tokenizer adds itself, or the model would learn to stop twice.
-    if before and before[-1] == tokenizer.eos_token_id and not prompt.endswith(eos):
-        before, ids = before[:-1], ids[:-1]
+    before, ids = prompt_ids(tokenizer, [prompt, prompt + text])
     first = 0
     while first < min(len(before), len(ids)) and before[first] == ids[first]:
         first += 1

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.models.prompt_template import render
-from sft_atlas.models.tokenization import encode
+from sft_atlas.models.tokenization import encode, prompt_ids
 
 IGNORE_INDEX = -100  # label of a token without loss, as in torch and transformers
 SHOWN = 3  # samples decoded in the preflight
@@ -33,10 +33,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Samples:
-    """The samples that are trained on, and the rows that are too long (dropped whole: a response is never cut)."""
+    """The samples that are trained on, and the rows that are too long (dropped whole: a response is never cut).
+
+    ``scored``: token ids of the first prompts alone, as they are scored.
+    """
 
     kept: list[Sample]
     overlong: list[int]
+    scored: tuple[list[int], ...] = ()
 
     @property
     def longest(self) -> int:
@@ -53,7 +57,8 @@ def tokenize(rows: list[dict[str, str]], tokenizer, template: dict[str, str], ma
             overlong.append(row)
         else:
             kept.append(Sample(row, ids, first))
-    return Samples(kept, overlong)
+    prompts = [render(template, rows[sample.row]["instruction"])[0] for sample in kept[:SHOWN]]
+    return Samples(kept, overlong, tuple(prompt_ids(tokenizer, prompts)))
 
 
 # ---------------------------------------------------------------- preflight
@@ -62,7 +67,8 @@ def tokenize(rows: list[dict[str, str]], tokenizer, template: dict[str, str], ma
 def preflight(samples: Samples, tokenizer, name: str, memory: str = "not forecast") -> str:
     """A page to read before training: decoded samples with the loss mask, counts of tokens, BOS and EOS, the forecast of memory.
 
-    Raises AtlasError where no sample is left, a sample has no supervised token, or one does not end in a supervised EOS.
+    Raises AtlasError where no sample is left, a sample has no supervised token or does not end in a supervised EOS, and where all prompts
+    that are shown have other tokens in training than in scoring.
     """
     if not samples.kept:
         raise AtlasError(f"{name}: all {len(samples.overlong)} samples are longer than max_length; raise it in the recipe")
@@ -74,6 +80,13 @@ def preflight(samples: Samples, tokenizer, name: str, memory: str = "not forecas
     endless = [sample.row for sample in samples.kept if sample.labels[-1] != tokenizer.eos_token_id]
     if endless:
         raise AtlasError(f"{name}: {len(endless)} samples do not end in a supervised EOS, the first is row {endless[0]}")
+    pairs = list(zip(samples.kept, samples.scored, strict=False))
+    if pairs and all(sample.ids[: sample.first] != scored for sample, scored in pairs):
+        sample, scored = pairs[0]
+        raise AtlasError(
+            f"{name}: the prompt that is scored ends in {tokenizer.decode(scored[sample.first :])!r}, where training has the token "
+            f"{tokenizer.decode(sample.ids[sample.first])!r}: prompt and response merge; in the template, move the end of `prompt` to `response`"
+        )
     supervised = sorted(sample.supervised for sample in samples.kept)
     lengths = sorted(map(len, samples.kept))
     bos = [sample.ids.count(tokenizer.bos_token_id) for sample in samples.kept] if tokenizer.bos_token_id is not None else [0]
@@ -88,9 +101,12 @@ def preflight(samples: Samples, tokenizer, name: str, memory: str = "not forecas
         f"EOS per sample     {_spread(sorted(eos))} (token {tokenizer.eos_token!r}; the last one is supervised in every sample)",
         f"peak memory        {memory}",
     ]
-    for sample in samples.kept[:SHOWN]:
+    for index, sample in enumerate(samples.kept[:SHOWN]):
         prompt, response = tokenizer.decode(sample.ids[: sample.first]), tokenizer.decode(sample.ids[sample.first :])
         lines += ["", f"--- row {sample.row}: {len(sample.ids)} tokens, {sample.supervised} supervised", f"{prompt}[[{response}]]"]
+        if samples.scored[index : index + 1]:
+            scored = samples.scored[index]
+            lines.append("scored prompt: " + ("the same tokens" if scored == sample.ids[: sample.first] else tokenizer.decode(scored)))
     return "\n".join(lines) + "\n"
 
 
