@@ -63,6 +63,6 @@ def test_a_failing_job_says_why_and_the_others_go_on(empty):
     empty.study["datasets"]["few"] = {"path": "my/few.jsonl"}
     empty.write(empty.study)
     printed = empty.run(*(f"results/small/data/{name}/24/train.parquet" for name in ("few", "spelling")), ok=False)
-    assert "datasets.few: the recipe needs 24 rows, 1 are left after cleaning" in printed and "allow_fewer" in printed
+    assert "datasets.few: 24 rows are needed, 1 are left after cleaning" in printed and "allow_fewer" in printed
     assert "Traceback" not in printed
     assert empty.result("data/spelling/24/train.parquet").exists()
