@@ -62,10 +62,10 @@ def test_a_cpu_needs_no_gpu_and_holds_everything_in_the_nodes_memory():
     assert request.gpus == 0 and request.partition == "cpu" and request.mem_mb > held / 1e6
 
 
-def test_a_merged_adapter_is_held_in_float32():
+def test_a_merged_adapter_is_held_and_scored_in_float32():
     checkpoint = {"suite": "zero-shot", "epoch": "10"}
     full, lora = (job_requests("h100").of("evaluate", run | checkpoint) for run in (FULL, LORA))
-    assert lora.mem_mb > 1.4 * full.mem_mb and lora.minutes == full.minutes
+    assert lora.mem_mb > 1.4 * full.mem_mb and lora.minutes > 2 * full.minutes
 
 
 @pytest.mark.parametrize("kind", ["prepare_dataset", "merge_datasets", "check_overlap", "collect", "plot", "write_findings"])

@@ -37,7 +37,7 @@ def test_every_job_on_a_device_is_there(forecast):
 
 def test_the_longest_chain_is_the_longest_training_and_what_follows(forecast):
     train = cost.training_seconds(7e9, (2e6, 3e6, 5e6), "full", DEVICE)
-    after = cost.scoring_seconds(7e9, [Load(**STUDY["plan"]["load"]["quiz"])], DEVICE)
+    after = cost.scoring_seconds(7e9, [Load(**STUDY["plan"]["load"]["quiz"])], DEVICE, in_float32=True)  # an adapter
     assert forecast.longest_chain()[1] == pytest.approx((train[1] + after[1]) / 3600)
 
 
@@ -55,7 +55,7 @@ def test_a_run_on_two_gpus_takes_two_devices(tmp_path):
     full = [job for job in two.jobs if job.kind == "train full"]
     assert {job.gpus for job in full} == {2} and two.hours(full)[1] == pytest.approx(2 * sum(job.seconds[1] for job in full) / 3600)
     train = cost.training_seconds(7e9, (2e6, 3e6, 5e6), "full", DEVICE, 2)
-    after = cost.scoring_seconds(7e9, [Load(**STUDY["plan"]["load"]["quiz"])], DEVICE)
+    after = cost.scoring_seconds(7e9, [Load(**STUDY["plan"]["load"]["quiz"])], DEVICE, in_float32=True)  # an adapter
     assert two.longest_chain()[1] == pytest.approx((train[1] + after[1]) / 3600), "the chain is wall time"
     assert two.disk()["peak"] < sharded(tmp_path, 1).disk()["peak"], "half as many run at a time"
     assert "Runs on 2 devices" in page(two) and "Runs on" not in page(sharded(tmp_path, 1))
@@ -88,6 +88,14 @@ def test_items_are_read_twice_in_float32_and_once_however_they_are_put(tmp_path)
     forecast = Forecast(studies.from_config(config, "small.yaml"), DEVICE, tmp_path)
     tokens = 2 * 150 * 100  # quiz-4 has the items of quiz; of `open` no answer is known, so nothing is measured
     assert forecast.representation_seconds(7e9)[1] == pytest.approx(10 + tokens * 2 * 7e9 / (0.4 * 50e12))
+
+
+def test_adapters_of_a_bfloat16_base_are_scored_in_float32(forecast):
+    load = Load(items=1000, prompt_tokens=[100, 100, 100], generated_tokens=[50, 50, 50])
+    full, lora = (cost.scoring_seconds(7e9, [load], DEVICE, slow)[1] - DEVICE.start_seconds[1] for slow in (False, True))
+    assert full == pytest.approx(100_000 * 2 * 7e9 / (0.4 * DEVICE.peak_tflops * 1e12) + 50_000 / DEVICE.decode_tokens_per_second[1])
+    assert lora == pytest.approx(100_000 * 2 * 7e9 / (0.4 * DEVICE.float32_tflops * 1e12) + 100_000 / DEVICE.decode_tokens_per_second[1])
+    assert [forecast.in_float32("ant", recipe) for recipe in ("base", "full", "lora")] == [False, False, True]
 
 
 def test_what_is_there_is_done(forecast, tmp_path):

@@ -115,7 +115,8 @@ class JobRequests:
 
     def _evaluate(self, wildcards, model: str, parameters: float) -> JobRequest:
         benchmarks = self.study.file.suites[wildcards["suite"]].benchmarks
-        seconds = cost.scoring_seconds(parameters, [self._load(name) for name in benchmarks], self.device)
+        loads = [self._load(name) for name in benchmarks]
+        seconds = cost.scoring_seconds(parameters, loads, self.device, self.forecast.in_float32(model, wildcards["recipe"]))
         return JobRequest(self.gpus, self._loaded(wildcards, model, parameters), _minutes(seconds[2]))
 
     _generate = _evaluate_vllm = _evaluate

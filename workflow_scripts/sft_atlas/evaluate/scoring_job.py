@@ -48,7 +48,7 @@ def load_checkpoint(args: argparse.Namespace):
         prompt_template.require_trained_with(template, args.weights) if args.weights else prompt_template.fingerprint(template)
     )
     model = load_model(base, args.weights, facts=facts)
-    facts |= {"dtype": base.dtype, "device": str(model.device), "weights": str(args.weights or base.path)}
+    facts |= {"device": str(model.device), "weights": str(args.weights or base.path)}
     return model, load_tokenizer(base), template, facts
 
 

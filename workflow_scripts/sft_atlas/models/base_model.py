@@ -63,35 +63,33 @@ def load_tokenizer(base: ModelFolder):
     return tokenizer
 
 
-def load_model(base: ModelFolder, weights: Path | None = None, dtype: str | None = None, facts: dict[str, float] | None = None):
-    """Load a base model, or a checkpoint of it, for inference on the available device.
+def load_model(base: ModelFolder, weights: Path | None = None, dtype: str | None = None, facts: dict[str, object] | None = None):
+    """Load a base model, or a checkpoint of it, for inference in ``dtype`` (default: the base model's own) on the available device.
 
     Of the folder's generation settings only the token ids are kept, so that each job states its own decoding. A LoRA adapter is merged in
-    float32, in memory, and then cast to ``dtype`` (default: the base model's own). ``facts`` then receives the largest difference to the
-    logits of the unmerged adapter on a short probe: after merging in float32, and after the cast.
+    float32, in memory, and the model stays in float32: in bfloat16 most of a small update is lost, also unmerged, where a layer's output is
+    rounded after the adapter's part is added. ``facts`` receives the dtype that the model runs in, and with an adapter how it is applied and
+    the largest difference to the logits of the unmerged adapter on a short probe.
     """
     import torch
     from transformers import AutoModelForCausalLM
 
-    target = getattr(torch, dtype or base.dtype)
     adapter = weights is not None and is_adapter(weights)
+    target = torch.float32 if adapter else getattr(torch, dtype or base.dtype)
     folder = base.path if weights is None or adapter else weights
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32 if adapter else target, trust_remote_code=base.trust_remote_code, use_safetensors=True
-    )
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=target, trust_remote_code=base.trust_remote_code, use_safetensors=True)
     if adapter:
         from peft import PeftModel
 
         adapted = PeftModel.from_pretrained(model, weights).eval()
         before = _probe(adapted) if facts is not None else None
         model = adapted.merge_and_unload()
-        merged = _probe(model) if facts is not None else None
-        model = model.to(target)
         if facts is not None:
-            facts["merge_logit_difference"] = (merged - before).abs().max().item()
-            facts["merge_and_cast_logit_difference"] = (_probe(model) - before).abs().max().item()
+            facts |= {"adapter": "merged and run in float32", "merge_logit_difference": (_probe(model) - before).abs().max().item()}
     model = model.to(device()).eval()
     model.generation_config = token_ids_only(model.generation_config)
+    if facts is not None:
+        facts["dtype"] = str(model.dtype).removeprefix("torch.")
     kind = "base model" if weights is None else "adapter, merged in float32" if adapter else "full weights"
     LOG.info("loaded %s (%s): device %s, dtype %s", weights or base.path, kind, model.device, model.dtype)
     return model

@@ -42,13 +42,14 @@ def training_seconds(parameters: float, tokens: Triple, method: str, device: Dev
     return add([device.start_seconds, scale(compute_seconds(parameters, tokens, method, device), 1 / gpus)])
 
 
-def scoring_seconds(parameters: float, loads: Iterable[Load], device: Device) -> Triple:
-    """Seconds to score one checkpoint on benchmarks in one model load."""
-    speed = [rate * REFERENCE / parameters for rate in device.decode_tokens_per_second[::-1]]
+def scoring_seconds(parameters: float, loads: Iterable[Load], device: Device, in_float32: bool = False) -> Triple:
+    """Seconds to score one checkpoint on benchmarks in one model load; ``in_float32`` rather than bfloat16, which reads half the bytes."""
+    tflops, slower = (device.float32_tflops, 2) if in_float32 else (device.peak_tflops, 1)
+    speed = [rate * REFERENCE / parameters / slower for rate in device.decode_tokens_per_second[::-1]]
     parts = [device.start_seconds]
     for load in loads:
         requests = load.items * load.requests
-        parts.append(compute_seconds(parameters, scale(load.prompt_tokens, requests), "score", device))
+        parts.append(compute_seconds(parameters, scale(load.prompt_tokens, requests), "score", device, tflops))
         parts.append(tuple(tokens * requests / rate for tokens, rate in zip(load.generated_tokens, speed, strict=True)))
     return add(parts)
 

@@ -149,7 +149,11 @@ class Forecast:
             parameters, retrained = self.parameters(c.model), c.run in self.retrained
             for name, suite in file.suites.items():
                 loads = [plan.load.get(benchmark) for benchmark in suite.benchmarks]
-                seconds = None if None in loads or parameters is None else cost.scoring_seconds(parameters, loads, self.device)
+                seconds = (
+                    None
+                    if None in loads or parameters is None
+                    else cost.scoring_seconds(parameters, loads, self.device, self.in_float32(c.model, c.recipe))
+                )
                 done = self._scored(c, name)
                 rule = "generate" if suite.judge else "evaluate_vllm" if suite.backend == "vllm" else "evaluate"
                 yield Job(f"evaluate {name}", blocks, seconds, self._log(rule, c, name), done, retrained and done)
@@ -158,6 +162,11 @@ class Forecast:
                 done = self._exists(self.paths.likelihood, c)
                 log = self._log("measure_representation", c)
                 yield Job("measure_representation", blocks, seconds, log, done, retrained and done)
+
+    def in_float32(self, model: str, recipe: str) -> bool:
+        """Whether a checkpoint of a bfloat16 or float16 base model is scored in float32: one with an adapter is."""
+        adapter = recipe != BASE and self.study.file.recipes[recipe].method == "lora"
+        return adapter and BYTES[self.study.all_models[model].dtype] < 4
 
     def representation_seconds(self, parameters: float) -> Triple:
         """Seconds to measure hidden states and likelihoods of a checkpoint: each item is read twice, in float32."""

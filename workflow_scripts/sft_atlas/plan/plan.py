@@ -171,7 +171,7 @@ def assumptions(forecast: Forecast) -> list[str]:
         f"- {on.label} (`config/devices.yaml`), low / likely / high: {on.peak_tflops:g} TFLOP/s in bfloat16, of which full fine-tuning reaches "
         f"{estimate(on.mfu_full)}, LoRA {estimate(on.mfu_lora)} and prefill {estimate(on.mfu_score)}; {estimate(on.decode_tokens_per_second)} "
         f"generated tokens/s with 7 billion parameters; {estimate(on.start_seconds)} s to start a job. Hidden states and likelihoods are "
-        f"computed in float32, at the same share of {on.float32_tflops:g} TFLOP/s.",
+        f"computed in float32, at the same share of {on.float32_tflops:g} TFLOP/s, and so are scores of adapters, which generate at half the rate.",
     ]
     if several := sorted({run.settings.gpus for run in forecast.study.runs.values()} - {1}):
         lines.append(f"- Runs on {' or '.join(map(str, several))} devices (`gpus`) are assumed to be as efficient as runs on one.")
