@@ -60,7 +60,7 @@ rule analyse_layers:
 rule analyse_map:
     """Partition the distances between checkpoints by base model, training set, method and epoch."""
     input:
-        likelihood=tables.named("likelihood"),
+        tables=tables.named("likelihood"),
         study=paths.study,
         code=sources("analyse_map"),
     output:
@@ -73,8 +73,10 @@ rule analyse_map:
         "../envs/analyse.yaml"
     resources:
         **cluster.resources("analyse_map"),
+    params:
+        tables=folder_of_tables,
     shell:
-        "python workflow_scripts/run.py analyse_map --study {input.study} --likelihood {input.likelihood}"
+        "python workflow_scripts/run.py analyse_map --study {input.study} --tables {params.tables}"
         " --output-shares {output.shares} --output-effects {output.effects} --output-spread {output.spread} --log {log}"
 
 

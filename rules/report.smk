@@ -28,7 +28,7 @@ rule plot:
         png=report(
             paths.fill(paths.figure, ending="png"),
             caption="caption.rst",
-            category=report_inputs.category,
+            category=lambda wildcards: FIGURES[wildcards.figure].category,
             labels={"figure": "{figure}"},
         ),
     log:
@@ -39,7 +39,7 @@ rule plot:
         **cluster.resources("plot"),
     params:
         tables=folder_of_tables,
-        caption=report_inputs.caption,
+        caption=lambda wildcards: FIGURES[wildcards.figure].caption,
     shell:
         "python workflow_scripts/run.py plot --study {input.study} --figure {wildcards.figure} --tables {params.tables}"
         " --output-pdf {output.pdf} --output-png {output.png} --log {log}"

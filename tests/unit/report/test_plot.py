@@ -20,7 +20,7 @@ def stored(tmp_path_factory):
     synthetic.write(root, study)
     frames = synthetic.every_table(study, root)
     (root / "tables").mkdir(exist_ok=True)
-    for name in FIGURES["perplexity_gain"]:
+    for name in FIGURES["perplexity_gain"].tables:
         frames[name].write_parquet(root / "tables" / f"{name}.parquet")
     return root
 

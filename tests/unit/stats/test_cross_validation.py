@@ -5,11 +5,11 @@ import pytest
 
 from helpers.rates import is_at_most
 from helpers.two_way import names, world
-from sft_atlas.stats.cross_validation import Matrix, compare, errors, new_base_model, new_dataset
+from sft_atlas.stats.cross_validation import compare, errors, new_base_model, new_dataset
 
 
 def removed(x, y, seed=0):
-    return {name: (estimate, rmse, base) for name, estimate, rmse, _, base in errors(Matrix(x, y, names(x)), seed)}
+    return {name: (estimate, rmse, base) for name, estimate, rmse, _, base in errors(x, y, names(x), seed)}
 
 
 def test_dataset_mean_and_model_mean_by_hand():

@@ -8,6 +8,7 @@ held out and, where a candidate is a training set without known gains, for base 
 import argparse
 import json
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,12 @@ import polars as pl
 from sft_atlas.analyse import select
 from sft_atlas.analyse.analyse_predictors import known_before
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.core.files import atomic, write_table
+from sft_atlas.core.files import write_table, write_text
 from sft_atlas.core.markdown import bullets, table
+from sft_atlas.stats.cross_validation import centre
 from sft_atlas.stats.two_way import shuffle_p
 from sft_atlas.stats.wording import SIGNIFICANT, p_value
+from sft_atlas.study.result_files import REAL, TEXT, WHOLE, columns
 from sft_atlas.tables.perplexity import perplexity_summary
 
 PRIOR = 3.0  # ridge penalty of a property, in training sets
@@ -61,9 +64,7 @@ class Skill:
 
 def relative(values: np.ndarray) -> np.ndarray:
     """Values minus the mean over training sets (axis 1), NaN kept."""
-    known = np.isfinite(values)
-    total, count = np.where(known, values, 0).sum(axis=1, keepdims=True), known.sum(axis=1, keepdims=True)
-    return values - np.divide(total, count, out=np.zeros_like(total), where=count > 0)
+    return centre(values, 1)
 
 
 def fit(x: np.ndarray, y: np.ndarray, sets: np.ndarray, count: int, with_sets: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -91,25 +92,17 @@ def standardised(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def held_out_predictions(features: np.ndarray, gain: np.ndarray, new_sets: bool) -> np.ndarray:
     """Relative gains predicted for each base model from the others; with ``new_sets`` also without the training set in question."""
-    y, known = relative(gain), np.isfinite(gain)
+    known, predicted = np.isfinite(gain), np.full(gain.shape, np.nan)
     x, _ = standardised(features)
     models, sets = gain.shape
     index = np.broadcast_to(np.arange(sets), gain.shape)
-    predicted = np.full(gain.shape, np.nan)
-    for m in range(models):
-        for j in range(sets) if new_sets else (None,):
-            use = known.copy()
-            use[m] = False
-            if j is not None:
-                use[:, j] = False
-            if not use.any():
-                continue
-            target = y
-            if j is not None:  # relative to the mean of the sets that are seen
-                target = relative(np.where(np.arange(sets) == j, np.nan, gain))
+    hold_outs = np.eye(sets, dtype=bool) if new_sets else np.zeros((1, sets), bool)
+    for m, hidden in product(range(models), hold_outs):
+        use = known & ~hidden & (np.arange(models) != m)[:, None]
+        if use.any():
+            target = relative(np.where(hidden, np.nan, gain))  # to the mean of the sets that are seen
             slope, effect = fit(x[use], target[use], index[use], sets, with_sets=not new_sets)
-            prediction = x[m] @ slope + effect
-            predicted[m] = np.where(np.arange(sets) == j, prediction, predicted[m]) if j is not None else prediction
+            predicted[m] = np.where(hidden | (not new_sets), x[m] @ slope + effect, predicted[m])
     return relative(np.where(known, predicted, np.nan))
 
 
@@ -221,14 +214,13 @@ def from_study(tables: dict[str, pl.DataFrame], study: dict, model: str, candida
         layers = []
         for feature in FEATURES:
             part = known.filter(pl.col("predictor") == feature)
-            each = pl.DataFrame({"model": names}, schema={"model": pl.String}).join(part.drop("model"), how="cross")
-            part = part if part["model"].null_count() == 0 else each
-            layers.append(select.matrix(part, [(name,) for name in names], columns, ["model"], "value"))
+            axes = {"dataset": columns} if part["model"].null_count() else {"model": names, "dataset": columns}
+            layers.append(np.broadcast_to(select.array(part, "value", axes), (len(names), len(columns))))
         return np.stack(layers, axis=-1)
 
     learned, own = features(models, sets), features([model], candidates)[0]
     use = np.isfinite(learned).any(axis=(0, 1)) & np.isfinite(own).all(axis=0)
-    gain = select.matrix(means, [(name,) for name in models], sets, ["model"], "gain")
+    gain = select.array(means, "gain", {"model": models, "dataset": sets})
     names = [name for name, kept in zip(FEATURES, use, strict=True) if kept]
     return Training(gain, learned[:, :, use], models, sets, names, f"the study {study['study']}"), own[:, use]
 
@@ -255,7 +247,7 @@ def from_published(scores: pl.DataFrame, model: str, candidates: list[str]) -> t
     common = pl.col("dataset").n_unique().over("model", *test) == pl.col("dataset").n_unique().over("model")
     whole = cells.filter(common).group_by("model", "dataset").agg(pl.col("gain").mean())
     models, sets = whole["model"].unique().sort().to_list(), whole["dataset"].unique().sort().to_list()
-    gain = select.matrix(whole, [(name,) for name in models], sets, ["model"], "gain")
+    gain = select.array(whole, "gain", {"model": models, "dataset": sets})
     unknown = [name for name in candidates if name not in sets]
     if unknown:
         raise AtlasError(
@@ -269,16 +261,10 @@ def page(model: str, candidates: list[str], training: Training, advice: list[Adv
     """The advice as Markdown: the ranked table, or why there is none, and what it rests on."""
     lines, notes = [f"# Training sets for {model}", ""], []
     if advice:
-        rows = [
-            (
-                rank,
-                one.dataset,
-                f"{100 * one.gain:+.1f}",
-                f"{100 * one.low:+.1f} to {100 * one.high:+.1f}",
-                f"{100 * one.relative:+.1f}",
-            )
-            for rank, one in enumerate(advice, 1)
-        ]
+        rows = []
+        for rank, one in enumerate(advice, 1):
+            gain, low, high, difference = (f"{100 * value:+.1f}" for value in (one.gain, one.low, one.high, one.relative))
+            rows.append((rank, one.dataset, gain, f"{low} to {high}", difference))
         lines += [*table(["rank", "training set", "predicted gain", "95 % interval", "relative to the candidates' mean"], rows), ""]
         notes.append("Gain: mean over benchmarks, percentage points. The interval is a prediction interval for the gain, not for its mean.")
     elif np.isnan(skill.p):
@@ -306,11 +292,7 @@ def page(model: str, candidates: list[str], training: Training, advice: list[Adv
     return "\n".join([*lines, *bullets(notes)]) + "\n"
 
 
-# ---------------------------------------------------------------- job
-
-
 def main(args: argparse.Namespace) -> None:
-    """Write the page and the table."""
     study = json.loads(args.study.read_text(encoding="utf-8"))
     if args.learn_from.is_dir():
         training, features = from_study(gathered(args), study, args.model, args.dataset)
@@ -318,25 +300,22 @@ def main(args: argparse.Namespace) -> None:
         training, features = from_published(pl.read_parquet(args.learn_from), args.model, args.dataset)
     advice, skill = advise(training, args.dataset, features, study["seed"])
     rows = [{"model": args.model, "rank": rank, **vars(one)} for rank, one in enumerate(advice, 1)]
-    schema = {"model": pl.String, "rank": pl.Int64, "dataset": pl.String, **dict.fromkeys(("gain", "low", "high", "relative"), pl.Float64)}
-    write_table(args.output_table, pl.DataFrame(rows, schema=schema | {"known": pl.Boolean}))
-    with atomic(args.output_page) as part:
-        part.write_text(page(args.model, args.dataset, training, advice, skill), encoding="utf-8")
+    schema = {"model": TEXT, "rank": WHOLE, "dataset": TEXT, **columns("gain low high relative", REAL), "known": pl.Boolean}
+    write_table(args.output_table, pl.DataFrame(rows, schema))
+    write_text(args.output_page, page(args.model, args.dataset, training, advice, skill))
 
 
 def gathered(args: argparse.Namespace) -> dict:
     """The study's tables, with perplexity and properties of the candidates in place of its own, and similarity measured for both."""
     tables = {name: pl.read_parquet(args.learn_from / f"{name}.parquet") for name in ("gains", "perplexity", "properties")}
     tables["similarity"] = pl.read_parquet(args.similarity)
-    samples = perplexity_summary(pl.concat([pl.read_parquet(path) for path in args.perplexity]))
+    perplexity, properties = (pl.concat(map(pl.read_parquet, paths)) for paths in (args.perplexity, args.properties))
     for name, more, keys in (
-        ("perplexity", samples, ["model", "dataset", "scope"]),
-        ("properties", pl.concat([pl.read_parquet(path) for path in args.properties]), ["dataset"]),
+        ("perplexity", perplexity_summary(perplexity), ["model", "dataset", "scope"]),
+        ("properties", properties, ["dataset"]),
     ):
-        columns = tables[name].columns
-        tables[name] = pl.concat([more.select(columns), tables[name]], how="vertical_relaxed").unique(
-            keys, keep="first", maintain_order=True
-        )
+        both = pl.concat([more.select(tables[name].columns), tables[name]], how="vertical_relaxed")
+        tables[name] = both.unique(keys, keep="first", maintain_order=True)
     return tables
 
 

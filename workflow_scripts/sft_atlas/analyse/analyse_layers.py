@@ -5,8 +5,9 @@ model's mean over training sets. The layers of base models of different depth ar
 """
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import repeat
 
 import numpy as np
 import polars as pl
@@ -14,20 +15,18 @@ import polars as pl
 from sft_atlas.analyse import select
 from sft_atlas.core.files import write_table
 from sft_atlas.stats import two_way
+from sft_atlas.study.result_files import REAL, TEXT, WHOLE, columns
 from sft_atlas.tables import stored
 
 GRID = 21  # depths, at most: 0, 0.05, ... 1
 DRAWS = 1999
 LEVEL = 0.95
-CURVES = {
-    "method": pl.String, "measure": pl.String, "depth": pl.Float64, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64,
-    "band": pl.Float64, "p": pl.Float64, "n": pl.Int64, "models": pl.Int64, "sets": pl.Int64,
-}  # fmt: skip
+CURVES = {**columns("method measure", TEXT), **columns("depth value low high band p", REAL), **columns("n models sets", WHOLE)}
 PEAKS = {
-    "method": pl.String, "measure": pl.String, "depth": pl.Float64, "depth_low": pl.Float64, "depth_high": pl.Float64,
-    "near": pl.Float64, "value": pl.Float64, "p": pl.Float64, "rise": pl.Float64, "rise_low": pl.Float64, "rise_high": pl.Float64,
-    "n": pl.Int64, "models": pl.Int64, "sets": pl.Int64,
-}  # fmt: skip
+    **columns("method measure", TEXT),
+    **columns("depth depth_low depth_high near value p rise rise_low rise_high", REAL),
+    **columns("n models sets", WHOLE),
+}
 NEAR = 0.1  # of the depth: how far a bootstrap peak may lie from the observed one to count as the same place
 
 
@@ -58,8 +57,7 @@ def cube(tables: dict[str, pl.DataFrame], study: dict, method: str) -> Cube:
         if model in models and dataset in sets:
             at = models.index(model), sets.index(dataset)
             change[:, *at] = np.interp(depths, part["depth"], np.log(part["relative_change"]), left=np.nan, right=np.nan)
-    gain = select.matrix(means, [(name,) for name in models], sets, ["model"], "gain")
-    return Cube(depths, change, gain, models)
+    return Cube(depths, change, select.array(means, "gain", {"model": models, "dataset": sets}), models)
 
 
 def gain_correlation(data: Cube, seed: int, draws: int = DRAWS) -> tuple[list[dict], dict] | None:
@@ -71,11 +69,8 @@ def gain_correlation(data: Cube, seed: int, draws: int = DRAWS) -> tuple[list[di
     the peak exceeds the mean over depths.
     """
     known = np.isfinite(data.gain) & np.isfinite(data.change).all(axis=0)
-    rows = known.sum(axis=1) > 1
-    sets = known[rows].any(axis=0) if rows.any() else np.zeros(known.shape[1], bool)
-    keep = np.ix_(rows, sets)
-    gain = np.where(known, data.gain, np.nan)[keep]
-    change = np.array([np.where(known, layer, np.nan)[keep] for layer in data.change])
+    parts = [two_way.compact(layer, np.where(known, data.gain, np.nan), data.models) for layer in data.change]
+    change, (_, gain, clusters) = np.array([layer for layer, _, _ in parts]), parts[0]
     if gain.shape[1] < two_way.FEWEST_SETS or not two_way.varies(two_way.within_groups(gain)[0]):
         return None
     centred = np.array([two_way.within_groups(layer, gain) for layer in change])  # depths x 2 x models x sets
@@ -88,18 +83,21 @@ def gain_correlation(data: Cube, seed: int, draws: int = DRAWS) -> tuple[list[di
     shuffles, exact = two_way.shuffled_orders(gain.shape[1], seed, draws)
     largest = np.abs(cross[:, np.arange(gain.shape[1]), shuffles].sum(axis=2)).max(axis=0)
     p = [two_way.shuffle_p(largest, abs(r), exact) for r in value]
-    clusters = np.array(data.models)[rows]
     groups, weights, _, _ = two_way.cell_weights(clusters, gain.shape[1], seed, draws)
     drawn = np.array([two_way.ratio(two_way.weighted_moments(layer, gain, groups, weights)) for layer in change])
     drawn = drawn[:, np.isfinite(drawn).all(axis=0)]
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
-    size = {"n": int(known.sum()), "models": int(rows.sum()), "sets": int(sets.sum())}
-    band = float(np.quantile(largest, LEVEL))
-    curve = [
-        {"measure": "gain", "depth": d, "value": v, "low": lo, "high": hi, "band": band, "p": q, **size}
-        for d, v, lo, hi, q in zip(data.depths, value, low, high, p, strict=True)
-    ]
+    size = {"n": int(known.sum()), "models": gain.shape[0], "sets": gain.shape[1]}
+    curve = _curve("gain", data.depths, value, low, high, size, float(np.quantile(largest, LEVEL)), p)
     return curve, _peak("gain", data.depths, value, drawn, p) | size
+
+
+def _curve(
+    measure: str, depths, value, low, high, size: dict[str, int], band: float | None = None, p: Iterable = repeat(None)
+) -> list[dict]:
+    """The rows of one curve of ``CURVES``, without the method."""
+    rows = zip(depths, value, low, high, p, strict=False)
+    return [{"measure": measure, "depth": d, "value": v, "low": lo, "high": hi, "band": band, "p": q, **size} for d, v, lo, hi, q in rows]
 
 
 def _peak(measure: str, depths: np.ndarray, value: np.ndarray, drawn: np.ndarray, p: list[float]) -> dict:
@@ -148,11 +146,7 @@ def agreement(data: Cube, seed: int, draws: int = DRAWS) -> tuple[list[dict], di
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=1)
     p = [two_way.shuffle_p(largest, r, exact=False) for r in value]
     size = {"n": models * (models - 1) // 2, "models": models, "sets": sets}
-    band = float(np.quantile(largest, LEVEL))
-    curve = [
-        {"measure": "agreement", "depth": d, "value": v, "low": lo, "high": hi, "band": band, "p": q, **size}
-        for d, v, lo, hi, q in zip(data.depths, value, low, high, p, strict=True)
-    ]
+    curve = _curve("agreement", data.depths, value, low, high, size, float(np.quantile(largest, LEVEL)), p)
     return curve, _peak("agreement", data.depths, value, drawn, p) | size
 
 
@@ -164,10 +158,7 @@ def magnitude(data: Cube) -> list[dict]:
     values = np.exp(data.change[:, runs])
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75], axis=1)
     size = {"n": int(runs.sum()), "models": int(runs.any(axis=1).sum()), "sets": int(runs.any(axis=0).sum())}
-    return [
-        {"measure": "magnitude", "depth": d, "value": v, "low": lo, "high": hi, "band": None, "p": None, **size}
-        for d, v, lo, hi in zip(data.depths, middle, low, high, strict=True)
-    ]
+    return _curve("magnitude", data.depths, middle, low, high, size)
 
 
 def curves(tables: dict[str, pl.DataFrame], study: dict) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -185,11 +176,7 @@ def curves(tables: dict[str, pl.DataFrame], study: dict) -> tuple[pl.DataFrame, 
     return pl.DataFrame(rows, schema=CURVES), pl.DataFrame(peaks, schema=PEAKS)
 
 
-# ---------------------------------------------------------------- job
-
-
 def main(args: argparse.Namespace) -> None:
-    """Write the curves and their peaks."""
     study, tables = stored.load(args, ("gains", "layers"))
     gain_curves, peaks = curves(tables, study)
     write_table(args.output_curves, gain_curves)
@@ -197,6 +184,5 @@ def main(args: argparse.Namespace) -> None:
 
 
 def add_options(p: argparse.ArgumentParser) -> None:
-    stored.add_options(p)
-    p.add_argument("--output-curves", type=Path, required=True, help="Parquet, one row per method, measure and depth")
-    p.add_argument("--output-peaks", type=Path, required=True, help="Parquet, one row per method and measure")
+    curves, peaks = "Parquet, one row per method, measure and depth", "Parquet, one row per method and measure"
+    stored.add_options(p, output_curves=curves, output_peaks=peaks)

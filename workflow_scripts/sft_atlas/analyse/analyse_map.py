@@ -4,9 +4,7 @@ Distances are divergences in bits per byte (:meth:`Vectors.squared_distances`), 
 """
 
 import argparse
-import json
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -14,8 +12,10 @@ import polars as pl
 from sft_atlas.analyse import select
 from sft_atlas.core.files import write_table
 from sft_atlas.stats import two_way
-from sft_atlas.stats.estimates import Estimate, expanded_interval, explained_share, paired_difference, undefined, wilson
+from sft_atlas.stats.estimates import Estimate, expanded_interval, explained_share, undefined, wilson
 from sft_atlas.stats.permanova import CellPermutationTest, SignFlipTest, Term, partition
+from sft_atlas.study.result_files import REAL, TEXT, WHOLE, columns
+from sft_atlas.tables import stored
 
 CHECKPOINT = ["model", "dataset", "recipe", "epoch"]
 CLIPPED = 0.02
@@ -99,25 +99,14 @@ def distances(checkpoints: Vectors) -> pl.DataFrame:
     keys = checkpoints.keys.with_row_index("_row")
     base = keys.filter(pl.col("epoch") == 0).select("model", pl.col("_row").alias("_base"))
     keys = keys.join(base, on="model", maintain_order="left")
-    squared = checkpoints.squared_distances()
-    return keys.with_columns(pl.Series("distance", squared[keys["_row"].to_numpy(), keys["_base"].to_numpy()], dtype=pl.Float64)).drop(
-        "_row", "_base"
-    )
+    moved = checkpoints.squared_distances()[keys["_row"].to_numpy(), keys["_base"].to_numpy()]
+    return keys.drop("_row", "_base").with_columns(pl.Series("distance", moved, dtype=pl.Float64))
 
 
-RUN = select.RUN
 FINE = 256  # arrangements, of nine units: a p of few signs is coarse, and for model and dataset there is another test
-SHARES = {
-    "design": pl.String, "term": pl.String, "share": pl.Float64, "df": pl.Int64, "f": pl.Float64, "p": pl.Float64, "n": pl.Int64,
-    "chance": pl.Float64, "test": pl.String,
-}  # fmt: skip
-EFFECTS = {
-    "effect": pl.String, "value": pl.Float64, "low": pl.Float64, "high": pl.Float64, "p": pl.Float64, "n": pl.Int64, "unit": pl.String,
-    "interval_method": pl.String, "reference": pl.Float64,
-}  # fmt: skip
-SPREAD = {
-    "model": pl.String, "kind": pl.String, "recipe": pl.String, "epoch": pl.Int64, "spread": pl.Float64, "runs": pl.Int64,
-}  # fmt: skip
+SHARES = columns("design term", TEXT) | {"share": REAL, "df": WHOLE, "f": REAL, "p": REAL, "n": WHOLE, "chance": REAL, "test": TEXT}
+EFFECTS = {"effect": TEXT, **columns("value low high p", REAL), "n": WHOLE, **columns("unit interval_method", TEXT), "reference": REAL}
+SPREAD = columns("model kind recipe", TEXT) | {"epoch": WHOLE, "spread": REAL, "runs": WHOLE}
 
 
 def shares(checkpoints: Vectors, study: dict) -> pl.DataFrame:
@@ -134,7 +123,7 @@ def shares(checkpoints: Vectors, study: dict) -> pl.DataFrame:
     if not checkpoints.values.size:
         return pl.DataFrame(rows, schema=SHARES)
     keys = checkpoints.keys.with_row_index("_row")
-    kept = keys.filter(pl.col("epoch") > 0).filter(pl.col("epoch").n_unique().over(RUN) > 1)
+    kept = keys.filter(pl.col("epoch") > 0).filter(pl.col("epoch").n_unique().over(select.RUN) > 1)
     model, dataset = kept["model"].to_numpy(), kept["dataset"].to_numpy()
     single = np.where(np.isin(dataset, select.kinds(study, "single")), dataset, "merged")
     factors = {"run": model + "/" + dataset + "/" + kept["recipe"].to_numpy(), "epoch": kept["epoch"].to_numpy()}
@@ -142,9 +131,7 @@ def shares(checkpoints: Vectors, study: dict) -> pl.DataFrame:
     at = kept["_row"].to_numpy()
     epochs = partition(squared[np.ix_(at, at)], factors, study["seed"], tests) if len(at) > 2 else []
     for design, terms in (("last", last_terms(checkpoints, study)), ("epochs", epochs)):
-        rows += [
-            {"design": design, "term": term.name, **{key: getattr(term, key) for key in SHARES if key in vars(term)}} for term in terms
-        ]
+        rows += [{"design": design, "term": term.name, **vars(term)} for term in terms]
     return pl.DataFrame(rows, schema=SHARES, orient="row")
 
 
@@ -184,23 +171,23 @@ def spread(checkpoints: Vectors, study: dict) -> pl.DataFrame:
     """Mean divergence of a base model's checkpoints from their common centre, by kept epoch (``SPREAD``): recipes of single-set runs
     that keep two or more epochs of two or more training sets. Corrected for the centre being estimated, n / (n - 1)."""
     rows = []
-    for (model, recipe, epoch), at in _epoch_groups(checkpoints, study):
-        distances = _to_centre(checkpoints, at) * len(at) / (len(at) - 1)
-        rows.append({"model": model, "kind": "single sets", "recipe": recipe, "epoch": epoch, "spread": distances.mean(), "runs": len(at)})
+    for (model, recipe, epoch), part in _from_centre(checkpoints, study).group_by("model", "recipe", "epoch", maintain_order=True):
+        value = part["distance"].to_numpy().mean()
+        rows.append({"model": model, "kind": "single sets", "recipe": recipe, "epoch": epoch, "spread": value, "runs": part.height})
     return pl.DataFrame(rows, schema=SPREAD)
 
 
-def _epoch_groups(checkpoints: Vectors, study: dict):
+def _from_centre(checkpoints: Vectors, study: dict) -> pl.DataFrame:
+    """The keys of the checkpoints of :func:`spread` and their divergence from the centre (``distance``)."""
     keys = checkpoints.keys.with_row_index("_row").filter(pl.col("dataset").is_in(select.kinds(study, "single")))
-    keys = keys.filter(pl.col("epoch").n_unique().over(RUN) > 1).filter(pl.col("dataset").n_unique().over("model", "recipe") > 1)
-    for group, part in keys.sort("dataset").group_by("model", "recipe", "epoch", maintain_order=True):
+    keys = keys.filter(pl.col("epoch").n_unique().over(select.RUN) > 1).filter(pl.col("dataset").n_unique().over("model", "recipe") > 1)
+    parts, distances = [keys.clear().with_columns(distance=pl.lit(0.0))], checkpoints.squared_distances()
+    for _, part in keys.sort("dataset").group_by("model", "recipe", "epoch", maintain_order=True):
         if part.height > 1:
-            yield group, part["_row"].to_numpy()
-
-
-def _to_centre(checkpoints: Vectors, at: np.ndarray) -> np.ndarray:
-    squared = checkpoints.squared_distances()[np.ix_(at, at)]
-    return squared.mean(axis=1) - squared.mean() / 2
+            squared = distances[np.ix_(part["_row"].to_numpy(), part["_row"].to_numpy())]
+            value = (squared.mean(axis=1) - squared.mean() / 2) * part.height / (part.height - 1)
+            parts.append(part.with_columns(distance=pl.Series(value)))
+    return pl.concat(parts)
 
 
 def effects(checkpoints: Vectors, study: dict) -> pl.DataFrame:
@@ -215,52 +202,23 @@ def effects(checkpoints: Vectors, study: dict) -> pl.DataFrame:
     """
     single = select.kinds(study, "single")
     moved = distances(checkpoints).filter(pl.col("epoch") > 0, pl.col("dataset").is_in(single))
-    rows = [_spread_change(checkpoints, study), _size(moved, study), _method(moved, study), _same_set(checkpoints, study)]
+    methods = select.method_pairs(moved, study, "distance", ("model", "dataset"))
+    rows = [
+        _mean_difference("spread", select.epoch_change(_from_centre(checkpoints, study), "distance"), study, "runs"),
+        _mean_difference("size", select.size_change(moved, "distance"), study),
+        _mean_difference("method", methods.with_columns(difference=pl.col("lora") - pl.col("full")), study),
+        _same_set(checkpoints, study),
+    ]
     return pl.DataFrame(rows, schema=EFFECTS)
 
 
 def _row(name: str, estimate: Estimate, reference: float | None = None) -> dict[str, object]:
-    shown = {key: getattr(estimate, key) for key in ("low", "high", "p", "n", "unit", "interval_method")}
-    return {"effect": name, "value": estimate.effect, **shown, "reference": reference}
+    return {**vars(estimate), "effect": name, "value": estimate.effect, "reference": reference}
 
 
-def _spread_change(checkpoints: Vectors, study: dict) -> dict[str, object]:
-    keys, rows = checkpoints.keys.with_row_index("_row"), []
-    for (model, recipe, epoch), at in _epoch_groups(checkpoints, study):
-        datasets = keys.filter(pl.col("_row").is_in(at.tolist())).sort("dataset")["dataset"]
-        for dataset, value in zip(datasets, _to_centre(checkpoints, at) * len(at) / (len(at) - 1), strict=True):
-            rows.append((model, dataset, recipe, epoch, value))
-    frame = pl.DataFrame(rows, schema=["model", "dataset", "recipe", "epoch", "value"], orient="row")
-    if frame.is_empty():
-        return _row("spread", undefined("", 0, "runs"))
-    ends = frame.sort("epoch").group_by(RUN, maintain_order=True).agg((pl.col("value").last() - pl.col("value").first()).alias("change"))
-    return _row("spread", _paired(ends, "change", study))
-
-
-def _paired(frame: pl.DataFrame, value: str, study: dict) -> Estimate:
-    """Mean of ``value`` over the runs in ``frame``, by the units of :func:`sft_atlas.analyse.select.units`."""
-    labels, of = select.units(frame)
-    return paired_difference(frame[value], labels, study["seed"], unit=of)
-
-
-def _size(moved: pl.DataFrame, study: dict) -> dict[str, object]:
-    keys = ["model", "dataset", "method", "schedule"]
-    frame = moved.filter(pl.col("rows").n_unique().over(keys) > 1)
-    wide = frame.group_by([*keys, "epoch"]).agg(pl.col("distance").sort_by("rows"), pl.col("rows").sort())
-    wide = wide.filter(pl.col("rows").list.n_unique() > 1).filter(pl.col("epoch") == pl.col("epoch").max().over(keys)).sort(keys)
-    if wide.is_empty():
-        return _row("size", undefined("", 0, "training sets"))
-    change = wide.with_columns((pl.col("distance").list.last() - pl.col("distance").list.first()).alias("change"))
-    return _row("size", _paired(change, "change", study))
-
-
-def _method(moved: pl.DataFrame, study: dict) -> dict[str, object]:
-    last = select.single(moved, study)
-    sides = [last.filter(pl.col("method") == name).select("model", "dataset", pl.col("distance").alias(name)) for name in ("lora", "full")]
-    both = sides[0].join(sides[1], on=["model", "dataset"], maintain_order="left")
-    if both.is_empty():
-        return _row("method", undefined("", 0, "training sets"))
-    return _row("method", _paired(both.with_columns((pl.col("lora") - pl.col("full")).alias("change")), "change", study))
+def _mean_difference(name: str, frame: pl.DataFrame, study: dict, unit: str = "training sets") -> dict[str, object]:
+    """The effect ``name``: the mean of ``difference`` over the runs in ``frame``."""
+    return _row(name, undefined("", 0, unit) if frame.is_empty() else select.mean_difference(frame, study["seed"]))
 
 
 def _same_set(checkpoints: Vectors, study: dict, count: int = 1999) -> dict[str, object]:
@@ -282,7 +240,7 @@ def _same_set(checkpoints: Vectors, study: dict, count: int = 1999) -> dict[str,
     orders, exact = two_way.shuffled_orders(len(names), study["seed"], count)
     p = two_way.shuffle_p(pairs[np.arange(len(names)), orders].sum(axis=1), pairs.trace(), exact)
     n, share, models = nearest.height, float(nearest["same"].mean()), nearest["model"].unique(maintain_order=True).to_list()
-    same = select.matrix(nearest, [(model,) for model in models], names, ["model"], "same")
+    same = select.array(nearest, "same", {"model": models, "dataset": names})
     groups, sets, kind, units = two_way.cell_weights(models, len(names), study["seed"], count)
     weight = ((groups @ np.isfinite(same)) * sets).sum(axis=1)
     drawn = np.divide(((groups @ np.nan_to_num(same)) * sets).sum(axis=1), weight, out=np.full(count, np.nan), where=weight > 0)
@@ -295,21 +253,18 @@ def _same_set(checkpoints: Vectors, study: dict, count: int = 1999) -> dict[str,
     return _row("same set", estimate, float(nearest["chance"].mean()))
 
 
-# ---------------------------------------------------------------- job
-
-
 def main(args: argparse.Namespace) -> None:
-    """Write shares of the squared distance, paired effects, and the spread of checkpoints by epoch."""
-    study = json.loads(args.study.read_text(encoding="utf-8"))
-    checkpoints = vectors(pl.read_parquet(args.likelihood))
+    study, tables = stored.load(args, ("likelihood",))
+    checkpoints = vectors(tables["likelihood"])
     write_table(args.output_shares, shares(checkpoints, study))
     write_table(args.output_effects, effects(checkpoints, study))
     write_table(args.output_spread, spread(checkpoints, study))
 
 
 def add_options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--study", type=Path, required=True, help="resolved study, study.json")
-    p.add_argument("--likelihood", type=Path, required=True, help="table of log-likelihoods")
-    p.add_argument("--output-shares", type=Path, required=True, help="Parquet, one row per design and term")
-    p.add_argument("--output-effects", type=Path, required=True, help="Parquet, one row per effect")
-    p.add_argument("--output-spread", type=Path, required=True, help="Parquet, one row per base model, recipe and epoch")
+    stored.add_options(
+        p,
+        output_shares="Parquet, one row per design and term",
+        output_effects="Parquet, one row per effect",
+        output_spread="Parquet, one row per base model, recipe and epoch",
+    )

@@ -7,7 +7,6 @@ know the benchmark, the gain on each. All predictors are compared within base mo
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -15,8 +14,9 @@ import polars as pl
 from sft_atlas.analyse import select
 from sft_atlas.core.files import write_table
 from sft_atlas.stats import two_way
-from sft_atlas.stats.cross_validation import Matrix, errors
+from sft_atlas.stats.cross_validation import errors
 from sft_atlas.stats.estimates import Estimate, benjamini_hochberg
+from sft_atlas.study.result_files import REAL, TEXT, WHOLE, columns
 from sft_atlas.tables import stored
 
 # name -> (label, whether it knows the benchmark); the order of tables and figures
@@ -37,9 +37,8 @@ PREDICTORS: dict[str, tuple[str, bool]] = {
 }
 ALL = "all"
 SCHEMA = {
-    "subset": pl.String, "sets": pl.Int64, "predictor": pl.String, "statistic": pl.String, "effect": pl.Float64, "low": pl.Float64,
-    "high": pl.Float64, "p": pl.Float64, "q": pl.Float64, "p_within": pl.Float64, "n": pl.Int64, "unit": pl.String,
-    "interval_method": pl.String, "rmse": pl.Float64, "baseline": pl.String, "baseline_rmse": pl.Float64,
+    "subset": TEXT, "sets": WHOLE, **columns("predictor statistic", TEXT), **columns("effect low high p q p_within", REAL), "n": WHOLE,
+    **columns("unit interval_method", TEXT), "rmse": REAL, "baseline": TEXT, "baseline_rmse": REAL,
 }  # fmt: skip
 
 
@@ -55,42 +54,30 @@ class Design:
 
 def known_before(tables: dict[str, pl.DataFrame]) -> pl.DataFrame:
     """Long table model, dataset, benchmark, predictor, value; model or benchmark is null where the predictor does not know it."""
-    columns = ["model", "dataset", "benchmark", "predictor", "value"]
-    everywhere = pl.lit(None, pl.String)
-    perplexity = tables["perplexity"].with_columns(
-        pl.col("perplexity").log().alias("perplexity"),
-        (pl.col("tokens") / pl.col("n")).log().alias("tokens"),
-        everywhere.alias("benchmark"),
+    perplexity = tables["perplexity"].select(
+        "model", "dataset", "scope", "bits_per_byte", perplexity=pl.col("perplexity").log(), tokens=(pl.col("tokens") / pl.col("n")).log()
     )
-    parts = []
-    for name, scope, column in (
-        ("perplexity_response", "response", "perplexity"),
-        ("perplexity_full", "full", "perplexity"),
-        ("bits_per_byte_response", "response", "bits_per_byte"),
-        ("tokens_response", "response", "tokens"),
-    ):
-        part = perplexity.filter(pl.col("scope") == scope)
-        parts.append(part.with_columns(pl.lit(name).alias("predictor"), pl.col(column).alias("value")).select(columns))
-    properties = tables["properties"].with_columns(
-        (pl.col("instruction_words") + pl.col("response_words")).log().alias("words"),
-        everywhere.alias("model"),
-        everywhere.alias("benchmark"),
-    )
-    parts += [
-        properties.with_columns(pl.lit(name).alias("predictor"), pl.col(name).alias("value")).select(columns)
-        for name in ("words", "lexical_diversity", "near_duplicates")
+    words = (pl.col("instruction_words") + pl.col("response_words")).log()
+    parts = [
+        perplexity.unpivot(index=["model", "dataset", "scope"], variable_name="predictor"),
+        tables["properties"]
+        .select("dataset", "lexical_diversity", "near_duplicates", words=words)
+        .unpivot(index="dataset", variable_name="predictor"),
+        tables["similarity"].unpivot(["centroid", "nearest", "mmd"], index=["dataset", "benchmark", "space"], variable_name="predictor"),
     ]
-    similarity = tables["similarity"].with_columns(everywhere.alias("model"))
-    for measure in ("centroid", "nearest", "mmd"):
-        named = similarity.with_columns((pl.col("space") + "_" + measure).alias("predictor"), pl.col(measure).alias("value"))
-        parts.append(named.select(columns))
-    return pl.concat(parts)
+    parts[0] = parts[0].with_columns(predictor=pl.col("predictor") + "_" + pl.col("scope"))
+    parts[2] = parts[2].with_columns(predictor=pl.col("space") + "_" + pl.col("predictor"))
+    return (
+        pl.concat(parts, how="diagonal")
+        .select("model", "dataset", "benchmark", "predictor", "value")
+        .filter(pl.col("predictor").is_in(list(PREDICTORS)))
+    )
 
 
 def within_models(points: pl.DataFrame, predictor: str, seed: int, what: str = "") -> Estimate:
     """Correlation of a column of ``points`` (one row per base model and training set, with gain) with the gain, within base models."""
     models, sets = (list(dict.fromkeys(points[key].sort().to_list())) for key in ("model", "dataset"))
-    x, gain = (select.matrix(points, [(name,) for name in models], sets, ["model"], column) for column in (predictor, "gain"))
+    x, gain = (select.array(points, column, {"model": models, "dataset": sets}) for column in (predictor, "gain"))
     return two_way.correlation(x, gain, models, seed, what)
 
 
@@ -99,26 +86,19 @@ def designs(tables: dict[str, pl.DataFrame], study: dict, leave_out: list[str] =
     cells = select.of_leading_method(select.single(tables["gains"], study))
     sets = [name for name in select.kinds(study, "single") if name not in leave_out and name in set(cells["dataset"])]
     means, known = select.mean_gains(cells), known_before(tables)
-    models = [name for name in study["models"] if name in set(cells["model"])]
-    benchmarks = [name for name in study["benchmarks"] if name in set(cells["benchmark"])]
+    levels = {key: [name for name in study[f"{key}s"] if name in set(cells[key])] for key in ("model", "benchmark")} | {"dataset": sets}
     by_predictor = {}
     for name, (_, per_benchmark) in PREDICTORS.items():
         values = known.filter(pl.col("predictor") == name, pl.col("value").is_finite())
         if values.is_empty() or not sets:
             continue
-        keys = [key for key in ("model", "benchmark") if values[key].null_count() == 0]
-        if per_benchmark:
-            rows, frame, row_keys = [(model, benchmark) for model in models for benchmark in benchmarks], cells, ["model", "benchmark"]
-        else:
-            rows, frame, row_keys = [(model,) for model in models], means, ["model"]
-        spread = pl.DataFrame(rows, schema=row_keys, orient="row").join(values.select(*keys, "dataset", "value"), on=keys, how="inner") \
-            if keys else pl.DataFrame(rows, schema=row_keys, orient="row").join(values.select("dataset", "value"), how="cross")  # fmt: skip
-        by_predictor[name] = Design(
-            select.matrix(spread, rows, sets, row_keys, "value"),
-            select.matrix(frame, rows, sets, row_keys, "gain"),
-            np.array([r[0] for r in rows]),
-            sets,
-        )
+        axes = {key: names for key, names in levels.items() if per_benchmark or key != "benchmark"}
+        gain = select.array(cells if per_benchmark else means, "gain", axes)
+        # What does not depend on the base model, or on the benchmark, is the same in all of them.
+        known_by = {key: names for key, names in axes.items() if values[key].null_count() == 0}
+        x = select.array(values, "value", known_by).reshape([len(known_by.get(key, " ")) for key in axes])
+        x, gain = (matrix.reshape(-1, len(sets)) for matrix in (np.broadcast_to(x, gain.shape), gain))
+        by_predictor[name] = Design(x, gain, np.repeat(levels["model"], len(x) // len(levels["model"])), sets)
     return by_predictor
 
 
@@ -140,8 +120,7 @@ def table(tables: dict[str, pl.DataFrame], study: dict) -> pl.DataFrame:
         for name, design in designs(tables, study, leave_out).items():
             for statistic, estimate, more in _statistics(design, study["seed"]):
                 keys = {"subset": subset, "sets": len(design.sets), "predictor": name, "statistic": statistic}
-                shown = {key: getattr(estimate, key) for key in ("effect", "low", "high", "p", "n", "unit", "interval_method")}
-                rows.append({**dict.fromkeys(SCHEMA), **keys, **shown, **more})
+                rows.append({**keys, **vars(estimate), **more})
     frame = pl.DataFrame(rows, schema=SCHEMA)
     if frame.is_empty():
         return frame
@@ -157,22 +136,14 @@ def _statistics(design: Design, seed: int) -> Iterator[tuple[str, Estimate, dict
     yield "correlation", correlation, {"p_within": two_way.within_shuffle_p(design.x, design.gain, seed)}
     slope = two_way.mixed_slope(design.x, design.gain, design.clusters)
     yield "slope", replace(slope, n=correlation.n), {}
-    for name, estimate, rmse, baseline, baseline_rmse in errors(Matrix(design.x, design.gain, design.clusters), seed):
+    for name, estimate, rmse, baseline, baseline_rmse in errors(design.x, design.gain, design.clusters, seed):
         yield name, estimate, {"rmse": rmse, "baseline": baseline, "baseline_rmse": baseline_rmse}
 
 
-# ---------------------------------------------------------------- job
-
-
-TABLES = ("gains", "perplexity", "properties", "similarity")
-
-
 def main(args: argparse.Namespace) -> None:
-    """Write one row per subset, predictor and statistic."""
-    study, tables = stored.load(args, TABLES)
+    study, tables = stored.load(args, ("gains", "perplexity", "properties", "similarity"))
     write_table(args.output, table(tables, study))
 
 
 def add_options(p: argparse.ArgumentParser) -> None:
-    stored.add_options(p)
-    p.add_argument("--output", type=Path, required=True, help="Parquet file")
+    stored.add_options(p, output="Parquet, one row per subset, predictor and statistic")

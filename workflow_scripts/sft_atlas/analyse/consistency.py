@@ -22,6 +22,7 @@ from sft_atlas.stats.estimates import (
     paired_difference,
     signed_rank_p,
 )
+from sft_atlas.study.result_files import REAL, TEXT, WHOLE, columns
 
 VALUES = ("centred", "gain")
 PERMUTATIONS = 999
@@ -41,22 +42,10 @@ def centred(cells: pl.DataFrame) -> pl.DataFrame:
     return cells.with_columns((pl.col("score") - pl.col("score").mean().over("model", "method", "benchmark")).alias("centred"))
 
 
-def _order(frame: pl.DataFrame, key: str) -> list[str]:
-    return frame[key].unique(maintain_order=True).to_list()
-
-
 def cube(cells: pl.DataFrame, value: str, axes: tuple[str, ...]) -> tuple[list[list[str]], np.ndarray]:
     """The names along each axis, in order of appearance, and an array of ``value`` over them, NaN where missing."""
-    names = [_order(cells, axis) for axis in axes]
-    if cells.is_empty():
-        return names, np.zeros([0] * len(axes))
-    index = tuple(
-        cells[axis].replace_strict({name: i for i, name in enumerate(part)}, return_dtype=pl.Int64).to_numpy()
-        for axis, part in zip(axes, names, strict=True)
-    )
-    array = np.full([len(part) for part in names], np.nan)
-    array[index] = cells[value].cast(pl.Float64).fill_null(float("nan")).to_numpy()
-    return names, array
+    names = {axis: cells[axis].unique(maintain_order=True).to_list() for axis in axes}
+    return list(names.values()), select.array(cells, value, names)
 
 
 # ---------------------------------------------------------------- consistency over base models
@@ -69,32 +58,14 @@ def consistency(cells: pl.DataFrame, value: str, seed: int) -> pl.DataFrame:
     """
     rows = []
     for (dataset, benchmark), part in cells.group_by("dataset", "benchmark", maintain_order=True):
-        known = (
-            part.filter(pl.col(value).is_not_null() & pl.col(value).is_not_nan())
-            .group_by("model", maintain_order=True)
-            .agg(pl.col(value).mean())
-        )
+        known = part.filter(pl.col(value).is_not_nan()).group_by("model", maintain_order=True).agg(pl.col(value).mean())
         numbers = known[value].to_numpy()
         estimate = paired_difference(numbers, known["model"].to_numpy(), seed, unit="base models", resamples=1999)
         positive = float((numbers > 0).mean()) if len(numbers) else np.nan
-        rows.append(
-            (
-                dataset,
-                benchmark,
-                value,
-                estimate.n,
-                estimate.effect,
-                estimate.low,
-                estimate.high,
-                positive,
-                estimate.p,
-                signed_rank_p(numbers),
-            )
-        )
-    columns = ["dataset", "benchmark", "value", "n", "effect", "low", "high", "positive", "p", "p_wilcoxon"]
-    frame = pl.DataFrame(
-        rows, schema=dict.fromkeys(columns[:3], pl.String) | {"n": pl.Int64} | dict.fromkeys(columns[4:], pl.Float64), orient="row"
-    )
+        keys = {"dataset": dataset, "benchmark": benchmark, "value": value}
+        rows.append({**keys, **vars(estimate), "positive": positive, "p_wilcoxon": signed_rank_p(numbers)})
+    schema = {**columns("dataset benchmark value", TEXT), "n": WHOLE, **columns("effect low high positive p p_wilcoxon", REAL)}
+    frame = pl.DataFrame(rows, schema)
     return frame.with_columns(pl.Series("q", benjamini_hochberg(frame["p"].to_numpy()), dtype=pl.Float64))
 
 
@@ -130,7 +101,7 @@ def concordance(cells: pl.DataFrame, seed: int) -> pl.DataFrame:
         judges = len(values)
         w = kendall_w(values)
         if not np.isfinite(w):
-            rows.append((benchmark, judges, values.shape[1], np.nan, np.nan, np.nan, np.nan, np.nan))
+            rows.append((benchmark, judges, values.shape[1], *[np.nan] * 5))
             continue
         ranks = rankdata(values, axis=1)
         shuffled = rng.permuted(np.broadcast_to(ranks, (PERMUTATIONS, *ranks.shape)), axis=2)
@@ -139,28 +110,17 @@ def concordance(cells: pl.DataFrame, seed: int) -> pl.DataFrame:
         r = correlation_matrix(ranks)[0]
         drawn = mean_of_pairs(r, rng.integers(judges, size=(RESAMPLES, judges)))
         low, high = expanded_interval(drawn, judges)
-        upper = np.triu_indices(judges, 1)
-        rows.append(
-            (
-                benchmark,
-                judges,
-                values.shape[1],
-                w,
-                float(np.nanmean(r[upper])),
-                low,
-                high,
-                float((1 + (spread >= own - 1e-9).sum()) / (1 + PERMUTATIONS)),
-            )
-        )
-    schema = {"benchmark": pl.String, "n": pl.Int64, "datasets": pl.Int64, **dict.fromkeys(("w", "effect", "low", "high", "p"), pl.Float64)}
+        p = float((1 + (spread >= own - 1e-9).sum()) / (1 + PERMUTATIONS))
+        rows.append((benchmark, judges, values.shape[1], w, float(np.nanmean(r[np.triu_indices(judges, 1)])), low, high, p))
+    schema = {"benchmark": TEXT, **columns("n datasets", WHOLE), **columns("w effect low high p", REAL)}
     frame = pl.DataFrame(rows, schema=schema, orient="row")
     return frame.with_columns(pl.Series("q", benjamini_hochberg(frame["p"].to_numpy()), dtype=pl.Float64))
 
 
-def mean_of_pairs(r: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """Mean of r over pairs of different units, per draw of units (draws x units); NaN where a draw holds one unit alone."""
+def mean_of_pairs(r: np.ndarray, draws: np.ndarray, among: np.ndarray | bool = True) -> np.ndarray:
+    """Mean of r over pairs of different units (``among``: a mask of pairs), per draw of units (draws x units); NaN where there is none."""
     weight = np.stack([(draws == unit).sum(axis=1) for unit in range(len(r))], axis=1).astype(float)
-    known = np.isfinite(r) & ~np.eye(len(r), dtype=bool)
+    known = np.isfinite(r) & ~np.eye(len(r), dtype=bool) & among
     total = np.einsum("di,ij,dj->d", weight, np.where(known, r, 0.0), weight, optimize=True)
     pairs = np.einsum("di,ij,dj->d", weight, known.astype(float), weight, optimize=True)
     return np.divide(total, pairs, out=np.full(len(draws), np.nan), where=pairs > 0)
@@ -197,21 +157,8 @@ def similarity(cells: pl.DataFrame, value: str, seed: int, resamples: int = 500)
             warnings.simplefilter("ignore", RuntimeWarning)  # cells without any correlation stay NaN
             low, high = np.nanpercentile(np.stack(list(repeated)), [2.5, 97.5], axis=0)
         low, high = (np.where(np.isfinite(r), side, np.nan) for side in (low, high))
-        size = len(names)
-        parts.append(
-            pl.DataFrame(
-                {
-                    "of": [of] * size**2,
-                    "first": np.repeat(names, size),
-                    "second": np.tile(names, size),
-                    "value": [value] * size**2,
-                    "r": r.ravel(),
-                    "low": low.ravel(),
-                    "high": high.ravel(),
-                    "n": n.ravel(),
-                }
-            )
-        )
+        pairs = {"of": of, "first": np.repeat(names, len(names)), "second": np.tile(names, len(names)), "value": value}
+        parts.append(pl.DataFrame(pairs | {"r": r.ravel(), "low": low.ravel(), "high": high.ravel(), "n": n.ravel()}))
     return pl.concat(parts)
 
 
@@ -229,35 +176,27 @@ def grouped_pairs(
     labels, two-sided. The interval resamples variables, a variable never paired with itself.
     """
     size = len(labels)
-    alike = np.array([[all(a[k] == b[k] for k in same) for b in labels] for a in labels])
+
+    def alike(keys: tuple[str, ...]) -> np.ndarray:
+        return np.array([[all(a[k] == b[k] for k in keys) for b in labels] for a in labels])
+
+    def difference(draws: np.ndarray) -> np.ndarray:
+        return mean_of_pairs(r, draws, first) - mean_of_pairs(r, draws, second)
+
+    first, second = alike(same), ~alike(same)
     if other:
-        shared = np.array([[all(a[k] == b[k] for k in other) for b in labels] for a in labels])
-        first, second = alike & ~shared, ~alike & shared
-    else:
-        first, second = alike, ~alike
+        first, second = first & ~alike(other), second & alike(other)
     known = np.isfinite(r) & ~np.eye(size, dtype=bool)
-    r = np.where(known, r, 0.0)
-
-    def difference(one: np.ndarray, two: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        def mean(mask: np.ndarray) -> np.ndarray:
-            pairs = np.einsum("di,ij,dj->d", weight, (mask & known).astype(float), weight, optimize=True)
-            total = np.einsum("di,ij,dj->d", weight, r * (mask & known), weight, optimize=True)
-            return np.divide(total, pairs, out=np.full(len(weight), np.nan), where=pairs > 0)
-
-        return mean(one) - mean(two)
-
-    effect = float(difference(first, second, np.ones((1, size)))[0])
+    effect = float(difference(np.arange(size)[None])[0])
     pairs = int((np.triu(first & known, 1)).sum())
     if not np.isfinite(effect):
         return Estimate(what, np.nan, np.nan, np.nan, np.nan, pairs, "alike pairs", "none")
     rng = np.random.default_rng(seed)
     orders = rng.permuted(np.broadcast_to(np.arange(size), (PERMUTATIONS * 5, size)), axis=1)
-    moved, seen = (array[orders[:, :, None], orders[:, None, :]] for array in (r, known))
+    moved, seen = (array[orders[:, :, None], orders[:, None, :]] for array in (np.where(known, r, 0.0), known))
     null = _mean_where(moved, seen & first) - _mean_where(moved, seen & second)
     p = (1 + np.nansum(np.abs(null) >= abs(effect) - 1e-12)) / (1 + len(null))
-    draws = rng.integers(size, size=(RESAMPLES, size))
-    weight = np.stack([(draws == unit).sum(axis=1) for unit in range(size)], axis=1).astype(float)
-    low, high = expanded_interval(difference(first, second, weight), size)
+    low, high = expanded_interval(difference(rng.integers(size, size=(RESAMPLES, size))), size)
     return Estimate(what, effect, low, high, float(p), pairs, "alike pairs", f"bootstrap over {size} models")
 
 

@@ -80,8 +80,7 @@ def gain_vectors(gains: pl.DataFrame, study: dict, of: str, values: str = "gain"
     Returns the names in the study's order and a frame of as many rows with one column per combination of the other two keys;
     ``values="stderr"`` gives their standard errors in the same places.
     """
-    cells = single(gains, study)
-    cells = of_leading_method(cells)
+    cells = of_leading_method(single(gains, study))
     names = [name for name in study[f"{of}s"] if name in set(cells[of])]
     if not names:
         return [], pl.DataFrame()
@@ -106,8 +105,7 @@ def shared_error(gains: np.ndarray, stderrs: np.ndarray, pair: list[int]) -> flo
 
 def perplexity_points(tables: dict[str, pl.DataFrame], study: dict) -> pl.DataFrame:
     """Mean gain and log-perplexity of each base model x training set x scope: leading method, single-set runs."""
-    means = mean_gains(single(tables["gains"], study))
-    means = of_leading_method(means)
+    means = of_leading_method(mean_gains(single(tables["gains"], study)))
     points = means.join(tables["perplexity"].drop("rows", "n"), on=["model", "dataset"])
     return points.with_columns(pl.col("perplexity").log().alias("log_perplexity"))
 
@@ -147,22 +145,24 @@ def families(names: list[str]) -> tuple[str, str]:
     )
 
 
-def method_pairs(gains: pl.DataFrame, study: dict) -> pl.DataFrame:
-    """Gain of full fine-tuning and of LoRA side by side: model, dataset, benchmark, full, lora and their standard errors."""
-    cells = single(gains, study)
-    sides = [
-        cells.filter(pl.col("method") == method).select(
-            "model", "dataset", "benchmark", pl.col("gain").alias(method), pl.col("stderr").alias(f"{method}_stderr")
-        )
-        for method in ("full", "lora")
-    ]
-    return sides[0].join(sides[1], on=["model", "dataset", "benchmark"], maintain_order="left")
+def method_pairs(
+    frame: pl.DataFrame, study: dict, value: str = "gain", keys: tuple[str, ...] = ("model", "dataset", "benchmark")
+) -> pl.DataFrame:
+    """``value`` after full fine-tuning and after LoRA side by side: the keys, full and lora."""
+    last = single(frame, study)
+    sides = [last.filter(pl.col("method") == method).select(*keys, pl.col(value).alias(method)) for method in ("full", "lora")]
+    return sides[0].join(sides[1], on=keys, maintain_order="left")
+
+
+def mean_difference(frame: pl.DataFrame, seed: int, what: str = "", value: str = "difference") -> Estimate:
+    """Mean of ``value`` over the runs in ``frame``, by :func:`units`."""
+    labels, of = units(frame)
+    return paired_difference(frame[value], labels, seed, what, unit=of)
 
 
 def overall_difference(pairs: pl.DataFrame, seed: int, what: str = "LoRA minus full") -> Estimate:
-    """LoRA minus full over all benchmarks, by :func:`units`."""
-    labels, of = units(pairs)
-    return paired_difference(pairs["lora"] - pairs["full"], labels, seed, what, unit=of)
+    """LoRA minus full over all benchmarks."""
+    return mean_difference(pairs.with_columns(difference=pl.col("lora") - pl.col("full")), seed, what)
 
 
 def trajectories(gains: pl.DataFrame, study: dict) -> pl.DataFrame:
@@ -185,27 +185,31 @@ def merged_trajectories(gains: pl.DataFrame, study: dict) -> pl.DataFrame:
     return frame.filter(pl.col("epoch").n_unique().over(RUN) > 1)
 
 
-def epoch_change(frame: pl.DataFrame) -> pl.DataFrame:
-    """Gain at the last kept epoch minus gain at the first, per run (``difference``)."""
-    ordered = frame.sort("epoch").group_by([*RUN, "rows"], maintain_order=True)
+def epoch_change(frame: pl.DataFrame, value: str = "gain") -> pl.DataFrame:
+    """``value`` at the last kept epoch minus that at the first, per run (``difference``)."""
+    ordered = frame.sort("epoch").group_by(RUN, maintain_order=True)
     return ordered.agg(
-        (pl.col("gain").last() - pl.col("gain").first()).alias("difference"),
+        (pl.col(value).last() - pl.col(value).first()).alias("difference"),
         pl.col("epoch").first().alias("first"),
         pl.col("epoch").last().alias("last"),
     )
 
 
 def size_pairs(gains: pl.DataFrame, study: dict) -> pl.DataFrame:
-    """Gain at the largest minus the smallest size per model, training set, method and schedule, at the last epoch both sizes keep."""
-    frame = mean_gains(gains.filter(pl.col("dataset").is_in(kinds(study, "single"))))
+    """Mean gain of single-set runs at the largest minus the smallest size; see :func:`size_change`."""
+    return size_change(mean_gains(gains.filter(pl.col("dataset").is_in(kinds(study, "single")))), "gain")
+
+
+def size_change(frame: pl.DataFrame, value: str) -> pl.DataFrame:
+    """``value`` at the largest minus the smallest size per model, training set, method and schedule, at the last epoch both sizes keep."""
     keys = ["model", "dataset", "method", "schedule"]
     frame = frame.filter(pl.col("rows").n_unique().over(keys) > 1)
     ends = frame.filter((pl.col("rows") == pl.col("rows").min().over(keys)) | (pl.col("rows") == pl.col("rows").max().over(keys)))
-    wide = ends.group_by([*keys, "epoch"]).agg(pl.col("gain").sort_by("rows"), pl.col("rows").sort())
+    wide = ends.group_by([*keys, "epoch"]).agg(pl.col(value).sort_by("rows"), pl.col("rows").sort())
     wide = wide.filter(pl.col("rows").list.n_unique() == 2, pl.col("rows").list.len() == 2)
     wide = wide.filter(pl.col("epoch") == pl.col("epoch").max().over(keys)).sort(keys)
     small, large = (pl.col("rows").list.get(i).alias(name) for i, name in enumerate(("small", "large")))
-    return wide.select(*keys, "epoch", small, large, (pl.col("gain").list.get(1) - pl.col("gain").list.get(0)).alias("difference"))
+    return wide.select(*keys, "epoch", small, large, (pl.col(value).list.get(1) - pl.col(value).list.get(0)).alias("difference"))
 
 
 def left_out(scores: pl.DataFrame, study: dict) -> pl.DataFrame:
@@ -216,7 +220,7 @@ def left_out(scores: pl.DataFrame, study: dict) -> pl.DataFrame:
     """
     keys = ["model", "method", "rows", "schedule", "epoch", "benchmark"]
     whole = scores.filter(pl.col("dataset").is_in(kinds(study, "merged")[:1])).select(
-        *keys, pl.col("recipe").alias("whole_recipe"), pl.col("score").alias("whole"), pl.col("stderr").alias("whole_stderr")
+        *keys, whole_recipe="recipe", whole="score", whole_stderr="stderr"
     )
     names = kinds(study, "without")
     without = [study["datasets"][name]["without"] for name in names]
@@ -230,9 +234,8 @@ def left_out(scores: pl.DataFrame, study: dict) -> pl.DataFrame:
 
 def layer_profile(layers: pl.DataFrame, study: dict) -> pl.DataFrame:
     """Relative change of whole layers in single-set runs: model, dataset, method, layer, depth, relative_change."""
-    return (
-        single(layers, study).filter(pl.col("component") == "all").select("model", "dataset", "method", "layer", "depth", "relative_change")
-    )
+    whole = single(layers, study).filter(pl.col("component") == "all")
+    return whole.select("model", "dataset", "method", "layer", "depth", "relative_change")
 
 
 def dimension_profile(dimension: pl.DataFrame, study: dict) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -246,27 +249,25 @@ def dimension_profile(dimension: pl.DataFrame, study: dict) -> tuple[pl.DataFram
         if have:
             dimension = dimension.filter(pl.col(column) == (preferred if preferred in have else have[0]))
     base = dimension.filter(pl.col("epoch") == 0).select("model", "layer", "depth", "dimension", "stderr", "n", "pooling", "estimator")
-    tuned = single(dimension, study).join(
-        base.select("model", "layer", pl.col("dimension").alias("base")), on=["model", "layer"], maintain_order="left"
-    )
-    return base, tuned.select("model", "dataset", "method", "layer", "depth", (pl.col("dimension") - pl.col("base")).alias("difference"))
+    own = base.select("model", "layer", base="dimension")
+    tuned = single(dimension, study).join(own, on=["model", "layer"], maintain_order="left")
+    return base, tuned.select("model", "dataset", "method", "layer", "depth", difference=pl.col("dimension") - pl.col("base"))
 
 
 def halves(frame: pl.DataFrame, value: str) -> pl.DataFrame:
     """Mean of ``value`` over the layers below and from depth 0.5 on, and ``difference`` (upper minus lower), per run."""
     keys = [key for key in ("model", "dataset", "method") if key in frame.columns]
     upper = pl.col("depth") >= 0.5
-    both = frame.group_by(keys, maintain_order=True).agg(
-        pl.col(value).filter(~upper).mean().alias("lower"), pl.col(value).filter(upper).mean().alias("upper")
-    )
-    return both.with_columns((pl.col("upper") - pl.col("lower")).alias("difference")).drop_nulls()
+    sides = {"lower": pl.col(value).filter(~upper).mean(), "upper": pl.col(value).filter(upper).mean()}
+    return frame.group_by(keys, maintain_order=True).agg(**sides).with_columns(difference=pl.col("upper") - pl.col("lower")).drop_nulls()
 
 
-def matrix(frame: pl.DataFrame, rows: list, columns: list[str], row_keys: list[str], value: str) -> np.ndarray:
-    """Values as rows x training sets; NaN where there is none. ``rows`` are tuples of ``row_keys``."""
-    at, into = {row: i for i, row in enumerate(rows)}, {name: j for j, name in enumerate(columns)}
-    values = np.full((len(rows), len(columns)), np.nan)
-    for *key, dataset, number in frame.select(*row_keys, "dataset", value).iter_rows():
-        if tuple(key) in at and dataset in into and number is not None:
-            values[at[tuple(key)], into[dataset]] = number
+def array(frame: pl.DataFrame, value: str, axes: dict[str, list[str]]) -> np.ndarray:
+    """``value`` over ``axes`` (key column -> the names along that axis), NaN where there is none; rows with other names are left out."""
+    values = np.full([len(names) for names in axes.values()], np.nan)
+    part = frame.filter(pl.col(key).is_in(names) for key, names in axes.items()) if values.size else frame.clear()
+    if part.height:
+        places = {key: {name: i for i, name in enumerate(names)} for key, names in axes.items()}
+        index = tuple(part[key].replace_strict(place, return_dtype=pl.Int64).to_numpy() for key, place in places.items())
+        values[index] = part[value].cast(pl.Float64).fill_null(float("nan")).to_numpy()
     return values

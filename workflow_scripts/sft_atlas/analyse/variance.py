@@ -7,6 +7,7 @@ import polars as pl
 
 from sft_atlas.analyse.consistency import cube
 from sft_atlas.stats.estimates import expanded_interval
+from sft_atlas.study.result_files import REAL, TEXT, WHOLE, columns
 
 EXPLAINED = 0.9
 NULLS = 199
@@ -115,15 +116,10 @@ def shares(values: np.ndarray) -> np.ndarray:
     """Share of the sum of squares of each of ``TERMS`` in a complete array of models x datasets x methods; NaN if nothing varies."""
     grand = values.mean()
     m, d, k = values.shape
-    means = {axes: values.mean(axis=axes, keepdims=True) - grand for axes in ((1, 2), (0, 2), (0, 1))}
-    model, dataset, method = means.values()
-    pairs = {
-        "md": values.mean(axis=2, keepdims=True) - grand - model - dataset,
-        "mk": values.mean(axis=1, keepdims=True) - grand - model - method,
-        "dk": values.mean(axis=0, keepdims=True) - grand - dataset - method,
-    }
-    rest = values - grand - model - dataset - method - sum(pairs.values())
-    parts = (model, dataset, method, *pairs.values(), rest)
+    model, dataset, method = (values.mean(axis=axes, keepdims=True) - grand for axes in ((1, 2), (0, 2), (0, 1)))
+    sides = ((2, model, dataset), (1, model, method), (0, dataset, method))
+    pairs = [values.mean(axis=axis, keepdims=True) - grand - one - other for axis, one, other in sides]
+    parts = (model, dataset, method, *pairs, values - grand - model - dataset - method - sum(pairs))
     squares = np.array([float((np.broadcast_to(part, (m, d, k)) ** 2).sum()) for part in parts])
     squares[squares < 1e-12 * squares.sum()] = 0  # terms that centring has removed
     return squares / squares.sum() if squares.sum() > 0 else np.full(len(TERMS), np.nan)
@@ -141,9 +137,8 @@ def variance(cells: pl.DataFrame, value: str, seed: int) -> pl.DataFrame:
         if full.sum() < 2 or min(array.shape[1:]) < 2:
             continue
         arrays[benchmark] = {name: array[i] for i, name in enumerate(models) if full[i]}
-        rows += [
-            (benchmark, value, term, int(full.sum()), share, np.nan, np.nan) for term, share in zip(TERMS, shares(array[full]), strict=True)
-        ]
+        size = int(full.sum())
+        rows += [(benchmark, value, term, size, share, np.nan, np.nan) for term, share in zip(TERMS, shares(array[full]), strict=True)]
     if arrays:
         names = list(dict.fromkeys(name for part in arrays.values() for name in part))
         point = np.nanmean([shares(np.stack(list(part.values()))) for part in arrays.values()], axis=0)
@@ -155,11 +150,5 @@ def variance(cells: pl.DataFrame, value: str, seed: int) -> pl.DataFrame:
         for j, term in enumerate(TERMS):
             low, high = expanded_interval(np.array(drawn)[:, j], len(names))
             rows.append(("all", value, term, len(names), float(point[j]), max(0.0, low), min(1.0, high)))
-    schema = {
-        "benchmark": pl.String,
-        "value": pl.String,
-        "term": pl.String,
-        "n": pl.Int64,
-        **dict.fromkeys(("effect", "low", "high"), pl.Float64),
-    }
-    return pl.DataFrame(rows, schema=schema, orient="row")
+    schema = {**columns("benchmark value term", TEXT), "n": WHOLE, **columns("effect low high", REAL)}
+    return pl.DataFrame(rows, schema, orient="row")

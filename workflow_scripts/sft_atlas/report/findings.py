@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sft_atlas.stats.estimates import Estimate
+from sft_atlas.stats.wording import describe, verdict
 
 WIDTH = 100  # characters a line of the page, so that a terminal shows it as it is
 METHODS = {"full": "Full fine-tuning", "lora": "LoRA"}
@@ -15,6 +16,15 @@ class Statement:
 
     estimate: Estimate
     sentence: Callable[[Estimate, float], str]
+
+
+def compare(up: str, down: str, neither: str, of: str = "", **shown) -> Callable[[Estimate, float], str]:
+    """The sentence "{what}: {up, down or neither}; {of}{number, interval, p, q, n}."; ``shown``: scale, unit and digits of the number."""
+
+    def sentence(estimate: Estimate, q: float) -> str:
+        return f"{estimate.what}: {verdict(estimate, q, up, down, neither)}; {of}{describe(estimate, q, **shown)}."
+
+    return sentence
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Input and parameter functions of ``rules/report.smk``."""
 
 from sft_atlas.core.sources import sources
-from sft_atlas.report.figures import CAPTIONS, FIGURES
+from sft_atlas.report.figures import FIGURES
 from sft_atlas.study.paths import Paths
 
 
@@ -13,16 +13,8 @@ class ReportInputs:
 
     def tables(self, wildcards) -> list[str]:
         """The tables that a figure reads."""
-        return [self.paths.fill(self.paths.table, table=table) for table in FIGURES[wildcards.figure]]
+        return [self.paths.fill(self.paths.table, table=table) for table in FIGURES[wildcards.figure].tables]
 
     def code(self, wildcards) -> list[str]:
         """The sources of a figure: editing one figure draws that one again."""
         return sources("plot", f"sft_atlas.report.figures.{wildcards.figure}")
-
-    def category(self, wildcards) -> str:
-        """Where a figure stands in the report."""
-        return CAPTIONS[wildcards.figure].category
-
-    def caption(self, wildcards) -> str:
-        """What a figure shows."""
-        return CAPTIONS[wildcards.figure].text

@@ -61,9 +61,6 @@ def send(uploads: Iterable[Upload], api, private: bool) -> list[str]:
     return addresses
 
 
-# ---------------------------------------------------------------- job
-
-
 def main(args: argparse.Namespace) -> None:
     uploads = [upload(args.namespace, args.study, page) for page in args.cards]
     for each in uploads:

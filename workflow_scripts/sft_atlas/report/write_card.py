@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.core.files import atomic
+from sft_atlas.core.files import write_text
 from sft_atlas.core.markdown import table
 
 
@@ -117,9 +117,6 @@ def _lines(head: list[str], rows: list[tuple]) -> str:
     return "\n".join(table(head, rows, pad=False))
 
 
-# ---------------------------------------------------------------- job
-
-
 def main(args: argparse.Namespace) -> None:
     import polars as pl
 
@@ -128,8 +125,7 @@ def main(args: argparse.Namespace) -> None:
 
     record, base = (json.loads(path.read_text(encoding="utf-8")) for path in (args.record, args.base))
     text = card(record, base, rows(args.scores), rows(args.base_scores), args.study, args.epoch)
-    with atomic(args.output) as part:
-        part.write_text(text, encoding="utf-8")
+    write_text(args.output, text)
 
 
 def add_options(p: argparse.ArgumentParser) -> None:

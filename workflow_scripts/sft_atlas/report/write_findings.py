@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from sft_atlas.analyse import select
-from sft_atlas.core.files import atomic
+from sft_atlas.core.files import write_text
 from sft_atlas.core.markdown import bullets, wrap
 from sft_atlas.report.findings import WIDTH, Finding
 from sft_atlas.report.sections import predictors, representation, scores, weights
@@ -85,11 +85,7 @@ def opening(study: dict, tables: dict[str, pl.DataFrame], tests: int, missing: d
     return lines
 
 
-# ---------------------------------------------------------------- job
-
-
 def main(args: argparse.Namespace) -> None:
-    """Load the tables and write the page as Markdown."""
     study, tables = stored.load(args, paths.REPORTED)
     missing = {}
     for name in tables:
@@ -98,11 +94,8 @@ def main(args: argparse.Namespace) -> None:
         if absent:
             missing[name] = len(absent)
     text = page(study, tables, Path(os.path.relpath(args.figures, args.output.parent)), missing)
-    with atomic(args.output) as part:
-        part.write_text(text, encoding="utf-8")
+    write_text(args.output, text)
 
 
 def add_options(p: argparse.ArgumentParser) -> None:
-    stored.add_options(p)
-    p.add_argument("--figures", type=Path, required=True, help="folder of the figures that the page names")
-    p.add_argument("--output", type=Path, required=True, help="Markdown file")
+    stored.add_options(p, figures="folder of the figures that the page names", output="Markdown file")

@@ -6,7 +6,6 @@ relative to its mean gain over the training sets: the mean is unknown beforehand
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,17 +14,8 @@ from sft_atlas.stats.estimates import Estimate, paired_difference, undefined
 FEWEST = 3  # base models, or training sets, of which one is held out
 
 
-@dataclass(frozen=True)
-class Matrix:
-    """``x`` and ``gain``: groups x training sets, NaN where missing; ``clusters``: the base model of each group."""
-
-    x: np.ndarray
-    gain: np.ndarray
-    clusters: np.ndarray
-
-
-def errors(data: Matrix, seed: int) -> Iterator[tuple[str, Estimate, float, str, float]]:
-    """Yield statistic, estimate, root mean squared error, baseline, and the baseline's error (fractions), for three kinds of hold-out.
+def errors(x: np.ndarray, gain: np.ndarray, clusters, seed: int) -> Iterator[tuple[str, Estimate, float, str, float]]:
+    """From groups x training sets (NaN where missing; ``clusters``: the base model of each group), for three kinds of hold-out: statistic, estimate, root mean squared error, baseline, and the baseline's error (fractions).
 
     ``new base model``: predictor alone, against the training set's mean gain in the other base models ("dataset mean");
     ``new base model, dataset known``: that mean plus the predictor, against the mean alone;
@@ -33,15 +23,15 @@ def errors(data: Matrix, seed: int) -> Iterator[tuple[str, Estimate, float, str,
     The estimate's effect is the share of the baseline's squared error that is removed (below 0: it adds error); its p flips the sign of
     whole base models, or whole training sets.
     """
-    known = np.isfinite(data.x) & np.isfinite(data.gain)
-    x, y = np.where(known, data.x, np.nan), np.where(known, data.gain, np.nan)
-    models = np.broadcast_to(np.asarray(data.clusters)[:, None], y.shape)
+    known = np.isfinite(x) & np.isfinite(gain)
+    x, y, clusters = np.where(known, x, np.nan), np.where(known, gain, np.nan), np.asarray(clusters)
+    models = np.broadcast_to(clusters[:, None], y.shape)
     sets = np.broadcast_to(np.arange(y.shape[1])[None, :], y.shape)
-    alone, joint, mean = new_base_model(x, y, np.asarray(data.clusters))
+    alone, joint, mean = new_base_model(x, y, clusters)
     by_set, model_mean = new_dataset(x, y)
     for name, truth, prediction, baseline, baseline_name, units, unit in (
-        ("new base model", _centre(y), alone, mean, "dataset mean", models, "base models"),
-        ("new base model, dataset known", _centre(y), joint, mean, "dataset mean", models, "base models"),
+        ("new base model", centre(y), alone, mean, "dataset mean", models, "base models"),
+        ("new base model, dataset known", centre(y), joint, mean, "dataset mean", models, "base models"),
         ("new dataset", y, by_set, model_mean, "model mean", sets, "training sets"),
     ):
         yield name, *compare(truth, prediction, baseline, units, unit, seed, baseline_name)
@@ -78,19 +68,19 @@ def new_base_model(x: np.ndarray, y: np.ndarray, clusters: np.ndarray) -> tuple[
     alone, joint, mean = (np.full(y.shape, np.nan) for _ in range(3))
     if len(names) < 2:
         return alone, joint, mean
-    centred = _centre(x)
+    centred = centre(x)
     for name in names:
         held = clusters == name
         others_x, others_y = (values[~held].reshape(-1, each, y.shape[1]) for values in (centred, y))
-        averages = _mean(_centre(others_y), 0)  # each x sets
-        slope = _slope(others_x, _centre(others_y))
+        averages = _mean(centre(others_y), 0)  # each x sets
+        slope = _slope(others_x, centre(others_y))
         alone[held] = slope * centred[held]
         # The part of predictor and gain that is specific to a base model, which the dataset mean lacks.
         average = _mean(others_x, 0)
-        extra = _slope(others_x - average, _centre(others_y) - averages)
+        extra = _slope(others_x - average, centre(others_y) - averages)
         joint[held] = averages + extra * (centred[held] - average)
         mean[held] = averages
-    return tuple(_centre(np.where(np.isfinite(y), values, np.nan)) for values in (alone, joint, mean))
+    return tuple(centre(np.where(np.isfinite(y), values, np.nan)) for values in (alone, joint, mean))
 
 
 def new_dataset(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -111,8 +101,9 @@ def _mean(values: np.ndarray, axis: int) -> np.ndarray:
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
-def _centre(values: np.ndarray) -> np.ndarray:
-    return values - _mean(values, values.ndim - 1)[..., None]
+def centre(values: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Values minus their mean over an axis; NaN is kept and not counted."""
+    return values - np.expand_dims(_mean(values, axis), axis)
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> float:

@@ -15,6 +15,7 @@ import numpy as np
 RESAMPLES = 9999
 FEWEST_CLUSTERS = 5
 EXACT_CLUSTERS = 12
+TINY = 1e-12
 ITEM_NOISE = "normal, item noise only"
 
 
@@ -84,9 +85,10 @@ def wilson(hits: int, n: int, what: str, unit: str) -> Estimate:
 # ---------------------------------------------------------------- correlation
 
 
-def _ratio(moments: np.ndarray) -> np.ndarray:
-    scale = np.sqrt(moments[..., 1] * moments[..., 2])
-    return np.divide(moments[..., 0], scale, out=np.full(scale.shape, np.nan), where=scale > 1e-300)
+def ratio(moments: np.ndarray) -> np.ndarray:
+    """Correlation from the moments xy, xx and yy [..., 3]; NaN without variation."""
+    scale = np.sqrt(np.maximum(moments[..., 1], 0) * np.maximum(moments[..., 2], 0))
+    return np.divide(moments[..., 0], scale, out=np.full(scale.shape, np.nan), where=scale > TINY)
 
 
 def correlation_matrix(values) -> tuple[np.ndarray, np.ndarray]:
@@ -151,7 +153,7 @@ def _weighted_correlation(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> 
     total = np.maximum(weights.sum(axis=1), 1.0)
     mean_a, mean_b = weights @ a / total, weights @ b / total
     moments = (weights @ (a * b) / total - mean_a * mean_b, weights @ a**2 / total - mean_a**2, weights @ b**2 / total - mean_b**2)
-    return _ratio(np.maximum(np.stack(moments, axis=1), [-np.inf, 0.0, 0.0]))
+    return ratio(np.stack(moments, axis=1))
 
 
 # ---------------------------------------------------------------- differences

@@ -14,11 +14,10 @@ from math import factorial
 
 import numpy as np
 
-from sft_atlas.stats.estimates import FEWEST_CLUSTERS, RESAMPLES, Estimate, expanded_interval, undefined
+from sft_atlas.stats.estimates import FEWEST_CLUSTERS, RESAMPLES, TINY, Estimate, expanded_interval, ratio, undefined
 
 MOST_ENUMERATED = 5040  # 7!: up to seven training sets the test is exact
 FEWEST_SETS = 4  # with three sets there are six orders, and no p below 1/6
-TINY = 1e-12
 
 
 def within_groups(*matrices) -> list[np.ndarray]:
@@ -70,12 +69,6 @@ def weighted_moments(x: np.ndarray, y: np.ndarray, groups: np.ndarray, sets: np.
         return (groups * centred).sum(axis=1)
 
     return np.stack([moment(a, b, 0, 1), moment(a, a, 0, 0), moment(b, b, 1, 1)], axis=1)
-
-
-def ratio(moments: np.ndarray) -> np.ndarray:
-    """Correlation from the moments [..., 3]; NaN without variation."""
-    scale = np.sqrt(np.maximum(moments[..., 1], 0) * np.maximum(moments[..., 2], 0))
-    return np.divide(moments[..., 0], scale, out=np.full(scale.shape, np.nan), where=scale > TINY)
 
 
 def varies(x: np.ndarray) -> bool:
@@ -159,9 +152,8 @@ def mixed_slope(x, y, clusters, what: str = "") -> Estimate:
         warnings.simplefilter("ignore")  # a variance of zero lies on the boundary, of which fit only warns
         model = MixedLM.from_formula("y ~ x", groups="all", vc_formula=parts, re_formula="0", data=frame)
         try:
-            fit = model.fit(
-                reml=True, method=["powell", "nm"]
-            )  # gradients mislead where a variance is zero: BFGS stops short of the maximum
+            # Gradients mislead where a variance is zero: BFGS stops short of the maximum.
+            fit = model.fit(reml=True, method=["powell", "nm"])
         except np.linalg.LinAlgError:
             return undefined(what, len(frame))
     slope, error = float(fit.params["x"]) * scale, float(fit.bse["x"]) * scale

@@ -8,9 +8,16 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.study.paths import ResultFile
 
 TEXT, WHOLE, REAL = pl.String, pl.Int64, pl.Float64
-RUN = {"model": TEXT, "dataset": TEXT, "recipe": TEXT}
+
+
+def columns(names: str, kind: type[pl.DataType]) -> dict[str, type[pl.DataType]]:
+    """The part of a schema that has columns of one type."""
+    return dict.fromkeys(names.split(), kind)
+
+
+RUN = columns("model dataset recipe", TEXT)
 CHECKPOINT = {**RUN, "epoch": WHOLE}
-SCORE = {**CHECKPOINT, "suite": TEXT, "benchmark": TEXT}
+SCORE = {**CHECKPOINT, **columns("suite benchmark", TEXT)}
 
 
 def read(files: list[ResultFile], columns: dict[str, type[pl.DataType]]) -> pl.DataFrame:

@@ -18,90 +18,52 @@ from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import record_provenance
 from sft_atlas.study import paths
 from sft_atlas.study.paths import ResultFile
-from sft_atlas.study.result_files import CHECKPOINT, REAL, RUN, SCORE, TEXT, WHOLE, read, require_benchmarks
+from sft_atlas.study.result_files import CHECKPOINT, REAL, RUN, SCORE, TEXT, WHOLE, columns, read, require_benchmarks
 from sft_atlas.tables.gains import GAINS, gains
 from sft_atlas.tables.perplexity import perplexity_summary
 
 TRAIN = {
-    "steps": WHOLE,
-    "tokens": WHOLE,
-    "supervised_tokens": WHOLE,
-    "samples": WHOLE,
-    "train_loss": REAL,
-    "seconds": REAL,
-    "tokens_per_second": REAL,
-    "device": TEXT,
-    "dtype": TEXT,
+    **columns("steps tokens supervised_tokens samples", WHOLE),
+    **columns("train_loss seconds tokens_per_second", REAL),
+    **columns("device dtype", TEXT),
 }
 # Beside the score: how many answers could be parsed and had the requested form, and what a judge adds.
 ANSWERED = {
-    "score_strict": REAL,
-    "parsed": REAL,
-    "formed": REAL,
-    "n_missing": WHOLE,
-    "n_parsed": WHOLE,
-    "n_truncated": WHOLE,
-    "n_clusters": WHOLE,
-    "shots": WHOLE,
-    "n_fewer_shots": WHOLE,
-    "judge": TEXT,
-    "judge_stderr": REAL,
-    "score_length_controlled": REAL,
-    "stderr_length_controlled": REAL,
+    **columns("score_strict parsed formed", REAL),
+    **columns("n_missing n_parsed n_truncated n_clusters shots n_fewer_shots", WHOLE),
+    **columns("judge", TEXT),
+    **columns("judge_stderr score_length_controlled stderr_length_controlled", REAL),
 }
+LAYER = {"layer": WHOLE, "depth": REAL}
 # What is read from each file. The run's attributes are added afterwards.
 COLUMNS: dict[str, dict[str, type[pl.DataType]]] = {
     "runs": {**RUN, **TRAIN},
-    "history": {**RUN, "step": WHOLE, "epoch": REAL, "loss": REAL, "learning_rate": REAL, "grad_norm": REAL},
-    "scores": {**SCORE, "metric": TEXT, "score": REAL, "stderr": REAL, "n": WHOLE, "backend": TEXT, "scale": REAL, **ANSWERED},
+    "history": {**RUN, "step": WHOLE, **columns("epoch loss learning_rate grad_norm", REAL)},
+    "scores": {**SCORE, "metric": TEXT, **columns("score stderr", REAL), "n": WHOLE, "backend": TEXT, "scale": REAL, **ANSWERED},
     "gains": GAINS,
     "perplexity": {
-        "model": TEXT,
-        "dataset": TEXT,
+        **columns("model dataset", TEXT),
         "rows": WHOLE,
         "scope": TEXT,
-        "perplexity": REAL,
-        "perplexity_sample_mean": REAL,
-        "bits_per_byte": REAL,
-        "n": WHOLE,
-        "tokens": WHOLE,
+        **columns("perplexity perplexity_sample_mean bits_per_byte", REAL),
+        **columns("n tokens", WHOLE),
     },
     "properties": {
         "dataset": TEXT,
-        "rows": WHOLE,
-        "n": WHOLE,
-        "instruction_words": REAL,
-        "response_words": REAL,
-        "response_characters": REAL,
-        "lexical_diversity": REAL,
-        "near_duplicates": REAL,
+        **columns("rows n", WHOLE),
+        **columns("instruction_words response_words response_characters lexical_diversity near_duplicates", REAL),
     },
     "layers": {
         **CHECKPOINT,
-        "layer": WHOLE,
-        "depth": REAL,
+        **LAYER,
         "component": TEXT,
-        "relative_change": REAL,
-        "mean_abs_change": REAL,
-        "cosine": REAL,
-        "unchanged": REAL,
-        "stable_rank": REAL,
-        "effective_rank": REAL,
+        **columns("relative_change mean_abs_change cosine unchanged stable_rank effective_rank", REAL),
         "parameters": WHOLE,
     },
-    "dimension": {
-        **CHECKPOINT,
-        "layer": WHOLE,
-        "depth": REAL,
-        "pooling": TEXT,
-        "estimator": TEXT,
-        "dimension": REAL,
-        "stderr": REAL,
-        "n": WHOLE,
-    },
-    "likelihood": {**CHECKPOINT, "benchmark": TEXT, "item": WHOLE, "log_likelihood": REAL, "tokens": WHOLE, "bytes": WHOLE},
+    "dimension": {**CHECKPOINT, **LAYER, **columns("pooling estimator", TEXT), **columns("dimension stderr", REAL), "n": WHOLE},
+    "likelihood": {**CHECKPOINT, "benchmark": TEXT, "item": WHOLE, "log_likelihood": REAL, **columns("tokens bytes", WHOLE)},
 }
-PERPLEXITY = {"model": TEXT, "dataset": TEXT, "rows": WHOLE, "sample": WHOLE} | {
+PERPLEXITY = {**columns("model dataset", TEXT), **columns("rows sample", WHOLE)} | {
     f"{quantity}_{scope}": REAL if quantity == "nll" else WHOLE for scope in ("response", "full") for quantity in ("nll", "tokens", "bytes")
 }
 
@@ -202,9 +164,6 @@ def _perplexity(study: dict, files: list[ResultFile]) -> pl.DataFrame:
     samples = pl.concat([samples, *merged])
     frame = perplexity_summary(samples)
     return frame.select(pl.col(name).cast(kind) for name, kind in COLUMNS["perplexity"].items())
-
-
-# ---------------------------------------------------------------- job
 
 
 def main(args: argparse.Namespace) -> None:

@@ -4,19 +4,9 @@ import polars as pl
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.study.paths import ResultFile
-from sft_atlas.study.result_files import CHECKPOINT, REAL, SCORE, TEXT, WHOLE, read, require_benchmarks
+from sft_atlas.study.result_files import CHECKPOINT, REAL, SCORE, TEXT, WHOLE, columns, read, require_benchmarks
 
-GAINS = {
-    **SCORE,
-    "metric": TEXT,
-    "base_score": REAL,
-    "score": REAL,
-    "gain": REAL,
-    "stderr": REAL,
-    "n": WHOLE,
-    "unscored": WHOLE,
-    "z": REAL,
-}
+GAINS = {**SCORE, "metric": TEXT, **columns("base_score score gain stderr", REAL), **columns("n unscored", WHOLE), "z": REAL}
 SAMPLES = {**SCORE, "item": WHOLE, "score": REAL}
 
 
@@ -28,11 +18,8 @@ def gains(study: dict, files: list[ResultFile]) -> pl.DataFrame:
         tuned = [file for file in files if file.keys["model"] == model and file.keys["dataset"] != "base"]
         if base and tuned:
             parts.append(paired_gains(study, base, tuned))
-    metrics = pl.DataFrame(
-        [(name, entry.get("metric")) for name, entry in study["benchmarks"].items()],
-        schema={"benchmark": TEXT, "metric": TEXT},
-        orient="row",
-    )
+    entries = [(name, entry.get("metric")) for name, entry in study["benchmarks"].items()]
+    metrics = pl.DataFrame(entries, columns("benchmark metric", TEXT), orient="row")
     empty = pl.DataFrame(schema={name: kind for name, kind in GAINS.items() if name != "metric"})
     joined = pl.concat([empty, *parts]).join(metrics, on="benchmark", how="left", maintain_order="left")
     return joined.select(pl.col(name).cast(kind) for name, kind in GAINS.items())
@@ -72,28 +59,14 @@ def paired_gains(study: dict, base: list[ResultFile], tuned: list[ResultFile]) -
     )
     residuals = pairs.filter(scored).with_columns((difference - difference.mean().over("_file", "benchmark")).alias("residual"))
     sums = residuals.group_by("_file", "benchmark", "unit", maintain_order=True).agg(pl.col("residual").sum().alias("sum"))
-    totals = sums.group_by("_file", "benchmark", maintain_order=True).agg(
-        (pl.col("sum") ** 2).sum().alias("squares"), pl.len().alias("units")
-    )
+    totals = sums.group_by("_file", "benchmark", maintain_order=True).agg(squares=(pl.col("sum") ** 2).sum(), units=pl.len())
     units = pl.col("units").cast(REAL)
     clustered = (units / (units - 1) * pl.col("squares")).sqrt() / pl.col("n")
-    result = result.join(totals, on=["_file", "benchmark"], how="left", maintain_order="left").with_columns(
-        pl.when(units > 1)
-        .then(pl.when(pl.col("spread") > 0).then(clustered).otherwise(0.0))
-        .alias("stderr")  # no rounding where all are alike
-    )
-    gain, stderr = pl.col("gain"), pl.col("stderr")
-    z = (
-        pl.when(stderr > 0)
-        .then(gain / stderr)
-        .when((stderr == 0) & (gain == 0))
-        .then(0.0)
-        .when(stderr == 0)
-        .then(gain.sign() * float("inf"))
-    )
-    columns = [name for name in GAINS if name != "metric"]
+    stderr = pl.when(units > 1).then(pl.when(pl.col("spread") > 0).then(clustered).otherwise(0.0))  # no rounding where all are alike
+    result = result.join(totals, on=["_file", "benchmark"], how="left", maintain_order="left").with_columns(stderr=stderr)
+    z = (pl.col("gain") / pl.col("stderr")).fill_nan(0.0)
     result = result.with_columns(z.alias("z")).join(keys, on="_file").sort("_file", "benchmark")
-    return result.select(pl.col(name).cast(GAINS[name]) for name in columns)
+    return result.select(pl.col(name).cast(kind) for name, kind in GAINS.items() if name != "metric")
 
 
 def _unit() -> pl.Expr:

@@ -10,10 +10,10 @@ import polars as pl
 from sft_atlas.core.errors import AtlasError
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--study`` and ``--tables``."""
-    parser.add_argument("--study", type=Path, required=True, help="resolved study, study.json")
-    parser.add_argument("--tables", type=Path, required=True, help="folder of the collected tables")
+def add_options(p: argparse.ArgumentParser, **paths: str) -> None:
+    """Add the required paths ``--study``, ``--tables`` and those given, by name with what each is."""
+    for name, what in {"study": "resolved study, study.json", "tables": "folder of the collected tables", **paths}.items():
+        p.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True, help=what)
 
 
 def load(args: argparse.Namespace, names: Iterable[str]) -> tuple[dict, dict[str, pl.DataFrame]]:

@@ -25,8 +25,8 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     loadings_panel(axes[2], components, study)
     share = 100 * components.share[:2]
     for axis in axes[1:]:
-        axis.axhline(0, color=style.GREY, linewidth=0.3, zorder=0)
-        axis.axvline(0, color=style.GREY, linewidth=0.3, zorder=0)
+        for line in (axis.axhline, axis.axvline):
+            line(0, color=style.GREY, linewidth=0.3, zorder=0)
         axis.set_xlabel(f"component 1 ({share[0]:.0f} %)")
     axes[1].set_ylabel(f"component 2 ({share[1]:.0f} %)")
     return canvas
@@ -40,10 +40,8 @@ def scree_panel(axis: Axes, by_value: dict[str, variance.Components | None]) -> 
         name, colour = SIDES[value]
         x = np.arange(1, len(components.share) + 1)
         null = 100 * np.percentile(np.cumsum(components.null, axis=1), [2.5, 97.5], axis=0)
-        axis.fill_between(x, *null, color=colour, alpha=0.18, linewidth=0)
-        sizes = f"n = {len(components.observations)} runs,\n{len(components.variables)} benchmarks"
-        label = f"{name}: {components.needed} for 90 %,\n{sizes}"
-        axis.plot(x, 100 * np.cumsum(components.share), "o-", color=colour, markersize=2.5, label=label)
+        label = f"{name}: {components.needed} for 90 %,\nn = {len(components.observations)} runs,\n{len(components.variables)} benchmarks"
+        style.band(axis, x, 100 * np.cumsum(components.share), *null, colour, 0.18, "o-", markersize=2.5, label=label)
     axis.axhline(90, color=style.GREY, linewidth=0.5, linestyle=":")
     axis.set_ylim(0, 102)
     axis.xaxis.get_major_locator().set_params(integer=True)
@@ -80,13 +78,6 @@ def name_points(axis: Axes, points: np.ndarray, names: list[str], colours: list[
     order = np.argsort(-points[:, 1])
     heights = np.linspace(0.98, 0.02, len(points)) if len(points) > 1 else [0.5]
     for height, i in zip(heights, order, strict=True):
-        axis.annotate(
-            names[i],
-            points[i],
-            (1.06, height),
-            textcoords=axis.transAxes,
-            fontsize=style.SMALL,
-            color=colours[i],
-            va="center",
-            arrowprops={"arrowstyle": "-", "color": colours[i], "linewidth": 0.3, "alpha": 0.6, "shrinkA": 0, "shrinkB": 1},
-        )
+        line = {"arrowstyle": "-", "color": colours[i], "linewidth": 0.3, "alpha": 0.6, "shrinkA": 0, "shrinkB": 1}
+        text = {"fontsize": style.SMALL, "color": colours[i], "va": "center"}
+        axis.annotate(names[i], points[i], (1.06, height), textcoords=axis.transAxes, arrowprops=line, **text)

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from sft_atlas.analyse import consistency, select
 from sft_atlas.report.figures import style
-from sft_atlas.stats.wording import SIGNIFICANT
+from sft_atlas.stats.wording import SIGNIFICANT, span
 
 TITLES = {"centred": "Relative to the mean of all training sets (base-free)", "gain": "Relative to the base model (gain)"}
 
@@ -21,32 +21,20 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     labels = style.labels(study, "benchmarks", benchmarks)
     canvas = style.figure(style.PAGE, 1.1 + 2 * (0.3 + 0.16 * len(sets)) + 0.075 * max(map(len, labels)))
     axes = canvas.subplots(2, 1, sharex=True)
-    image = None
     for axis, (value, title) in zip(axes, TITLES.items(), strict=True):
         part = table.filter(pl.col("value") == value)
         image = panel(axis, part, sets, benchmarks, study)
-        n = part["n"]
-        clear = (part["q"] < SIGNIFICANT).sum()
-        models = f"{n.max()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
-        axis.set_title(f"{title}: {clear} of {(n > 1).sum()} effects significant (q < 0.05), n = {models} base models")
+        n, clear = part["n"], (part["q"] < SIGNIFICANT).sum()
+        axis.set_title(f"{title}: {clear} of {(n > 1).sum()} effects significant (q < 0.05), n = {span(n)} base models")
     style.label_lowest(axes.reshape(-1, 1))
-    bar = canvas.colorbar(image, ax=axes, location="bottom", shrink=0.45, aspect=40, pad=0.02)
-    bar.set_label("base models with a positive minus those with a negative effect, % (grey: q ≥ 0.05)")
-    bar.outline.set_visible(False)
+    words = "base models with a positive minus those with a negative effect, % (grey: q ≥ 0.05)"
+    style.colour_bar(canvas, image, axes, words, shrink=0.45, aspect=40, pad=0.02)
     return canvas
 
 
 def panel(axis: Axes, table: pl.DataFrame, sets: list[str], benchmarks: list[str], study: dict):
     """One map from a table of consistency: dataset, benchmark, positive (share of models above 0), q, n."""
     shown = table.with_columns(pl.when(pl.col("n") > 0).then(200 * pl.col("positive") - 100).alias("agreement"))
-    _, values = consistency.cube(shown, "agreement", ("dataset", "benchmark"))
-    _, q = consistency.cube(shown, "q", ("dataset", "benchmark"))
-    return style.heat_map(
-        axis,
-        values,
-        style.labels(study, "datasets", sets),
-        style.labels(study, "benchmarks", benchmarks),
-        100,
-        0,
-        ~(q < SIGNIFICANT),
-    )
+    values, q = (select.array(shown, value, {"dataset": sets, "benchmark": benchmarks}) for value in ("agreement", "q"))
+    rows, columns = style.labels(study, "datasets", sets), style.labels(study, "benchmarks", benchmarks)
+    return style.heat_map(axis, values, rows, columns, 100, 0, ~(q < SIGNIFICANT))

@@ -35,8 +35,8 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
         axis.tick_params(labelleft=axis is axes[1])
     for axis in axes:
         if axis.axison:
-            axis.set_xlabel("depth (0 first layer, 1 last)")
-    style.models_legend(canvas, study, [name for name in study["models"] if name in set(base["model"])], line=True)
+            axis.set_xlabel(style.DEPTH)
+    style.models_legend(canvas, study, base["model"], line=True)
     return canvas
 
 
@@ -44,15 +44,8 @@ def base_panel(axis: Axes, base: pl.DataFrame, study: dict) -> None:
     """A line per base model with twice its standard error; ``base`` has model, depth, dimension and stderr."""
     palette = style.colours(list(study["models"]))
     for (model,), part in base.sort("depth").group_by("model", maintain_order=True):
-        axis.plot(part["depth"], part["dimension"], color=palette[model])
-        axis.fill_between(
-            part["depth"],
-            part["dimension"] - 2 * part["stderr"],
-            part["dimension"] + 2 * part["stderr"],
-            color=palette[model],
-            alpha=0.15,
-            linewidth=0,
-        )
+        value, half = part["dimension"], 2 * part["stderr"]
+        style.band(axis, part["depth"], value, value - half, value + half, palette[model], 0.15)
     axis.set_ylim(bottom=0)
 
 
@@ -61,9 +54,6 @@ def change_panel(axis: Axes, change: pl.DataFrame, study: dict) -> None:
     palette = style.colours(list(study["models"]))
     value = pl.col("difference")
     for (model,), part in change.sort("depth").group_by("model", maintain_order=True):
-        line = part.group_by("depth", maintain_order=True).agg(
-            value.mean().alias("mean"), value.min().alias("low"), value.max().alias("high")
-        )
-        axis.plot(line["depth"], line["mean"], color=palette[model])
-        axis.fill_between(line["depth"], line["low"], line["high"], color=palette[model], alpha=0.1, linewidth=0)
+        line = part.group_by("depth", maintain_order=True).agg(mean=value.mean(), low=value.min(), high=value.max())
+        style.band(axis, line["depth"], line["mean"], line["low"], line["high"], palette[model], 0.1)
     axis.axhline(0, color=style.GREY, linewidth=0.5, zorder=0)

@@ -1,5 +1,6 @@
 """Mean gain over the kept epochs: single sets at the smallest and largest size, and the merged set."""
 
+import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -7,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from sft_atlas.analyse import select
 from sft_atlas.report.figures import style
+from sft_atlas.stats.wording import count
 
 
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
@@ -20,7 +22,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     axes = canvas.subplots(1, max(1, len(sizes)) + 1, sharey=True)
     if not sizes:
         style.explain(axes[0], "single sets", "single-set\nruns that keep two or more epochs")
-    datasets = [name for name in study["datasets"] if single.height and name in set(single["dataset"])]
+    datasets = style.present(study, "datasets", single["dataset"])
     palette = style.colours(datasets)
     for axis, rows in zip(axes, sizes, strict=False):
         part = single.filter(pl.col("rows") == rows)
@@ -34,26 +36,17 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
         axes[-1].set_title(f"merged set, {', '.join(sorted(merged['schedule'].unique()))} LR\n{counts(merged)}")
         axes[-1].legend(loc="best")
     axes[0].set_ylabel("mean gain, points (band: ± 2 SE)")
-    legend(canvas, study, palette)
+    if palette:
+        names = style.labels(study, "datasets", datasets)
+        style.legend_below(
+            canvas, [style.handle(name, palette[key], line="-", size=2.5) for key, name in zip(datasets, names, strict=True)]
+        )
     return canvas
-
-
-def legend(canvas: Figure, study: dict, palette: dict[str, str]) -> None:
-    """Training sets by colour."""
-    from matplotlib.lines import Line2D
-
-    handles = [
-        Line2D([], [], color=colour, marker="o", markersize=2.5, label=study["datasets"][name].get("label", name))
-        for name, colour in palette.items()
-    ]
-    if handles:
-        style.legend_below(canvas, handles)
 
 
 def counts(frame: pl.DataFrame) -> str:
     """How many runs and base models a panel shows."""
-    runs, models = frame.select(select.RUN).unique().height, frame["model"].n_unique()
-    return f"n = {runs} run{'s' if runs > 1 else ''}, {models} base model{'s' if models > 1 else ''}"
+    return f"n = {count(frame.select(select.RUN).unique().height, 'runs')}, {count(frame['model'].n_unique(), 'base models')}"
 
 
 def lines_panel(axis: Axes, frame: pl.DataFrame, by: str, palette: dict[str, str]) -> None:
@@ -61,17 +54,9 @@ def lines_panel(axis: Axes, frame: pl.DataFrame, by: str, palette: dict[str, str
     for (name,), part in frame.group_by(by, maintain_order=True):
         variance = (pl.col("stderr") ** 2).sum().sqrt() / pl.len()
         line = part.group_by("epoch").agg(pl.col("gain").mean(), variance.alias("stderr")).sort("epoch")
-        x, y, half = [0, *line["epoch"]], [0, *(100 * line["gain"])], [0, *(200 * line["stderr"])]
-        mark = style.MARKERS.get(name, "o")
-        axis.plot(x, y, marker=mark, markersize=2.5, color=palette[name], label=style.METHODS.get(name, name))
-        axis.fill_between(
-            x,
-            [a - b for a, b in zip(y, half, strict=True)],
-            [a + b for a, b in zip(y, half, strict=True)],
-            color=palette[name],
-            alpha=0.12,
-            linewidth=0,
-        )
+        x, y, half = (np.array([0, *values]) for values in (line["epoch"], 100 * line["gain"], 200 * line["stderr"]))
+        shape = {"marker": style.MARKERS.get(name, "o"), "markersize": 2.5, "label": style.METHODS.get(name, name)}
+        style.band(axis, x, y, y - half, y + half, palette[name], 0.12, **shape)
     axis.axhline(0, color=style.GREY, linewidth=0.5, zorder=0)
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("epoch (0: base model)")

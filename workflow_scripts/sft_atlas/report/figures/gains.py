@@ -17,31 +17,21 @@ def draw(tables: dict[str, pl.DataFrame], study: dict, test: str = "paired test"
     cells = select.tested(select.single(tables["gains"], study))
     if cells.is_empty():
         return style.absent("Gain over the base model", "runs on single training sets")
-    datasets = [name for name in study["datasets"] if name in set(cells["dataset"])]
-    benchmarks = [name for name in study["benchmarks"] if name in set(cells["benchmark"])]
-    models = [name for name in study["models"] if name in set(cells["model"])]
+    models, datasets, benchmarks = (style.present(study, f"{key}s", cells[key]) for key in ("model", "dataset", "benchmark"))
     methods = sorted(cells["method"].unique().to_list())
     places, across = arrange(models, methods, len(benchmarks))
     labels = style.labels(study, "benchmarks", benchmarks)
     # one number needs about 0.17 in across and 0.14 in down
     width = style.PAGE if across > 1 else min(style.PAGE, max(style.COLUMN, 1.4 + 0.28 * len(benchmarks)))
     down = len(places) // across
-    canvas = style.figure(width, down * (0.25 + 0.15 * len(datasets)) + 0.075 * max(map(len, labels)) + 0.75)
-    axes = canvas.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+    height = down * (0.25 + 0.15 * len(datasets)) + 0.075 * max(map(len, labels)) + 0.75
+    canvas, axes, panels = style.grid(width, height, places, across)
     limit = 100 * max(float(np.nanquantile(cells["gain"].abs().to_numpy(), 0.98)), 0.01)
-    image = None
-    for axis, place in zip(axes.flat, places, strict=True):
-        if place is None:
-            axis.set_visible(False)
-            continue
-        model, method = place
+    for axis, (model, method) in panels:
         part = cells.filter(pl.col("model") == model, pl.col("method") == method)
-        image = panel(axis, part, datasets, benchmarks, study, limit) or image
+        image = panel(axis, part, datasets, benchmarks, study, limit)
         axis.set_title(f"{style.labels(study, 'models', [model])[0]}, {style.METHODS[method]}")
-    style.label_lowest(axes)
-    bar = canvas.colorbar(image, ax=axes, location="bottom", shrink=0.45, aspect=40, pad=0.02, extend="both")
-    bar.set_label("gain over the base model, percentage points")
-    bar.outline.set_visible(False)
+    style.colour_bar(canvas, image, axes, "gain over the base model, percentage points", shrink=0.45, aspect=40, pad=0.02, extend="both")
     significant = (cells["q"] < SIGNIFICANT).sum()
     text = (
         f"Coloured: significant, {significant} of {cells.height} gains ({test}, false discovery rate 5 % over all cells). "
@@ -65,11 +55,6 @@ def arrange(models: list[str], methods: list[str], benchmarks: int) -> tuple[lis
 
 def panel(axis: Axes, cells: pl.DataFrame, datasets: list[str], benchmarks: list[str], study: dict, limit: float):
     """One base model and method; ``cells`` has dataset, benchmark, gain and q."""
-    values, muted = np.full((len(datasets), len(benchmarks)), np.nan), np.zeros((len(datasets), len(benchmarks)), bool)
-    for dataset, benchmark, gain, q in cells.select("dataset", "benchmark", "gain", "q").iter_rows():
-        at = datasets.index(dataset), benchmarks.index(benchmark)
-        values[at] = np.nan if gain is None else 100 * gain
-        muted[at] = q is None or not q < SIGNIFICANT
-    return style.heat_map(
-        axis, values, style.labels(study, "datasets", datasets), style.labels(study, "benchmarks", benchmarks), limit, 0, muted
-    )
+    gain, q = (select.array(cells, value, {"dataset": datasets, "benchmark": benchmarks}) for value in ("gain", "q"))
+    rows, columns = style.labels(study, "datasets", datasets), style.labels(study, "benchmarks", benchmarks)
+    return style.heat_map(axis, 100 * gain, rows, columns, limit, 0, ~(q < SIGNIFICANT))

@@ -16,7 +16,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict, what: str = "gain of") ->
     pairs = select.method_pairs(tables["gains"], study)
     if pairs.is_empty():
         return style.absent("LoRA and full fine-tuning", "runs with both methods, full and lora, on the same base models and training sets")
-    benchmarks = [name for name in study["benchmarks"] if name in set(pairs["benchmark"])]
+    benchmarks = style.present(study, "benchmarks", pairs["benchmark"])
     canvas = style.figure(style.PAGE, max(3.0, 1.0 + 0.17 * len(benchmarks)))
     axes = canvas.subplots(1, 2, width_ratios=[1, 1.1])
     scatter_panel(axes[0], pairs, study, what)
@@ -27,7 +27,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict, what: str = "gain of") ->
     names = [*style.labels(study, "benchmarks", benchmarks), "all benchmarks"]
     forest_panel(axes[1], estimates, names)
     axes[1].set_title(f"mean difference, 95 % interval, n = {count(estimates[-1].n, estimates[-1].unit)}")
-    style.models_legend(canvas, study, [name for name in study["models"] if name in set(pairs["model"])])
+    style.models_legend(canvas, study, pairs["model"])
     return canvas
 
 
@@ -37,12 +37,8 @@ def scatter_panel(axis: Axes, pairs: pl.DataFrame, study: dict, what: str = "gai
     size = 12 if pairs.height < 400 else 5
     for (model,), part in pairs.group_by("model", maintain_order=True):
         axis.scatter(100 * part["full"], 100 * part["lora"], s=size, color=palette[model], linewidths=0, alpha=0.65)
-    ends = 100 * np.array(
-        [
-            pairs.select(pl.min_horizontal(pl.col("full", "lora").min())).item(),
-            pairs.select(pl.max_horizontal(pl.col("full", "lora").max())).item(),
-        ]
-    )
+    both = 100 * pairs.select("full", "lora").to_numpy()
+    ends = np.array([np.nanmin(both), np.nanmax(both)])
     axis.plot(ends, ends, color=style.GREY, linewidth=0.7, linestyle=":", zorder=0)
     axis.annotate("equal", (ends[1], ends[1]), textcoords="offset points", xytext=(-2, 2), ha="right", fontsize=6, color=style.GREY)
     for line in (axis.axhline, axis.axvline):
@@ -57,10 +53,8 @@ def forest_panel(axis: Axes, estimates: list[Estimate], names: list[str], what: 
     for row, estimate in enumerate(estimates):
         colour = "black" if estimate.excludes_zero else style.GREY
         mark = "D" if row == len(estimates) - 1 else "o"
-        axis.plot([100 * estimate.low, 100 * estimate.high], [row, row], color=colour, linewidth=1)
-        axis.plot(
-            100 * estimate.effect, row, mark, color=colour, markersize=3.5, markerfacecolor=colour if estimate.excludes_zero else "white"
-        )
+        low, effect, high = (100 * value for value in (estimate.low, estimate.effect, estimate.high))
+        style.interval(axis, row, low, effect, high, colour, estimate.excludes_zero, mark, 1)
     axis.axvline(0, color=style.GREY, linewidth=0.5, zorder=0)
     axis.axhline(len(estimates) - 1.5, color=style.GREY, linewidth=0.4, linestyle=":")
     axis.set_yticks(range(len(names)), names)

@@ -26,6 +26,5 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
         map_panel(axis, vectors.keys.with_columns(pl.Series("x", place[:, 0]), pl.Series("y", place[:, 1])), study)
         axis.set_title(f"{method}; n = {len(place)}")
         axis.set_xlabel("to scale" if how == "pca" else "distances not to scale")
-    methods = [name for name in ("base", "full", "lora") if name in set(vectors.keys["method"])]
-    style.models_legend(canvas, study, [name for name in study["models"] if name in set(vectors.keys["model"])], methods)
+    style.models_legend(canvas, study, vectors.keys["model"], vectors.keys["method"])
     return canvas

@@ -39,10 +39,10 @@ def share_panel(axis: Axes, shares: pl.DataFrame) -> None:
             ticks.append(place)
             names.append(TERMS[row["term"]])
             share = row["share"]
-            if share is None or not np.isfinite(share):
+            if share is None or np.isnan(share):
                 axis.text(1, place, "confounded with the other terms", fontsize=style.SMALL, va="center", color=style.GREY)
                 continue
-            tested = row["p"] is not None and np.isfinite(row["p"])
+            tested = row["p"] is not None and not np.isnan(row["p"])
             sure = tested and row["p"] < SIGNIFICANT
             axis.barh(place, 100 * share, height=0.7, color=style.PALETTE[0] if sure else style.PALE, edgecolor=style.GREY, linewidth=0.4)
             text = f"{100 * share:.1f} %" + (f", {p_value(row['p'])}" if tested else "")
@@ -58,10 +58,8 @@ def share_panel(axis: Axes, shares: pl.DataFrame) -> None:
 
 def spread_panel(axis: Axes, spread: pl.DataFrame, study: dict) -> None:
     """A line per base model and recipe; ``spread`` has model, recipe, epoch, spread (bits per byte) and runs."""
-    palette, marks = (
-        style.colours(list(study["models"])),
-        dict(zip(spread["recipe"].unique(maintain_order=True), "os^Dv<>P*X", strict=False)),
-    )
+    palette = style.colours(list(study["models"]))
+    marks = dict(zip(spread["recipe"].unique(maintain_order=True), "os^Dv<>P*X", strict=False))
     for (model, recipe), part in spread.sort("epoch").group_by("model", "recipe", maintain_order=True):
         label = f"{style.labels(study, 'models', [model])[0]}, {study['recipes'][recipe]['label']}, n = {part['runs'].max()}"
         axis.plot(part["epoch"], part["spread"], "-" + marks.get(recipe, "."), color=palette[model], markersize=3, label=label)

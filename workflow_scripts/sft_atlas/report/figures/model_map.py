@@ -24,8 +24,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     result = analyse_map.base_share(vectors, study)[0]
     axes[0].set_title(f"{how}; n = {keys.height} checkpoints, {vectors.values.shape[1]:,} texts\n{_base_share(result)}")
     distance_panel(axes[1], analyse_map.distances(vectors), study)
-    methods = [name for name in ("base", "full", "lora") if name in set(keys["method"])]
-    style.models_legend(canvas, study, [name for name in study["models"] if name in set(keys["model"])], methods)
+    style.models_legend(canvas, study, keys["model"], keys["method"])
     return canvas
 
 
@@ -40,46 +39,24 @@ def map_panel(axis: Axes, keys: pl.DataFrame, study: dict) -> None:
         axis.scatter(part["x"], part["y"], s=size, marker=style.MARKERS[method], color=palette[model], **edge)
     axis.set_xticks([])
     axis.set_yticks([])
-    axis.set_xlabel(
-        "larger marker: later epoch; distances not to scale"
-        if keys.height >= analyse_map.FEWEST_FOR_NEIGHBOURS
-        else "larger marker: later epoch"
-    )
+    scale = "; distances not to scale" if keys.height >= analyse_map.FEWEST_FOR_NEIGHBOURS else ""
+    axis.set_xlabel(f"larger marker: later epoch{scale}")
     axis.spines[:].set_visible(True)
 
 
 def distance_panel(axis: Axes, moved: pl.DataFrame, study: dict) -> None:
     """Mean distance to the base model by epoch, a line per method, schedule, size and kind of training set."""
-    kind = (
-        pl.when(pl.col("dataset").is_in(select.kinds(study, "single")))
-        .then(pl.lit("single sets"))
-        .otherwise(pl.lit("merged set"))
-        .alias("kind")
-    )
-    tuned = moved.filter(pl.col("epoch") > 0, ~pl.col("dataset").is_in(select.kinds(study, "without"))).with_columns(kind)
+    kind = pl.when(pl.col("dataset").is_in(select.kinds(study, "single"))).then(pl.lit("single sets")).otherwise(pl.lit("merged set"))
+    tuned = moved.filter(pl.col("epoch") > 0, ~pl.col("dataset").is_in(select.kinds(study, "without"))).with_columns(kind=kind)
     groups = ["kind", "method", "schedule", "rows"]
-    for index, (group, part) in enumerate(
-        tuned.sort("kind", *groups[1:], descending=[True, False, False, False]).group_by(groups, maintain_order=True)
-    ):
-        line = part.group_by("epoch").agg(pl.col("distance").mean(), pl.len()).sort("epoch")
-        which, method, schedule, rows = group
-        name = (
-            f"{which}, {style.METHODS[method]}, {rows:,} rows, {schedule}"
-            if which == "single sets"
-            else f"{which}, {style.METHODS[method]}, {schedule}"
-        )
-        runs = part.select(select.RUN).unique().height
-        mark = style.MARKERS[method]
-        axis.plot(
-            line["epoch"],
-            line["distance"],
-            style.LINES[method] + mark,
-            color=style.PALETTE[index % 12],
-            markersize=3,
-            label=f"{name}, n = {runs}",
-        )
-    entries = len(axis.get_legend_handles_labels()[0])
-    axis.set_ylim(0, axis.get_ylim()[1] * (1 + 0.085 * entries))  # room for the legend above the lines
+    ordered = tuned.sort(groups, descending=[True, False, False, False])
+    for index, ((which, method, schedule, rows), part) in enumerate(ordered.group_by(groups, maintain_order=True)):
+        line = part.group_by("epoch").agg(pl.col("distance").mean()).sort("epoch")
+        size = f" {rows:,} rows," if which == "single sets" else ""
+        label = f"{which}, {style.METHODS[method]},{size} {schedule}, n = {part.select(select.RUN).unique().height}"
+        shape = {"color": style.PALETTE[index % 12], "marker": style.MARKERS[method], "markersize": 3}
+        axis.plot(line["epoch"], line["distance"], style.LINES[method], label=label, **shape)
+    axis.set_ylim(0, axis.get_ylim()[1] * (1 + 0.085 * len(axis.lines)))  # room for the legend above the lines
     axis.set_xlabel("epoch")
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set_ylabel("divergence, bits per byte")

@@ -26,7 +26,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
         panel(axis, part, result, study)
         axis.set_title(f"{select.SCOPES[scope]}\n{_correlation(result, part)}")
     axes[0].set_ylabel("mean gain over benchmarks, points")
-    style.models_legend(canvas, study, [name for name in study["models"] if name in set(points["model"])])
+    style.models_legend(canvas, study, points["model"])
     return canvas
 
 
@@ -59,8 +59,7 @@ def within_slope(points: pl.DataFrame) -> float:
 
 def _correlation(result: Estimate, points: pl.DataFrame) -> str:
     """The correlation, for the title."""
-    models = points["model"].n_unique()
-    size = f"n = {count(points.height, 'points')}, {count(models, 'base models')}"
+    size = f"n = {count(points.height, 'points')}, {count(points['model'].n_unique(), 'base models')}"
     if np.isnan(result.effect):
         return f"too few points for a correlation, {size}"
     interval = f"{style.number(result.low)} to {style.number(result.high)}"

@@ -38,21 +38,22 @@ def correlation_panel(axis: Axes, known: pl.DataFrame, names: list[str]) -> list
     """Points with intervals; filled where q < 0.05; the subsets of training sets one below the other."""
     subsets = known["subset"].unique(maintain_order=True).to_list()
     for shift, subset in enumerate(subsets):
-        colour = style.PALETTE[shift]
-        for row in known.filter(pl.col("subset") == subset).iter_rows(named=True):
-            y = names.index(row["predictor"]) + (shift - (len(subsets) - 1) / 2) * 0.3
-            sure = row["q"] is not None and row["q"] < SIGNIFICANT
-            axis.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=0.9)
-            axis.plot(row["effect"], y, "o", color=colour, markerfacecolor=colour if sure else "white", markersize=3.5)
+        part = known.filter(pl.col("subset") == subset).with_columns(sure=pl.col("q") < SIGNIFICANT)
+        rows(axis, part, names, (shift - (len(subsets) - 1) / 2) * 0.3, style.PALETTE[shift])
     axis.axvline(0, color=style.GREY, linewidth=0.5, zorder=0)
     axis.set_xlim(-1.02, 1.02)
     axis.set_xlabel("correlation with gain, within base models")
     sizes = known.filter(pl.col("subset") == subsets[0])
     axis.set_title(f"95 % interval; filled: q < 0.05\nn = {sizes['n'].min()} to {sizes['n'].max()} gains, {sizes['sets'][0]} training sets")
-    return [
-        Line2D([], [], color=style.PALETTE[i], marker="o", markersize=3.5, label=f"{'all training sets' if name == ALL else name}")
-        for i, name in enumerate(subsets)
-    ]
+    labels = ["all training sets" if name == ALL else name for name in subsets]
+    return [style.handle(label, style.PALETTE[i], line="-") for i, label in enumerate(labels)]
+
+
+def rows(axis: Axes, part: pl.DataFrame, names: list[str], shift: float, colour: str, mark: str = "o") -> None:
+    """An effect with its interval in the row of each predictor, shifted down; filled where it is ``sure``."""
+    for row in part.iter_rows(named=True):
+        low, effect, high = (np.clip(row[key], FLOOR, 1.0) for key in ("low", "effect", "high"))
+        style.interval(axis, names.index(row["predictor"]) + shift, low, effect, high, colour, bool(row["sure"]), mark)
 
 
 def held_out_panel(axis: Axes, frame: pl.DataFrame, names: list[str]) -> list[Line2D]:
@@ -60,16 +61,11 @@ def held_out_panel(axis: Axes, frame: pl.DataFrame, names: list[str]) -> list[Li
     handles, sizes = [], []
     for shift, (statistic, (label, mark)) in enumerate(HELD_OUT.items()):
         colour = style.PALETTE[2 + shift]
-        for row in frame.filter(pl.col("statistic") == statistic, pl.col("effect").is_not_nan()).iter_rows(named=True):
-            if row["predictor"] not in names:
-                continue
-            y = names.index(row["predictor"]) + (shift - 0.5) * 0.3
-            low, effect, high = (np.clip(row[key], FLOOR, 1.0) for key in ("low", "effect", "high"))
-            sure = (row["low"] > 0 or row["high"] < 0) and row["q"] < SIGNIFICANT
-            sizes.append(count(row["n"], row["unit"]))
-            axis.plot([low, high], [y, y], color=colour, linewidth=0.9)
-            axis.plot(effect, y, mark, color=colour, markerfacecolor=colour if sure else "white", markersize=3.5)
-        handles.append(Line2D([], [], color=colour, marker=mark, markersize=3.5, label=label))
+        part = frame.filter(pl.col("statistic") == statistic, pl.col("effect").is_not_nan(), pl.col("predictor").is_in(names))
+        excludes_zero = (pl.col("low") > 0) | (pl.col("high") < 0)
+        rows(axis, part.with_columns(sure=excludes_zero & (pl.col("q") < SIGNIFICANT)), names, (shift - 0.5) * 0.3, colour, mark)
+        sizes += [count(n, unit) for n, unit in part.select("n", "unit").iter_rows()]
+        handles.append(style.handle(label, colour, mark, "-"))
     axis.axvline(0, color=style.GREY, linewidth=0.5, zorder=0)
     axis.set_xlim(FLOOR - 0.02, 1.02)
     axis.set_xlabel("share of the baseline's squared error removed")

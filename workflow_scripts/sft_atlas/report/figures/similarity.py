@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from sft_atlas.analyse import select
 from sft_atlas.report.figures import style
 from sft_atlas.stats.estimates import correlation_matrix
+from sft_atlas.stats.wording import span
 
 PANELS = {"dataset": "Training sets", "benchmark": "Benchmarks", "model": "Base models"}
 
@@ -37,11 +38,9 @@ def draw(tables: dict[str, pl.DataFrame], study: dict, what: str = "gains") -> F
         if len(names) < 2 or wide.width < 3:
             style.explain(axis, PANELS[of], f"two or\nmore {PANELS[of].lower()} with 3 {what} in common")
         else:
-            image = panel(axis, wide.to_numpy(), style.labels(study, f"{of}s", names), PANELS[of], what) or image
+            image = panel(axis, wide.to_numpy(), style.labels(study, f"{of}s", names), PANELS[of], what)
     if image is not None:
-        bar = canvas.colorbar(image, ax=axes, location="right", shrink=0.6, aspect=18, pad=0.01)
-        bar.set_label(f"Pearson r of {what} × 100")
-        bar.outline.set_visible(False)
+        style.colour_bar(canvas, image, axes, f"Pearson r of {what} × 100", "right", shrink=0.6, aspect=18, pad=0.01)
     return canvas
 
 
@@ -53,7 +52,7 @@ def panel(axis: Axes, values: np.ndarray, names: list[str], title: str, what: st
     shown = r[np.ix_(order, order)]
     image = style.heat_map(axis, 100 * shown, names, names, 100, 0, blank={(i, i) for i in range(len(names))})
     pairs = n[np.triu_indices(len(n), 1)]
-    axis.set_title(f"{title}\nr × 100, n = {pairs.min()}{'' if pairs.min() == pairs.max() else f' to {pairs.max()}'} {what}")
+    axis.set_title(f"{title}\nr × 100, n = {span(pairs.tolist())} {what}")
     return image
 
 
@@ -65,6 +64,5 @@ def hierarchical_order(r: np.ndarray) -> list[int]:
     if len(r) < 3:
         return list(range(len(r)))
     distance = 1 - np.nan_to_num(r)
-    distance = (distance + distance.T) / 2
     np.fill_diagonal(distance, 0)
     return leaves_list(linkage(squareform(distance, checks=False), "average", optimal_ordering=True)).tolist()

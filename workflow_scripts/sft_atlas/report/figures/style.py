@@ -1,11 +1,15 @@
 """What all figures share: sizes, fonts, colours, legends, heat maps, and the note on missing runs."""
 
 import textwrap
+from itertools import zip_longest
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
+from sft_atlas.core.files import atomic
 from sft_atlas.stats import wording
 
 COLUMN, PAGE = 3.3, 7.0  # inches: one text column, the full text width
@@ -13,24 +17,15 @@ DPI = 200  # of the PNG; the layout is computed at it, because text is a little 
 SMALL = 6.0  # points: nothing is smaller
 # Okabe and Ito's colour-blind-safe palette without its yellow, then Tol's, for studies of up to twelve base models
 PALETTE = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#E69F00",
-    "#000000",
-    "#882255",
-    "#44AA99",
-    "#999933",
-    "#332288",
-    "#AA4499",
-)
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#882255", "#44AA99", "#999933", "#332288", "#AA4499",
+)  # fmt: skip
 DIVERGING = "RdBu_r"
 GREY, PALE = "#666666", "#EEEEEE"
 MARKERS = {"full": "o", "lora": "^", "base": "*"}
 LINES = {"full": "-", "lora": "--"}
 METHODS = {"full": "full fine-tuning", "lora": "LoRA", "base": "base model"}
+METHOD_COLOURS = {"full": PALETTE[0], "lora": PALETTE[1]}
+DEPTH = "depth (0 first layer, 1 last)"
 
 mpl.rcParams.update(
     {
@@ -70,8 +65,6 @@ def figure(width: float, height: float) -> Figure:
 
 def save(canvas: Figure, pdf, png) -> None:
     """Save a figure as PDF and PNG; the files hold no dates."""
-    from sft_atlas.core.files import atomic
-
     for _ in range(2):  # the layout settles at the second pass; done here it is not repeated for each file
         canvas.draw_without_rendering()
     canvas.set_layout_engine("none")
@@ -106,18 +99,23 @@ def labels(study: dict, kind: str, names: list[str]) -> list[str]:
     return [study[kind][name].get("label", name) for name in names]
 
 
-def models_legend(canvas: Figure, study: dict, names: list[str], methods: list[str] | None = None, line: bool = False) -> None:
-    """A legend below the figure: colours for base models, markers (or line styles) for methods."""
-    from matplotlib.lines import Line2D
+def present(study: dict, kind: str, column) -> list[str]:
+    """The study's models, datasets or benchmarks that a column holds, in the study's order."""
+    held = set(column)
+    return [name for name in study[kind] if name in held]
 
-    palette = colours(list(study["models"]))
-    shape = {"linestyle": "-"} if line else {"linestyle": "", "marker": "o", "markersize": 3.5}
-    handles = [
-        Line2D([], [], color=palette[name], label=label, **shape) for name, label in zip(names, labels(study, "models", names), strict=True)
-    ]
-    for method in methods or []:
-        shape = {"linestyle": LINES[method]} if line else {"linestyle": "", "marker": MARKERS[method], "markersize": 3.5}
-        handles.append(Line2D([], [], color=GREY, label=METHODS[method], **shape))
+
+def handle(label: str, colour: str, marker: str = "o", line: str = "", size: float = 3.5, **more) -> Line2D:
+    """An entry of a legend."""
+    return Line2D([], [], color=colour, label=label, linestyle=line, marker=marker, markersize=size, **more)
+
+
+def models_legend(canvas: Figure, study: dict, models, methods=(), line: bool = False) -> None:
+    """A legend below the figure: colours for base models (points, or with ``line`` lines), markers for methods."""
+    palette, shape = colours(list(study["models"])), {"marker": "", "line": "-"} if line else {}
+    names = present(study, "models", models)
+    handles = [handle(label, palette[name], **shape) for name, label in zip(names, labels(study, "models", names), strict=True)]
+    handles += [handle(METHODS[name], GREY, MARKERS[name]) for name in ("base", "full", "lora") if name in set(methods)]
     legend_below(canvas, handles)
 
 
@@ -137,7 +135,42 @@ def panels_across(count: int, most: int) -> int:
     return min((most, most - 1), key=lambda across: (-count % across, -across))
 
 
-def label_lowest(axes) -> None:
+def grid(width: float, height: float, places: list, across: int) -> tuple[Figure, np.ndarray, list[tuple[Axes, object]]]:
+    """A figure of panels that share both axes, ``across`` side by side: figure, axes (rows x columns), and the panel of each place.
+
+    A place that is None stays empty, as do those beyond the last.
+    """
+    canvas = figure(width, height)
+    axes = canvas.subplots(-(-len(places) // across), across, squeeze=False, sharex=True, sharey=True)
+    panels = list(zip_longest(axes.flat, places))
+    for axis, place in panels:
+        axis.set_visible(place is not None)
+    label_lowest(axes)
+    return canvas, axes, [(axis, place) for axis, place in panels if place is not None]
+
+
+def colour_bar(canvas: Figure, image, axes, label: str, location: str = "bottom", **shape) -> None:
+    """A colour bar for the panels ``axes``, without a frame."""
+    bar = canvas.colorbar(image, ax=axes, location=location, **shape)
+    bar.set_label(label)
+    bar.outline.set_visible(False)
+
+
+def band(axis: Axes, x, y, low, high, colour: str, alpha: float, line: str = "-", **more) -> None:
+    """A line in a band from ``low`` to ``high``."""
+    axis.fill_between(x, low, high, color=colour, alpha=alpha, linewidth=0)
+    axis.plot(x, y, line, color=colour, **more)
+
+
+def interval(
+    axis: Axes, y: float, low: float, effect: float, high: float, colour: str, filled: bool, marker: str = "o", width: float = 0.9
+) -> None:
+    """An effect with its interval at height ``y``; the marker is ``filled`` or white."""
+    axis.plot([low, high], [y, y], color=colour, linewidth=width)
+    axis.plot(effect, y, marker, color=colour, markerfacecolor=colour if filled else "white", markersize=3.5)
+
+
+def label_lowest(axes: np.ndarray) -> None:
     """Show tick labels at the lowest visible panel of each column of a grid of panels with a shared x axis."""
     for column in axes.T:
         shown = [axis for axis in column if axis.get_visible()]
@@ -155,8 +188,6 @@ def heat_map(axis: Axes, values, rows: list[str], columns: list[str], limit: flo
 
     Cells (i, j) in ``blank`` bear no number. Returns the image.
     """
-    import numpy as np
-
     values = np.asarray(values, dtype=float)
     muted = np.zeros(values.shape, bool) if muted is None else np.asarray(muted, bool)
     image = axis.imshow(np.where(muted, np.nan, values), cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
@@ -164,24 +195,13 @@ def heat_map(axis: Axes, values, rows: list[str], columns: list[str], limit: flo
     for i, j in np.ndindex(values.shape):
         if np.isnan(values[i, j]):
             axis.add_patch(mpl.patches.Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor="white", edgecolor=GREY, hatch="xxxx", linewidth=0))
-            continue
-        strong = not muted[i, j] and abs(values[i, j]) > 0.62 * limit
-        if (i, j) in blank:
-            continue
-        axis.text(
-            j,
-            i,
-            number(values[i, j], digits),
-            ha="center",
-            va="center",
-            fontsize=SMALL,
-            color="white" if strong else GREY if muted[i, j] else "black",
-        )
+        elif (i, j) not in blank:
+            colour = GREY if muted[i, j] else "white" if abs(values[i, j]) > 0.62 * limit else "black"
+            axis.text(j, i, number(values[i, j], digits), ha="center", va="center", fontsize=SMALL, color=colour)
     axis.set_xticks(range(len(columns)), columns, rotation=90)
     axis.set_yticks(range(len(rows)), rows)
     axis.tick_params(length=0)
     axis.hlines(np.arange(0.5, len(rows) - 1), -0.5, len(columns) - 0.5, color="white", linewidth=0.6)
     axis.vlines(np.arange(0.5, len(columns) - 1), -0.5, len(rows) - 0.5, color="white", linewidth=0.6)
-    for spine in axis.spines.values():
-        spine.set_visible(False)
+    axis.spines[:].set_visible(False)
     return image

@@ -1,10 +1,11 @@
 """Variance of scores by base model, training set, method and their interactions, per benchmark."""
 
+import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sft_atlas.analyse import consistency, variance
+from sft_atlas.analyse import consistency, select, variance
 from sft_atlas.report.figures import style
 
 COLOURS = dict(zip(variance.TERMS, ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#BBBBBB"), strict=True))
@@ -15,7 +16,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     table = variance.variance(consistency.cells(tables["gains"], study), "score", study["seed"])
     if table.is_empty():
         return style.absent("Variance of scores", "two or more base models with every training set under two methods")
-    benchmarks = [name for name in study["benchmarks"] if name in set(table["benchmark"])]
+    benchmarks = style.present(study, "benchmarks", table["benchmark"])
     canvas = style.figure(style.PAGE * 0.75, 1.0 + 0.17 * (len(benchmarks) + 1))
     axis = canvas.subplots()
     panel(axis, table, ["all", *benchmarks], ["mean", *style.labels(study, "benchmarks", benchmarks)])
@@ -32,20 +33,15 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
 
 def panel(axis: Axes, table: pl.DataFrame, benchmarks: list[str], labels: list[str]) -> None:
     """Stacked shares from a table of variance: benchmark, term, effect (a fraction), n."""
-    left = [0.0] * len(benchmarks)
-    numbers = []
-    for term, colour in COLOURS.items():
-        part = dict(table.filter(pl.col("term") == term).select("benchmark", "effect").iter_rows())
-        widths = [100 * part[name] for name in benchmarks]
-        axis.barh(range(len(benchmarks)), widths, left=left, color=colour, label=term, height=0.8, edgecolor="white", linewidth=0.3)
-        for row, (width, start) in enumerate(zip(widths, left, strict=True)):
-            if width >= 6:
-                numbers.append(
-                    (start + width / 2, row, f"{width:.0f}", "black" if colour in ("#E69F00", "#BBBBBB", "#56B4E9") else "white")
-                )
-        left = [a + b for a, b in zip(left, widths, strict=True)]
-    for x, y, text, colour in numbers:
-        axis.text(x, y, text, ha="center", va="center", fontsize=style.SMALL, color=colour)
+    left = np.zeros(len(benchmarks))
+    widths = 100 * select.array(table, "effect", {"term": list(COLOURS), "benchmark": benchmarks})
+    for (term, colour), width in zip(COLOURS.items(), widths, strict=True):
+        axis.barh(range(len(benchmarks)), width, left=left, color=colour, label=term, height=0.8, edgecolor="white", linewidth=0.3)
+        shade = "black" if colour in ("#E69F00", "#BBBBBB", "#56B4E9") else "white"
+        for row in np.flatnonzero(width >= 6):
+            x = left[row] + width[row] / 2
+            axis.text(x, row, f"{width[row]:.0f}", ha="center", va="center", fontsize=style.SMALL, color=shade)
+        left = left + width
     n = dict(table.select("benchmark", "n").unique().iter_rows())
     axis.set_yticks(range(len(benchmarks)), [f"{label} (n = {n[name]})" for name, label in zip(benchmarks, labels, strict=True)])
     axis.set_ylim(len(benchmarks) - 0.5, -0.5)

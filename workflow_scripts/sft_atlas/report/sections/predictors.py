@@ -6,7 +6,7 @@ import polars as pl
 from sft_atlas.analyse import select
 from sft_atlas.analyse.analyse_predictors import ALL, PREDICTORS, within_models
 from sft_atlas.core.markdown import bullets
-from sft_atlas.report.findings import WIDTH, Finding, Statement, unavailable
+from sft_atlas.report.findings import WIDTH, Finding, Statement, compare, unavailable
 from sft_atlas.stats.estimates import Estimate
 from sft_atlas.stats.wording import SIGNIFICANT, count, describe, is_significant, verdict
 
@@ -23,15 +23,11 @@ def perplexity(tables: dict[str, pl.DataFrame], study: dict) -> Finding:
     points = select.perplexity_points(tables, study)
     if points.is_empty():
         return unavailable(title, "perplexity_gain", "runs on single training sets and their perplexity under the base models")
-
-    def sentence(estimate: Estimate, q: float) -> str:
-        result = verdict(
-            estimate, q, "higher perplexity, larger gain", "lower perplexity, larger gain", "no significant correlation with gain"
-        )
-        return f"{estimate.what.capitalize()}: {result}; within-model r = {describe(estimate, q)}."
-
+    sentence = compare(
+        "higher perplexity, larger gain", "lower perplexity, larger gain", "no significant correlation with gain", "within-model r = "
+    )
     estimates = [
-        within_models(points.filter(pl.col("scope") == scope), "log_perplexity", study["seed"], words)
+        within_models(points.filter(pl.col("scope") == scope), "log_perplexity", study["seed"], words.capitalize())
         for scope, words in select.SCOPES.items()
     ]
     note = "p shuffles whole training sets, in the same way for every base model, because a set that helps one tends to help the others."

@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 
 from sft_atlas.analyse import analyse_map, select
-from sft_atlas.report.findings import METHODS, Finding, Statement, unavailable
+from sft_atlas.report.findings import METHODS, Finding, Statement, compare, unavailable
 from sft_atlas.report.sections.predictors import estimate_of
-from sft_atlas.stats.estimates import Estimate, paired_difference, two_sided_p
+from sft_atlas.stats.estimates import Estimate, two_sided_p
 from sft_atlas.stats.wording import SIGNIFICANT, describe, verdict
 
 TERMS = {"model": "base models", "dataset": "training sets", "method": "methods", "run": "runs", "epoch": "epochs"}
@@ -23,16 +23,10 @@ def dimension(table: pl.DataFrame, study: dict) -> Finding:
     halves = select.halves(select.of_leading_method(change), "difference")
     if halves.is_empty():
         return unavailable(title, "dimension", "runs with `measure_representation: true` on single training sets")
-    halves = halves.rename({"difference": "rise"})
-    units, unit = select.units(halves)
-
-    def sentence(estimate: Estimate, q: float) -> str:
-        result = verdict(estimate, q, "higher than in the base model", "lower than in the base model", "no significant change")
-        return f"{estimate.what}: {result}; {describe(estimate, q)}."
-
-    statements = []
+    unit = select.units(halves)[1]
+    statements, sentence = [], compare("higher than in the base model", "lower than in the base model", "no significant change")
     for half in ("lower", "upper"):
-        estimate = paired_difference(halves[half], units, study["seed"], f"{half.capitalize()} half of the layers", unit)
+        estimate = select.mean_difference(halves, study["seed"], f"{half.capitalize()} half of the layers", half)
         if unit != "base models":
             estimate = with_shared_error(estimate, baseline_error(base.join(halves.select("model").unique(), on="model"), half))
         statements.append(Statement(estimate, sentence))
@@ -97,9 +91,7 @@ def factors(shares: pl.DataFrame, effects: pl.DataFrame) -> Finding:
         estimate = Estimate(what, row["share"], np.nan, np.nan, row["p"], row["n"], "checkpoints")
         statements.append(Statement(estimate, _share(row)))
     defined = effects.filter(pl.col("value").is_not_nan())
-    statements += [
-        Statement(estimate_of(row | {"effect": row["value"]}, row["effect"]), _effect(row)) for row in defined.iter_rows(named=True)
-    ]
+    statements += [Statement(estimate_of(row | {"effect": row["value"]}, ""), _effect(row)) for row in defined.iter_rows(named=True)]
     tested = shares.filter(pl.col("p").is_not_nan())
     tests = [f"{TERMS[row['term']]} ({row['test']})" for row in tested.iter_rows(named=True)]
     notes = [f"Shares: PERMANOVA, each term given the others. Tests: {', '.join(tests) or 'too few units'}."]
@@ -112,9 +104,12 @@ def factors(shares: pl.DataFrame, effects: pl.DataFrame) -> Finding:
         notes.append(
             f"Too few base models to resample, so the units of {names} are training sets: results hold for these base models only."
         )
-    needs = {"spread": "two or more kept epochs", "size": "two sizes of the same sets"} | dict.fromkeys(
-        ("method", "same set"), "both methods"
-    )
+    needs = {
+        "spread": "two or more kept epochs",
+        "size": "two sizes of the same sets",
+        "method": "both methods",
+        "same set": "both methods",
+    }
     lacking = sorted({needs[name] for name in effects.filter(pl.col("value").is_nan())["effect"]})
     notes += [f"Not available in this study: needs runs with {' and with '.join(lacking)}."] if lacking else []
     return Finding(title, "map_shares", statements, notes, more_figures=("map_drawings",))

@@ -6,7 +6,7 @@ import polars as pl
 
 from sft_atlas.analyse import select
 from sft_atlas.core.markdown import bullets, table
-from sft_atlas.report.findings import METHODS, WIDTH, Finding, Statement, label, unavailable
+from sft_atlas.report.findings import METHODS, WIDTH, Finding, Statement, compare, label, unavailable
 from sft_atlas.stats.estimates import FEWEST_CLUSTERS, ITEM_NOISE, Estimate, combined, most_similar, paired_difference, wilson
 from sft_atlas.stats.wording import SIGNIFICANT, describe, is_significant, verdict
 
@@ -21,7 +21,9 @@ def changed(gains: pl.DataFrame, study: dict) -> Finding:
         return unavailable(title, "gains", "runs on single training sets")
     runs = cells.group_by(select.RUN).agg(pl.col("moved").any(), (pl.col("q") < SIGNIFICANT).any().alias("significant"), pl.len())
     chance = 1 - (1 - 0.0455) ** float(runs["len"].mean())
-    share = wilson(int(runs["moved"].sum()), runs.height, "share of runs with a benchmark beyond 2 SE", "single-set runs")
+    share = wilson(
+        int(runs["moved"].sum()), runs.height, "Runs with at least one score changed by more than 2 standard errors", "single-set runs"
+    )
     significant = cells.filter(pl.col("q") < SIGNIFICANT)
     up = int((significant["gain"] > 0).sum())
     notes = [
@@ -32,9 +34,7 @@ def changed(gains: pl.DataFrame, study: dict) -> Finding:
     ]
 
     def sentence(estimate: Estimate, q: float) -> str:
-        return (
-            f"Runs with at least one score changed by more than 2 standard errors: {describe(estimate, q, scale=100, unit=' %', digits=0)}."
-        )
+        return f"{estimate.what}: {describe(estimate, q, scale=100, unit=' %', digits=0)}."
 
     return Finding(title, "gains", [Statement(share, sentence)], notes, more_figures=("consistency",))
 
@@ -42,10 +42,8 @@ def changed(gains: pl.DataFrame, study: dict) -> Finding:
 def extremes(gains: pl.DataFrame, study: dict) -> Finding:
     """The training set with the highest and the lowest mean gain on each benchmark."""
     title = "Best and worst training set per benchmark"
-    cells = select.single(gains, study)
-    method = select.leading_method(cells)
-    cells = select.of_leading_method(cells)
-    sets = cells["dataset"].n_unique()
+    cells = select.of_leading_method(select.single(gains, study))
+    method, sets = select.leading_method(cells), cells["dataset"].n_unique()
     if sets < 2:
         return unavailable(title, "gains", "runs on two or more single training sets")
     statements, benchmarks = [], []
@@ -132,11 +130,7 @@ def methods(gains: pl.DataFrame, study: dict) -> Finding:
     pairs = select.method_pairs(gains, study)
     if pairs.is_empty():
         return unavailable(title, "lora_full", "runs with both methods on the same base models and training sets")
-
-    def sentence(estimate: Estimate, q: float) -> str:
-        result = verdict(estimate, q, "LoRA gains more", "LoRA gains less", "no significant difference")
-        return f"{estimate.what}: {result}; {describe(estimate, q, **POINTS)}."
-
+    sentence = compare("LoRA gains more", "LoRA gains less", "no significant difference", **POINTS)
     statements = [Statement(select.overall_difference(pairs, study["seed"], "All benchmarks, LoRA minus full"), sentence)]
     for name in study["benchmarks"]:
         if name in set(pairs["benchmark"]):
@@ -157,14 +151,10 @@ def epochs_and_size(gains: pl.DataFrame, study: dict) -> Finding:
     """More epochs, and more rows."""
     title = "Effects of epochs and training set size"
     statements, notes = [], []
-
-    def sentence(estimate: Estimate, q: float) -> str:
-        result = verdict(estimate, q, "mean gain increases", "mean gain decreases", "no significant change of the mean gain")
-        return f"{estimate.what}: {result}; {describe(estimate, q, **POINTS)}."
+    sentence = compare("mean gain increases", "mean gain decreases", "no significant change of the mean gain", **POINTS)
 
     def add(name: str, frame: pl.DataFrame, what: str) -> None:
-        labels, unit = select.units(frame)
-        statements.append(Statement(paired_difference(frame["difference"], labels, study["seed"], what, unit), sentence))
+        statements.append(Statement(select.mean_difference(frame, study["seed"], what), sentence))
         notes.extend(f"{name}: {note[0].lower()}{note[1:]}" for note in select.units_note(frame))
 
     for name, frame in (("Single sets", select.trajectories(gains, study)), ("Merged set", select.merged_trajectories(gains, study))):
@@ -189,16 +179,14 @@ def leave_one_out(scores: pl.DataFrame, study: dict) -> Finding:
         return unavailable(title, "leave_one_out", "runs on a merged set and on the same set without each of its parts")
     sets = cells["removed"].n_unique()
     effects = [
-        mean_effect(part, "difference", label(study, "datasets", name), "scores", study["seed"], sets)
+        mean_effect(
+            part, "difference", f"Largest of {sets} effects, without {label(study, 'datasets', name)}", "scores", study["seed"], sets
+        )
         for (name,), part in cells.group_by("removed", maintain_order=True)
     ]
     largest = max(effects, key=lambda effect: abs(effect.effect))
-
-    def sentence(estimate: Estimate, q: float) -> str:
-        mean = "mean score" + (" of these checkpoints" if estimate.interval_method == ITEM_NOISE else "")
-        result = verdict(estimate, q, f"higher {mean}", f"lower {mean}", f"no significant change of the {mean}")
-        return f"Largest of {sets} effects, without {estimate.what}: {result}; {describe(estimate, q, **POINTS)}."
-
+    mean = "mean score of these checkpoints" if largest.interval_method == ITEM_NOISE else "mean score"
+    sentence = compare(f"higher {mean}", f"lower {mean}", f"no significant change of the {mean}", **POINTS)
     beyond = int((cells["difference"].abs() > 2 * cells["stderr"]).sum())
     note = (
         f"{beyond:,} of {cells.height:,} scores differ by more than 2 SE (about {0.0455 * cells.height:,.0f} by chance). "

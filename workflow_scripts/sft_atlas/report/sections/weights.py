@@ -4,9 +4,9 @@ import numpy as np
 import polars as pl
 
 from sft_atlas.analyse import select
-from sft_atlas.report.findings import METHODS, Finding, Statement, unavailable
-from sft_atlas.stats.estimates import Estimate, paired_difference
-from sft_atlas.stats.wording import SIGNIFICANT, describe, verdict
+from sft_atlas.report.findings import METHODS, Finding, Statement, compare, unavailable
+from sft_atlas.stats.estimates import Estimate
+from sft_atlas.stats.wording import SIGNIFICANT, describe
 
 WIDEST = 0.5  # range of depths with 95 % of the bootstrap peaks, up to which a peak has a place
 
@@ -18,17 +18,13 @@ def change_by_depth(layers: pl.DataFrame, study: dict) -> Finding:
     halves = select.halves(profile, "relative_change")
     if halves.is_empty():
         return unavailable(title, "layer_change", "runs on single training sets, of base models with two or more layers")
-
-    def sentence(estimate: Estimate, q: float) -> str:
-        result = verdict(
-            estimate, q, "upper layers change more", "lower layers change more", "no significant difference between lower and upper layers"
-        )
-        return f"{estimate.what}: {result}; log ratio of relative change, upper to lower half, {describe(estimate, q)}."
-
     statements, notes = [], []
+    neither = "no significant difference between lower and upper layers"
+    of = "log ratio of relative change, upper to lower half, "
+    sentence = compare("upper layers change more", "lower layers change more", neither, of)
     for (method,), part in halves.group_by("method", maintain_order=True):
-        units, unit = select.units(part)
-        ratio = paired_difference(np.log(part["upper"] / part["lower"]), units, study["seed"], METHODS[method], unit)
+        ratios = part.with_columns(difference=(pl.col("upper") / pl.col("lower")).log())
+        ratio = select.mean_difference(ratios, study["seed"], METHODS[method])
         statements.append(Statement(ratio, sentence))
         change = profile.filter(pl.col("method") == method).group_by("depth").agg(pl.col("relative_change").median())
         peak = change.sort("relative_change", "depth").row(-1, named=True)
