@@ -363,6 +363,18 @@ def test_an_eos_that_the_tokenizer_adds_changes_no_answer_and_no_likelihood(mode
     assert samples.equals(scored[4][1])
 
 
+# ---------------------------------------------------------------- numbers that are not finite
+
+
+def test_likelihoods_that_are_not_finite_are_refused(base, tokenizer, benchmarks):
+    model = load_model(base)
+    model.lm_head.weight.data[5] = math.nan  # after loading, as where activations overflow
+    with pytest.raises(
+        AtlasError, match=r"tiny: pick: log-likelihoods of 5 of 5 items are not finite, the first is item 0; nothing is scored"
+    ):
+        score(model, tokenizer, benchmarks[1:], 4, 256)
+
+
 # ---------------------------------------------------------------- prompts that are too long
 
 

@@ -2,13 +2,15 @@
 
 import dataclasses
 import json
+import math
+import shutil
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.models.base_model import ModelFolder, is_adapter, load_model, load_tokenizer
+from sft_atlas.models.base_model import ModelFolder, is_adapter, is_finite, load_model, load_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +106,37 @@ def test_a_tokenizer_without_pad_uses_eos_and_without_eos_is_refused(tmp_path, b
     else:
         with pytest.raises(AtlasError, match=r"the tokenizer of bare in .* has no EOS token"):
             load_tokenizer(bare)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("model.embed_tokens.weight", float("nan"), "model.embed_tokens.weight has values that are not finite"),
+        ("lm_head.weight", float("-inf"), "lm_head.weight has values that are not finite"),
+        ("model.layers.1.mlp.up_proj.weight", 3e38, "its logits are not finite"),  # each weight is finite
+    ],
+)
+def test_a_diverged_checkpoint_is_not_loaded(base, tmp_path, name, value, said):
+    changed = load_model(base)
+    changed.get_parameter(name).data[-1] = value
+    changed.save_pretrained(tmp_path / "epoch-1")
+    with pytest.raises(AtlasError, match=rf"epoch-1: {said}; .* it diverged"):
+        load_model(base, tmp_path / "epoch-1")
+
+
+def test_a_diverged_adapter_is_not_loaded(base, adapter, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(adapter[0], tmp_path / "adapter")
+    factors = load_file(folder / "adapter_model.safetensors")
+    next(iter(factors.values()))[0] = float("nan")
+    save_file(factors, folder / "adapter_model.safetensors", {"format": "pt"})
+    with pytest.raises(AtlasError, match=rf"{folder}: .* has values that are not finite"):
+        load_model(base, folder)
+
+
+def test_finite_values_are_recognised_in_every_type():
+    values = torch.tensor([[1.0, -2.0]])
+    for dtype in (torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn):
+        assert is_finite(values.to(dtype)) and not is_finite(torch.cat([values, values * math.nan]).to(dtype))
+    assert is_finite(torch.arange(3)) and is_finite(torch.empty(0))

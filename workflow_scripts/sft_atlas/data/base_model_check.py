@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.log import progress
-from sft_atlas.models.base_model import ModelFolder, load_tokenizer
+from sft_atlas.models.base_model import ModelFolder, is_finite, load_tokenizer
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 POINTER = b"version https://git-lfs.github.com/spec"
@@ -136,20 +136,11 @@ def _check_tokenizer(base: ModelFolder, rows: int, key: str) -> None:
 
 
 def _check_finite(files: list[Path], key: str) -> None:
-    import torch
-
     for path in files:
         with _open(path, key) as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (a safe_open is no dictionary)
-                tensor = tensors.get_tensor(name)
-                if not tensor.is_floating_point() or not tensor.numel():
-                    continue
-                if tensor.element_size() < 2:  # eight bits, for which torch has no minimum
-                    tensor = tensor.float()
-                if not torch.stack(torch.aminmax(tensor)).isfinite().all():
-                    raise AtlasError(
-                        f"{key}: {name} in {path} has values that are not finite; take another copy or checkpoint of the model"
-                    )
+            broken = next((name for name in tensors.keys() if not is_finite(tensors.get_tensor(name))), None)  # noqa: SIM118 (no dictionary)
+        if broken:
+            raise AtlasError(f"{key}: {broken} in {path} has values that are not finite; take another copy or checkpoint of the model")
         progress(f"{path.name}: all values are finite")
 
 

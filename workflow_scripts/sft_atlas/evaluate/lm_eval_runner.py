@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Mapping
 
 from sft_atlas.core.errors import AtlasError
@@ -85,11 +86,25 @@ def run(adapter, configs: list[dict], seed: int, allow_code: bool, backend: str)
     for config in configs:
         name, metric = config["task"], config["metric_list"][0]["metric"]
         entries = sorted(result["samples"][name], key=lambda entry: entry["doc_id"])  # once for each filter, of which the first counts
-        rows = [_sample(name, metric, entry, truncation) for entry in entries if entry["filter"] == result["samples"][name][0]["filter"]]
+        entries = [entry for entry in entries if entry["filter"] == result["samples"][name][0]["filter"]]
+        _check_finite(entries, name, adapter)
+        rows = [_sample(name, metric, entry, truncation) for entry in entries]
         scores.append(score_row(rows, metric, backend, max(row["shots"] for row in rows)))
         samples += rows
         LOG.info("%s", {key: value for key, value in scores[-1].items() if value is not None})
     return scores_frame(scores), samples_frame(samples)
+
+
+def _check_finite(entries: list[dict], benchmark: str, adapter) -> None:
+    """AtlasError where a log-likelihood is not finite: NaN is never larger, so that the first option would be the answer."""
+    answers = {entry["doc_id"]: [response[0] for response in entry["resps"]] for entry in entries}
+    broken = [item for item, listed in answers.items() if not all(isinstance(one, str) or math.isfinite(one[0]) for one in listed)]
+    if broken:
+        checkpoint = getattr(getattr(adapter, "model", None), "name_or_path", "the checkpoint")
+        raise AtlasError(
+            f"{checkpoint}: {benchmark}: log-likelihoods of {len(broken)} of {len(entries)} items are not finite, the first is item {broken[0]}; "
+            "nothing is scored. If its training diverged, lower the learning rate; otherwise score in float32 or bfloat16"
+        )
 
 
 class TruncationWatch:

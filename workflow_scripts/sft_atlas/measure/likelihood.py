@@ -33,7 +33,7 @@ def token_log_likelihoods(model, tokenizer, prompts: list[str], responses: list[
         del logits
     broken = sorted(index for index, score in scores.items() if not math.isfinite(score[2]))
     if broken:
-        raise AtlasError(f"the model gives logits that are not finite for {len(broken)} samples, the first is sample {broken[0]}")
+        raise AtlasError(f"{model.name_or_path}: logits are not finite for {len(broken)} samples, the first is sample {broken[0]}")
     schema = {"sample": pl.Int64, "nll_response": pl.Float64, "tokens_response": pl.Int64, "nll_full": pl.Float64, "tokens_full": pl.Int64}
     frame = pl.DataFrame([(index, *scores[index]) for index in kept], schema=schema, orient="row")
     return frame, sorted(set(range(len(encoded))) - set(kept))

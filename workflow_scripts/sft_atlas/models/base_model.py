@@ -69,7 +69,8 @@ def load_model(base: ModelFolder, weights: Path | None = None, dtype: str | None
     Of the folder's generation settings only the token ids are kept, so that each job states its own decoding. A LoRA adapter is merged in
     float32, in memory, and the model stays in float32: in bfloat16 most of a small update is lost, also unmerged, where a layer's output is
     rounded after the adapter's part is added. ``facts`` receives the dtype that the model runs in, and with an adapter how it is applied and
-    the largest difference to the logits of the unmerged adapter on a short probe.
+    the largest difference to the logits of the unmerged adapter on a short probe. AtlasError where a weight or a
+    logit is not finite: a diverged checkpoint would score what chance gives.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -87,6 +88,8 @@ def load_model(base: ModelFolder, weights: Path | None = None, dtype: str | None
         if facts is not None:
             facts |= {"adapter": "merged and run in float32", "merge_logit_difference": (_probe(model) - before).abs().max().item()}
     model = model.to(device()).eval()
+    model.name_or_path = str(weights or base.path)  # for messages
+    _check_finite(model)
     model.generation_config = token_ids_only(model.generation_config)
     if facts is not None:
         facts["dtype"] = str(model.dtype).removeprefix("torch.")
@@ -121,6 +124,23 @@ def end_ids(model, tokenizer) -> list[int]:
     """Ids of the tokens that end an answer: the tokenizer's EOS, and those of the model's generation config."""
     own = model.generation_config.eos_token_id
     return sorted({tokenizer.eos_token_id, *(own if isinstance(own, list) else [] if own is None else [own])})
+
+
+def is_finite(tensor) -> bool:
+    """Whether all values of a floating-point tensor are finite. Makes no copy of the tensor's size, unless its elements have eight bits."""
+    import torch
+
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    wide = tensor if tensor.element_size() > 1 else tensor.float()  # torch has no minimum of eight bits
+    return bool(torch.stack(torch.aminmax(wide.detach())).isfinite().all())
+
+
+def _check_finite(model) -> None:
+    broken = next((name for name, parameter in model.named_parameters() if not is_finite(parameter)), None)
+    if broken or not is_finite(_probe(model)):
+        what = f"{broken} has values that are not finite" if broken else "its logits are not finite"
+        raise AtlasError(f"{model.name_or_path}: {what}; if a run made these weights, it diverged: train it with a lower learning rate")
 
 
 def _probe(model):
