@@ -60,10 +60,10 @@ def parents(module: str) -> set[str]:
 
 def reached(*modules: str) -> set[str]:
     """Modules, all that they import, directly or not, and the packages that these are in."""
-    found, waiting = set(), list(modules)
+    result, waiting = set(), list(modules)
     while waiting:
         name = waiting.pop()
-        if name not in found:
-            found.add(name)
+        if name not in result:
+            result.add(name)
             waiting += [*imported(name), *parents(name)]
-    return found
+    return result

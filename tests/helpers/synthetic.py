@@ -57,9 +57,9 @@ def every_table(study: dict, root: Path) -> dict[str, pl.DataFrame]:
     frames["similarity"] = pl.read_parquet(root / "tables" / "similarity.parquet")
     frames["predictors"] = analyse_predictors.table(frames, study)
     frames["layer_curves"], frames["layer_peaks"] = analyse_layers.curves(frames, study)
-    found = analyse_map.vectors(frames["likelihood"])
+    result = analyse_map.vectors(frames["likelihood"])
     for name in ("shares", "effects", "spread"):
-        frames[f"map_{name}"] = getattr(analyse_map, name)(found, study)
+        frames[f"map_{name}"] = getattr(analyse_map, name)(result, study)
     assert set(paths.REPORTED) <= set(frames)
     return frames
 

@@ -48,8 +48,8 @@ def name_of(path):
 
 @pytest.mark.parametrize("name", ["config/schema.json", "config/README.md"])
 def test_a_generated_page_says_what_the_schema_says(name):
-    wanted = document_config.documents()[ROOT / name]
-    assert (ROOT / name).read_text(encoding="utf-8") == wanted, "stale; run python workflow_scripts/run.py document_config"
+    expected = document_config.documents()[ROOT / name]
+    assert (ROOT / name).read_text(encoding="utf-8") == expected, "stale; run python workflow_scripts/run.py document_config"
 
 
 @pytest.mark.parametrize(
@@ -68,15 +68,15 @@ def test_every_key_of_the_study_file_is_explained(part):
 
 def pins(lines):
     """Package -> version of lines like ``name==1.2``, with every other line that is no comment."""
-    found = {}
+    result = {}
     for line in lines:
         text = line.split("#")[0].strip()
         if text:
             assert re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", text), f"not an exact pin: {line}"
             name, version = text.split("==")
-            assert name.lower() not in found, f"{name} stands twice"
-            found[name.lower()] = version
-    return found
+            assert name.lower() not in result, f"{name} stands twice"
+            result[name.lower()] = version
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -115,13 +115,13 @@ def test_the_requirements_fit_together_and_leave_out_only_what_needs_a_compiler(
 @pytest.mark.parametrize("path", sorted((ROOT / "envs").glob("*.yaml")), ids=lambda path: path.name)
 def test_an_environment_has_the_pins_of_the_requirements(path, requirements):
     before, _, listed = path.read_text(encoding="utf-8").partition("- pip:\n")
-    found = pins(line.strip().removeprefix("- ") for line in listed.splitlines())
-    assert found
+    result = pins(line.strip().removeprefix("- ") for line in listed.splitlines())
+    assert result
     if path.name == "vllm.yaml":  # an environment of its own: vLLM decides on torch and what belongs to it
-        found.pop("vllm")
-    assert found == {name: requirements.get(name) for name in found}
+        result.pop("vllm")
+    assert result == {name: requirements.get(name) for name in result}
     assert "- python=3.11\n" in before
-    if "reasoning-gym" in found:  # pip would have to compile pycosat; conda-forge has it built
+    if "reasoning-gym" in result:  # pip would have to compile pycosat; conda-forge has it built
         version = next(str(needed.specifier) for needed in required("reasoning-gym") if needed.name == "pycosat").removeprefix("==")
         assert f"- pycosat={version} " in before
 
@@ -131,13 +131,13 @@ def test_an_environment_has_the_pins_of_the_requirements(path, requirements):
 
 def rules():
     """Every rule of the workflow as (file, name, text of its body)."""
-    found = []
+    result = []
     for path in RULE_FILES:
         text = path.read_text(encoding="utf-8")
         for match in re.finditer(r"^( *)rule ?(\w*):\n((?:\1 {4}.*\n|\s*\n)+)", text, re.MULTILINE):
             named = re.search(r'name:\s+f?"([^"]+)"', match[3])
-            found.append((path.name, match[2] or named[1], match[3]))
-    return found
+            result.append((path.name, match[2] or named[1], match[3]))
+    return result
 
 
 RULES = rules()

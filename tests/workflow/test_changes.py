@@ -189,10 +189,10 @@ def test_a_block_is_a_target(empty):
 
 
 def test_a_selection_that_matches_nothing_ends_before_any_job_and_lists_what_exists(empty):
-    said = empty.run("-n", "--config", "select={models: [lama-strings]}", ok=False)
+    printed = empty.run("-n", "--config", "select={models: [lama-strings]}", ok=False)
     assert (
         "study.yaml + --config: select.models: no run has the model 'lama-strings'; did you mean 'llama-strings'? (there are llama-strings, qwen3-numbers)"
-        in said
+        in printed
     )
 
 
@@ -200,13 +200,13 @@ def test_a_selection_that_matches_nothing_ends_before_any_job_and_lists_what_exi
 
 
 def test_the_plan_says_what_is_done_and_changes_nothing(copied):
-    said = copied.run("plan")
-    assert "| evaluate tasks         |     20 |   20 |     0 |         0 |" in said
+    printed = copied.run("plan")
+    assert "| evaluate tasks         |     20 |   20 |     0 |         0 |" in printed
     assert not copied.planned()
 
 
 def test_the_plan_says_what_a_new_suite_trains_again(copied):
-    said = with_new_suite(copied).run("plan")
+    printed = with_new_suite(copied).run("plan")
     again = {name: count for name, count in copied.planned("results/small/tables/scores.parquet").items() if name.startswith("train")}
-    assert f"**{sum(again.values())} finished runs must be trained again**" in said and sum(again.values()) == 3
-    assert "qwen3-numbers/all/merged-full" in said
+    assert f"**{sum(again.values())} finished runs must be trained again**" in printed and sum(again.values()) == 3
+    assert "qwen3-numbers/all/merged-full" in printed

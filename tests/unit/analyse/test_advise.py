@@ -62,10 +62,12 @@ def test_advice_ranks_by_what_was_planted_and_its_interval_covers():
     assert np.mean(covered) > 0.85 and np.mean(ranks) > 0.8
 
 
-def test_too_little_to_learn_from_is_said():
+def test_too_few_gains_give_a_reason_instead_of_a_ranking():
     training = world(np.random.default_rng(4), models=2, slope=2.0)
-    made, found = advise(training, training.sets, training.features[0], seed=0)
-    assert made == [] and "at least 3 base models and 4 training sets; there are 2 and 8" in script.page("m", ["d0"], training, made, found)
+    made, result = advise(training, training.sets, training.features[0], seed=0)
+    assert made == [] and "at least 3 base models and 4 training sets; there are 2 and 8" in script.page(
+        "m", ["d0"], training, made, result
+    )
 
 
 def test_missing_gains_and_properties_are_missing_not_zero():
@@ -80,7 +82,7 @@ def test_missing_gains_and_properties_are_missing_not_zero():
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory):
+def advice_request(tmp_path_factory):
     """The folder of the synthetic study's tables, and the files of a question about its third base model."""
     study, root, frames = synthetic.collected()
     folder = tmp_path_factory.mktemp("tables")
@@ -89,8 +91,8 @@ def asked(tmp_path_factory):
     return study, root, folder
 
 
-def call(asked, run_script, tmp_path, candidates, **options):
-    study, root, folder = asked
+def call(advice_request, run_script, tmp_path, candidates, **options):
+    study, root, folder = advice_request
     model = list(study["models"])[2]
     files = {"perplexity": [root / "perplexity" / model / f"{name}.parquet" for name in candidates]}
     files["properties"] = [root / "data" / name / "256" / "properties.parquet" for name in candidates]
@@ -100,12 +102,12 @@ def call(asked, run_script, tmp_path, candidates, **options):
     return outputs["output_page"].read_text(), pl.read_parquet(outputs["output_table"])
 
 
-def test_the_base_model_in_question_is_not_learnt_from(asked, run_script, tmp_path):
-    page, table = call(asked, run_script, tmp_path, ["arith", "chat"])
+def test_the_base_model_in_question_is_excluded(advice_request, run_script, tmp_path):
+    page, table = call(advice_request, run_script, tmp_path, ["arith", "chat"])
     assert "there are 2 and 6" in page and table.is_empty()
 
 
-def test_properties_reach_the_adviser(asked):
+def test_properties_reach_the_adviser(advice_request):
     study, _, frames = synthetic.collected()
     training, own = script.from_study(frames, study, "new", list(training_sets := study["datasets"])[:3])
     assert training.gain.shape == (3, 6) and own.shape[0] == 3
@@ -137,9 +139,9 @@ def test_published_scores_rank_known_sets():
     training, features = script.from_published(scores, "m0", ["lima", "code"])
     assert training.models == ["m1", "m2", "m3", "m4", "m5"] and features.shape == (2, 0)
     assert training.gain[:, training.sets.index("code")].mean() == pytest.approx(0.15, abs=0.02)
-    made, found = advise(training, ["lima", "code"], features, seed=0)
-    assert [one.dataset for one in made] == ["code", "lima"] and found.useful
-    page = script.page("m0", ["lima", "code"], training, made, found)
+    made, result = advise(training, ["lima", "code"], features, seed=0)
+    assert [one.dataset for one in made] == ["code", "lima"] and result.useful
+    page = script.page("m0", ["lima", "code"], training, made, result)
     assert "| 1 | code |" in " ".join(page.split()) and "of the published scores" in page and "Error with a base model held out" in page
     assert "some published ones are unreliable" in " ".join(page.split())
     # A test that one set lacks under a base model says nothing of the order of its other sets: 5-shot gains are no longer in any mean.

@@ -24,8 +24,8 @@ NULLS = [
 ]
 
 
-def share_p(term, design, keys, study, found, seed):
-    return analyse_map.shares(found, study | {"seed": seed}).filter(design=design, term=term)["p"].item()
+def share_p(term, design, keys, study, result, seed):
+    return analyse_map.shares(result, study | {"seed": seed}).filter(design=design, term=term)["p"].item()
 
 
 @pytest.mark.slow
@@ -65,9 +65,9 @@ def test_sets_that_only_go_further_are_no_effect_of_the_set_where_base_models_ca
 
 def test_too_few_units_are_said_instead_of_a_p():
     keys, study = checkpoints(2, 3, paths=2)
-    found = analyse_map.shares(placed(keys, np.random.default_rng(7)), study)
-    assert found["p"].is_nan().all()
-    tests = dict(found.select(pl.concat_str("design", "term", separator=" "), "test").iter_rows())
+    result = analyse_map.shares(placed(keys, np.random.default_rng(7)), study)
+    assert result["p"].is_nan().all()
+    tests = dict(result.select(pl.concat_str("design", "term", separator=" "), "test").iter_rows())
     assert tests["last method"] == "2 base models are too few for a sign-flip test; 3 training sets are too few for a sign-flip test"
     assert tests["last dataset"].endswith("training sets within each base model are too few for a permutation test")
     assert tests["epochs epoch"] == "2 base models are too few for a sign-flip test; 3 training sets are too few for a sign-flip test"
@@ -88,10 +88,10 @@ def test_squared_distance_over_n_is_twice_the_divergence_where_both_are_known():
         for i in range(models)
         for j in range(texts)
     ]
-    found = analyse_map.vectors(pl.DataFrame(rows), clipped=0.0)
+    result = analyse_map.vectors(pl.DataFrame(rows), clipped=0.0)
     divergence = np.array([[(np.exp(a) * (a - b)).sum() for b in log_p] for a in log_p])
-    nats = found.squared_distances() * np.log(2) * 10
-    distance = ((found.values[:, None] - found.values[None]) ** 2).sum(axis=-1) / texts
+    nats = result.squared_distances() * np.log(2) * 10
+    distance = ((result.values[:, None] - result.values[None]) ** 2).sum(axis=-1) / texts
     off = ~np.eye(models, dtype=bool)
     assert distance[off] == pytest.approx(2 * divergence[off], rel=0.03)
     assert nats[off] == pytest.approx(divergence[off], rel=0.03)
@@ -145,17 +145,17 @@ def test_same_set_holds_its_level_where_each_method_goes_its_own_way():
     keys, study = checkpoints(6, 5)
 
     def row(i, **effects):
-        found = analyse_map.effects(with_bases(placed(keys, np.random.default_rng(i), model=3.0, **effects)), study | {"seed": i})
-        return found.row(by_predicate=pl.col("effect") == "same set", named=True)
+        result = analyse_map.effects(with_bases(placed(keys, np.random.default_rng(i), model=3.0, **effects)), study | {"seed": i})
+        return result.row(by_predicate=pl.col("effect") == "same set", named=True)
 
     for effects in ({"dataset_method": 2.0}, {"model_dataset_method": 2.0, "model_method": 1.0}):
-        found = [row(i, **effects) for i in range(60)]
-        assert is_at_most([one["p"] <= 0.05 for one in found])
-        assert is_at_most([not one["low"] <= one["reference"] <= one["high"] for one in found])
-        assert np.mean([one["value"] for one in found]) == pytest.approx(0.2, abs=0.05)
-    found = [row(i, model_dataset=2.0) for i in range(10)]
-    assert all(one["p"] <= 0.05 and one["low"] > one["reference"] for one in found)
-    assert any(one["interval_method"] == "bootstrap over 6 base models and 5 training sets" for one in found)
+        result = [row(i, **effects) for i in range(60)]
+        assert is_at_most([one["p"] <= 0.05 for one in result])
+        assert is_at_most([not one["low"] <= one["reference"] <= one["high"] for one in result])
+        assert np.mean([one["value"] for one in result]) == pytest.approx(0.2, abs=0.05)
+    result = [row(i, model_dataset=2.0) for i in range(10)]
+    assert all(one["p"] <= 0.05 and one["low"] > one["reference"] for one in result)
+    assert any(one["interval_method"] == "bootstrap over 6 base models and 5 training sets" for one in result)
     certain = row(0, model_dataset=50.0)
     assert certain["value"] == certain["high"] == 1.0 and 0.4 < certain["low"] < 0.7  # as five of five
 
@@ -169,8 +169,8 @@ def test_how_far_a_method_goes_is_judged_over_base_models():
         reach = dict(zip(study["models"], rng.uniform(1.0, 3.0, (8, 2)), strict=True))
         far = np.array([reach[m][int(k == "lora")] + more * (k == "lora") for m, k in keys.select("model", "method").iter_rows()])
         values = far[:, None] * np.eye(1, 20) + 0.1 * rng.normal(size=(keys.height, 20))
-        found = analyse_map.effects(with_bases(analyse_map.Vectors(keys, values, 1.0, 0)), study)
-        return found.row(by_predicate=pl.col("effect") == "method", named=True)["p"]
+        result = analyse_map.effects(with_bases(analyse_map.Vectors(keys, values, 1.0, 0)), study)
+        return result.row(by_predicate=pl.col("effect") == "method", named=True)["p"]
 
     assert is_at_most([p(i) <= 0.05 for i in range(60)])
     assert np.mean([p(i, more=2.0) <= 0.05 for i in range(10)]) > 0.8
@@ -185,23 +185,23 @@ def test_spread_and_size_hold_their_level_and_are_found(shape):
 
     def p(seed, spread=0.0, size=0.0, **effects):
         rng = np.random.default_rng(seed)
-        found = placed(keys, rng, model_dataset_recipe_way=spread, model_epoch=1.0, **effects)
-        found = with_bases(analyse_map.Vectors(keys, found.values * large**size, 1.0, 0))
-        return [row["p"] for row in analyse_map.effects(found, study).rows(named=True) if row["effect"] in ("spread", "size")]
+        result = placed(keys, rng, model_dataset_recipe_way=spread, model_epoch=1.0, **effects)
+        result = with_bases(analyse_map.Vectors(keys, result.values * large**size, 1.0, 0))
+        return [row["p"] for row in analyse_map.effects(result, study).rows(named=True) if row["effect"] in ("spread", "size")]
 
     null = np.array([p(i, model_dataset=1.0) for i in range(50)])
     assert all(is_at_most(column) for column in (null <= 0.05).T)
     assert (np.array([p(i, spread=0.5, size=1.0, model_dataset=1.0) for i in range(10)]) <= 0.05).mean(axis=0).min() > 0.8
 
 
-def with_bases(found):
+def with_bases(result):
     """The same with every base model at the origin."""
-    names = found.keys["model"].unique(maintain_order=True)
+    names = result.keys["model"].unique(maintain_order=True)
     base = pl.DataFrame(
         {"model": names, **{key: ["base"] * len(names) for key in ("dataset", "recipe", "method")}, "epoch": [0] * len(names)}
     )
-    keys = pl.concat([found.keys, base.with_columns(pl.col("epoch").cast(pl.Int64))], how="diagonal")
-    return analyse_map.Vectors(keys, np.concatenate([found.values, np.zeros((len(names), found.values.shape[1]))]), 1.0, 0)
+    keys = pl.concat([result.keys, base.with_columns(pl.col("epoch").cast(pl.Int64))], how="diagonal")
+    return analyse_map.Vectors(keys, np.concatenate([result.values, np.zeros((len(names), result.values.shape[1]))]), 1.0, 0)
 
 
 def test_spread_is_the_mean_squared_distance_to_the_centre_without_bias():
@@ -211,9 +211,9 @@ def test_spread_is_the_mean_squared_distance_to_the_centre_without_bias():
     def place(**row):
         return table.setdefault(tuple(row.values()), rng.normal(size=400))
 
-    found = analyse_map.spread(made(place), STUDY)
-    assert found["spread"].mean() == pytest.approx(1 / 2 / np.log(2), rel=0.05)  # one unit of variance in each direction
-    assert found.height == 2 * 3 * 3 and set(found["runs"]) == {4}
+    result = analyse_map.spread(made(place), STUDY)
+    assert result["spread"].mean() == pytest.approx(1 / 2 / np.log(2), rel=0.05)  # one unit of variance in each direction
+    assert result.height == 2 * 3 * 3 and set(result["runs"]) == {4}
 
 
 def test_shares_of_the_synthetic_study():
@@ -235,16 +235,16 @@ def test_likelihood_vectors_are_double_centred_and_distances_are_bits_per_byte()
         for j in range(50)
     ]
     frame = pl.DataFrame(rows).filter(~((pl.col("model") == "m1") & (pl.col("item") == 7)))
-    found = analyse_map.vectors(frame.sample(fraction=1, shuffle=True, seed=1))
-    assert found.values.shape == (3, 49)
-    assert found.dropped == 1
-    assert np.abs(found.values.mean(axis=0)).max() < 1e-12
+    result = analyse_map.vectors(frame.sample(fraction=1, shuffle=True, seed=1))
+    assert result.values.shape == (3, 49)
+    assert result.dropped == 1
+    assert np.abs(result.values.mean(axis=0)).max() < 1e-12
     clipped = np.delete(values, 7, axis=1)
     clipped = np.maximum(clipped, np.quantile(clipped, 0.02))
     clipped -= clipped.mean(axis=1, keepdims=True)
-    first, second = (int(found.keys["model"].to_list().index(name)) for name in ("m0", "m2"))
+    first, second = (int(result.keys["model"].to_list().index(name)) for name in ("m0", "m2"))
     by_hand = np.mean((clipped[0] - clipped[2]) ** 2) / 2 / np.log(2) / 40
-    assert found.squared_distances()[first, second] == pytest.approx(by_hand)
+    assert result.squared_distances()[first, second] == pytest.approx(by_hand)
 
 
 @pytest.mark.parametrize(
@@ -268,9 +268,9 @@ def test_the_map_is_the_same_twice_and_keeps_clusters_apart(rows, draw, how):
 
 def test_base_share_is_high_where_it_was_planted_and_divergence_grows():
     study, _, frames = synthetic.collected()
-    found = analyse_map.vectors(frames["likelihood"])
-    assert analyse_map.base_share(found, study)[0].low > 0.4
-    moved = analyse_map.distances(found)
+    result = analyse_map.vectors(frames["likelihood"])
+    assert analyse_map.base_share(result, study)[0].low > 0.4
+    moved = analyse_map.distances(result)
     assert moved.filter(pl.col("epoch") == 0)["distance"].max() == 0
     means = moved.group_by("epoch").agg(pl.col("distance").mean()).sort("epoch")["distance"].to_list()
     assert means == sorted(means)

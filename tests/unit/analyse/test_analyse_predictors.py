@@ -17,14 +17,14 @@ def planted():
 
 def test_a_cell_of_the_design_is_the_gain_and_the_value_of_its_run(planted):
     study, frames = planted
-    found = designs(frames, study)
-    assert set(found) == {name for name in PREDICTORS if not name.startswith("semantic")}
-    design, model = found["perplexity_response"], "birch-1b"
+    result = designs(frames, study)
+    assert set(result) == {name for name in PREDICTORS if not name.startswith("semantic")}
+    design, model = result["perplexity_response"], "birch-1b"
     row = frames["perplexity"].filter(model=model, dataset="logic", scope="response").row(0, named=True)
     gains = select.single(frames["gains"], study).filter(model=model, dataset="logic", method="full")["gain"]
     at = design.clusters.tolist().index(model), design.sets.index("logic")
     assert design.x[at] == pytest.approx(np.log(row["perplexity"])) and design.gain[at] == pytest.approx(gains.mean())
-    cells = found["lexical_nearest"]
+    cells = result["lexical_nearest"]
     assert cells.x.shape == (3 * 8, 6)
     near = frames["similarity"].filter(dataset="words", benchmark="gates")["nearest"].item()
     at = 2 * 8 + list(synthetic.BENCHMARKS).index("gates"), cells.sets.index("words")

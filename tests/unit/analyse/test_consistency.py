@@ -26,8 +26,8 @@ def noise(seed: int = 0, methods: int = 1) -> np.ndarray:
 
 
 def test_centred_scores_sum_to_zero_within_model_and_benchmark():
-    found = cells(noise() + 50)
-    sums = found.group_by("model", "benchmark").agg(pl.col("centred").sum())["centred"]
+    result = cells(noise() + 50)
+    sums = result.group_by("model", "benchmark").agg(pl.col("centred").sum())["centred"]
     assert np.abs(sums.to_numpy()).max() < 1e-9
 
 
@@ -54,11 +54,11 @@ def test_kendall_w():
     assert np.isnan(consistency.kendall_w(np.ones((1, 5)))) and np.isnan(consistency.kendall_w(np.ones((4, 5))))
 
 
-def test_concordance_tells_agreement_from_noise():
+def test_concordance_separates_agreement_from_noise():
     array = noise()
     array += 4 * np.arange(SETS)[None, :, None, None]
-    found = consistency.concordance(cells(array), 0)
-    assert (found["w"] > 0.9).all() and (found["p"] == 0.001).all() and (found["low"] > 0).all()
+    result = consistency.concordance(cells(array), 0)
+    assert (result["w"] > 0.9).all() and (result["p"] == 0.001).all() and (result["low"] > 0).all()
     assert (consistency.concordance(cells(noise(2)), 0)["q"] > 0.05).all()
 
 
@@ -89,8 +89,8 @@ def test_a_family_is_found_and_a_language_is_not():
 def test_components_of_a_plane_are_two():
     rng = np.random.default_rng(0)
     array = np.einsum("mdr,rb->mdb", rng.normal(0, 1, (MODELS, SETS, 2)), rng.normal(0, 1, (2, BENCHMARKS)))[..., None]
-    found = variance.components(cells(array), "centred", "benchmark", 0)
-    assert found.needed <= 2 and found.beyond_chance <= 2 and found.share[:2].sum() == pytest.approx(1)
+    result = variance.components(cells(array), "centred", "benchmark", 0)
+    assert result.needed <= 2 and result.beyond_chance <= 2 and result.share[:2].sum() == pytest.approx(1)
     random = variance.components(cells(noise()), "centred", "benchmark", 0)
     low, high = random.needed_by_chance
     assert low - 1 <= random.needed <= high and random.beyond_chance == 0
@@ -101,15 +101,15 @@ def test_components_of_a_plane_are_two():
 @pytest.mark.parametrize(("variables", "own"), [("benchmark", "md"), ("dataset", "mb"), ("model", "db")])
 def test_unrelated_variables_have_no_components_though_their_observations_are_related(variables, own, value):
     """Each benchmark has base models that are better at it and sets that are good for it, of its own; likewise sets and base models."""
-    rng, found = np.random.default_rng(3), []
+    rng, result = np.random.default_rng(3), []
     key = variables.replace("dataset", "d")[0]
     for i in range(60):
         shapes = [tuple(size if axis in (key, other) else 1 for axis, size in zip("mdb", (7, 6, 9), strict=True)) for other in own]
         array = rng.normal(size=(7, 6, 9)) + sum(rng.normal(size=shape) for shape in shapes)
         array = array * rng.lognormal(0, 0.7, 9)  # benchmarks of wide and narrow range
-        found.append(variance.components(cells(array[..., None], 0.0), value, variables, i))
-    assert is_at_most([one.beyond_chance > 0 for one in found])
-    assert is_at_most([not one.needed_by_chance[0] <= one.needed <= one.needed_by_chance[1] for one in found])
+        result.append(variance.components(cells(array[..., None], 0.0), value, variables, i))
+    assert is_at_most([one.beyond_chance > 0 for one in result])
+    assert is_at_most([not one.needed_by_chance[0] <= one.needed <= one.needed_by_chance[1] for one in result])
 
 
 @pytest.mark.parametrize("variables", ["benchmark", "dataset", "model"])
@@ -155,8 +155,8 @@ def test_likeness_has_an_interval_that_resamples_base_models():
         (f"m{m}", f"d{d}", f"b{b}", shared[d, b] + (0.2 if m else 3.0) * rng.normal()) for m in range(6) for d in range(3) for b in range(4)
     ]
     frame = pl.DataFrame(rows, schema=["model", "dataset", "benchmark", "gain"], orient="row")
-    found = consistency.similarity(frame, "gain", seed=0).filter(pl.col("of") == "dataset", pl.col("first") < pl.col("second"))
-    assert (found["low"] < found["r"]).all() and (found["r"] < found["high"]).all()
+    result = consistency.similarity(frame, "gain", seed=0).filter(pl.col("of") == "dataset", pl.col("first") < pl.col("second"))
+    assert (result["low"] < result["r"]).all() and (result["r"] < result["high"]).all()
 
 
 def test_an_observation_may_stand_several_times():

@@ -13,15 +13,15 @@ from sft_atlas.core.provenance import PACKAGES, git_state, record_provenance, re
 
 def test_provenance_says_how_a_result_came_to_be(tmp_path):
     (tmp_path / "rows.txt").write_bytes(b"abc")
-    found = record_provenance({"rows": 3}, {"data": tmp_path / "rows.txt"}, device="cpu")
-    assert found["settings"] == {"rows": 3}
-    assert found["inputs"] == {"data": {"path": str(tmp_path / "rows.txt"), "sha256": hashlib.sha256(b"abc").hexdigest()}}
-    assert found["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
-    assert {name: metadata.version(name) for name in PACKAGES} == {name: found["versions"][name] for name in PACKAGES}
-    assert found["code"] == git_state()
-    assert found["machine"]["cores"] == os.cpu_count()
-    assert found["device"] == "cpu"
-    json.dumps(found)
+    result = record_provenance({"rows": 3}, {"data": tmp_path / "rows.txt"}, device="cpu")
+    assert result["settings"] == {"rows": 3}
+    assert result["inputs"] == {"data": {"path": str(tmp_path / "rows.txt"), "sha256": hashlib.sha256(b"abc").hexdigest()}}
+    assert result["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
+    assert {name: metadata.version(name) for name in PACKAGES} == {name: result["versions"][name] for name in PACKAGES}
+    assert result["code"] == git_state()
+    assert result["machine"]["cores"] == os.cpu_count()
+    assert result["device"] == "cpu"
+    json.dumps(result)
 
 
 def test_the_git_state_is_that_of_the_checkout(tmp_path, monkeypatch):

@@ -32,7 +32,7 @@ def test_rows_are_dropped_with_the_count_of_each_reason():
     assert dropped == {"empty instruction": 2, "empty response": 2, "unwanted response": 2, "repeated row": 1}
 
 
-def test_nothing_is_unwanted_unless_the_study_says_so():
+def test_no_response_is_dropped_unless_the_study_says_so():
     kept, dropped = prepare_dataset.clean(pairs(("a", "none")), dataset())
     assert len(kept) == 1
     assert dropped["unwanted response"] == 0

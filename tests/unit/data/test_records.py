@@ -137,7 +137,7 @@ NO_CHATS = {
 
 
 @pytest.mark.parametrize("kind", NO_CHATS)
-def test_what_is_no_conversation_is_an_error_with_its_row(kind):
+def test_an_invalid_conversation_is_an_error_that_names_its_row(kind):
     value, message = NO_CHATS[kind]
     frame = pl.DataFrame({"chat": pl.Series([CHATS["texts"][0], value, value], dtype=pl.Object)})
     with pytest.raises(AtlasError, match=f"datasets.chats: .*{message}"):

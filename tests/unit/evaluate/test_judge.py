@@ -30,14 +30,14 @@ def test_a_key_tells_judge_prompt_answer_and_repeat_apart():
     assert base.key(judge, "a at x") == base.__class__("elsewhere", 9, 2, 0, "s", "u", "answer").key(judge, "a at x")
 
 
-# ---------------------------------------------------------------- what is asked, and what is meant
+# ---------------------------------------------------------------- questions to the judge, and what their answers mean
 
 
 def test_both_turns_are_asked_about_with_references_where_needed():
     answers = {(i, turn): f"answer {i}.{turn} {{question_1}}" for i in range(3) for turn in (1, 2)}
-    asked = judging.questions("mt_bench", "mt", MT, answers, 2)
-    assert [(q.item, q.part, q.repeat) for q in asked] == [(i, turn, repeat) for i in range(3) for turn in (1, 2) for repeat in (0, 1)]
-    by_place = {(q.item, q.part): q.user for q in asked}
+    questions = judging.questions("mt_bench", "mt", MT, answers, 2)
+    assert [(q.item, q.part, q.repeat) for q in questions] == [(i, turn, repeat) for i in range(3) for turn in (1, 2) for repeat in (0, 1)]
+    by_place = {(q.item, q.part): q.user for q in questions}
     assert "Reference" not in by_place[0, 1] and "Write a line." in by_place[0, 1] and "{another}" not in by_place[0, 1]
     assert "Write {another}." in by_place[0, 2] and by_place[0, 2].index("answer 0.1") < by_place[0, 2].index("answer 0.2 {question_1}")
     assert "[The Start of Reference Answer]\n4\n[The End" in by_place[1, 1]
@@ -51,8 +51,8 @@ def test_a_turn_without_an_answer_is_not_asked_about():
 
 
 def test_both_orders_are_asked_about():
-    asked = judging.questions("alpaca_eval", "ae", PAIRS[:1], {(0, 1): "mine"}, 1)
-    first, second = (q.user.index('"mine"') for q in asked), (q.user.index("the baseline") for q in asked)
+    questions = judging.questions("alpaca_eval", "ae", PAIRS[:1], {(0, 1): "mine"}, 1)
+    first, second = (q.user.index('"mine"') for q in questions), (q.user.index("the baseline") for q in questions)
     assert [a < b for a, b in zip(first, second, strict=True)] == [True, False]
 
 
@@ -75,8 +75,8 @@ def test_a_rating_is_read_or_missing(text, value):
 
 @pytest.mark.parametrize(("text", "first"), [("m", 1.0), ("M", 0.0), (' "m".', 1.0), ("model m", None), ("both", None), (None, None)])
 def test_a_preference_is_read_or_missing_and_turns_with_the_order(text, first):
-    found = [judging.preference(Reply(text, {}), place) for place in (1, 2)]
-    assert found == [first, None if first is None else 1 - first]
+    result = [judging.preference(Reply(text, {}), place) for place in (1, 2)]
+    assert result == [first, None if first is None else 1 - first]
 
 
 def test_a_preference_is_weighted_by_the_probabilities_of_the_first_token():
@@ -94,13 +94,13 @@ def question(item, part, repeat=0):
 
 
 def test_an_item_is_the_mean_of_its_turns_and_missing_when_one_is():
-    asked = [question(0, 1), question(0, 2), question(1, 1), question(1, 2)]
-    assert judging.scored_items("mt_bench", asked, [8, 5, 9, None]) == {0: (pytest.approx(0.65), None), 1: (None, None)}
+    questions = [question(0, 1), question(0, 2), question(1, 1), question(1, 2)]
+    assert judging.scored_items("mt_bench", questions, [8, 5, 9, None]) == {0: (pytest.approx(0.65), None), 1: (None, None)}
 
 
 def test_repeats_give_the_judges_noise():
-    asked = [question(0, part, repeat) for part in (1, 2) for repeat in (0, 1)]
-    score, noise = judging.scored_items("mt_bench", asked, [8, 6, 5, 5])[0]
+    questions = [question(0, part, repeat) for part in (1, 2) for repeat in (0, 1)]
+    score, noise = judging.scored_items("mt_bench", questions, [8, 6, 5, 5])[0]
     assert score == pytest.approx(0.6)
     assert noise == pytest.approx(statistics.variance([0.8, 0.6]) / 2 / 4)
 
@@ -131,10 +131,10 @@ def test_the_interval_holds_the_judges_noise():
     """With a judge that is only noise, the standard error is that of the noise, whatever the number of repeats."""
     rng = np.random.default_rng(0)
     for repeats in (2, 8):
-        asked = [question(i, part, r) for i in range(300) for part in (1, 2) for r in range(repeats)]
-        found = judging.scored_items("mt_bench", asked, list(5 + rng.normal(0, 1, len(asked)).clip(-4, 5)))
-        rows = [row(i, found[i][0]) for i in range(300)]
-        entry = judging.judged_score_row("mt_bench", "rating", rows, [found[i][1] for i in range(300)], [(1, 1)] * 300, "j", "hf", 0)
+        questions = [question(i, part, r) for i in range(300) for part in (1, 2) for r in range(repeats)]
+        result = judging.scored_items("mt_bench", questions, list(5 + rng.normal(0, 1, len(questions)).clip(-4, 5)))
+        rows = [row(i, result[i][0]) for i in range(300)]
+        entry = judging.judged_score_row("mt_bench", "rating", rows, [result[i][1] for i in range(300)], [(1, 1)] * 300, "j", "hf", 0)
         expected = 0.1 / math.sqrt(2 * repeats * 300)
         assert entry["stderr"] == pytest.approx(expected, rel=0.15)
         assert entry["judge_stderr"] == pytest.approx(expected, rel=0.15)
@@ -173,34 +173,34 @@ def run_judge(run_script, answered, tmp_path):
 def test_a_suite_is_judged_and_malformed_judgements_are_missing(server, judge, run_judge, tmp_path, monkeypatch):
     monkeypatch.setattr(judge_client.Endpoint.__init__, "__defaults__", (0.01,))
     server.faults += [429, "malformed", "hang", 500]  # in the order of arrival; one judgement means nothing
-    found = run_judge(judge.model_copy(update={"repeats": 2, "concurrency": 1}))
-    scores = {row["benchmark"]: row for row in found["scores"].iter_rows(named=True)}
+    result = run_judge(judge.model_copy(update={"repeats": 2, "concurrency": 1}))
+    scores = {row["benchmark"]: row for row in result["scores"].iter_rows(named=True)}
     assert scores["mt"]["n"] == 3 and scores["mt"]["n_missing"] == 0  # the other repeat of that turn counts
     assert scores["mt"]["scale"] == 10 and 0.1 <= scores["mt"]["score"] <= 1
     assert scores["ae"]["n"] == 4 and 0 <= scores["ae"]["score_length_controlled"] <= 1
     assert {row["judge"] for row in scores.values()} == {f"tiny-1 at {server.url}"}
-    assert found["judgements"].height == 3 * 2 * 2 + 4 * 2 * 2
-    assert found["judgements"]["verdict"].null_count() == 1
-    ratings = found["judgements"].filter(benchmark="mt", item=1)["verdict"].drop_nulls()
-    assert found["samples"].filter(benchmark="mt", item=1)["score"].item() == pytest.approx(ratings.mean() / 10)
+    assert result["judgements"].height == 3 * 2 * 2 + 4 * 2 * 2
+    assert result["judgements"]["verdict"].null_count() == 1
+    ratings = result["judgements"].filter(benchmark="mt", item=1)["verdict"].drop_nulls()
+    assert result["samples"].filter(benchmark="mt", item=1)["score"].item() == pytest.approx(ratings.mean() / 10)
     record = json.loads((tmp_path / "scores.json").read_text())
     assert record["judgements"]["mt: malformed"] == 1
     assert server.key not in (tmp_path / "scores.json").read_text()
     server.bodies.clear()
     again = run_judge(judge.model_copy(update={"repeats": 2, "concurrency": 1}))
-    assert server.bodies == [] and again["scores"].equals(found["scores"])
+    assert server.bodies == [] and again["scores"].equals(result["scores"])
 
 
 def test_an_item_whose_only_judgement_is_malformed_has_no_score(server, judge, run_judge):
     server.faults += ["malformed"]
-    found = run_judge(judge.model_copy(update={"concurrency": 1}))
-    samples = found["samples"].filter(benchmark="mt")
+    result = run_judge(judge.model_copy(update={"concurrency": 1}))
+    samples = result["samples"].filter(benchmark="mt")
     assert samples["score"].to_list()[0] is None and samples["score"].null_count() == 1
-    assert found["scores"].filter(benchmark="mt").select("n", "n_missing").row(0) == (2, 1)
+    assert result["scores"].filter(benchmark="mt").select("n", "n_missing").row(0) == (2, 1)
 
 
 def test_a_local_model_judges_without_network(run_judge, tiny_base):
-    found = run_judge(Judge(model="tiny", max_new_tokens=4), judge_base=tiny_base)
-    assert found["scores"]["judge"].unique().item().startswith("tiny (local, ")
-    assert found["scores"]["n_missing"].to_list() == [3, 4]  # a random model says nothing that can be read
-    assert found["scores"]["score"].null_count() == 2
+    result = run_judge(Judge(model="tiny", max_new_tokens=4), judge_base=tiny_base)
+    assert result["scores"]["judge"].unique().item().startswith("tiny (local, ")
+    assert result["scores"]["n_missing"].to_list() == [3, 4]  # a random model says nothing that can be read
+    assert result["scores"]["score"].null_count() == 2

@@ -87,9 +87,9 @@ def test_a_wrong_answer_scores_nothing_and_is_parsed(items, name):
             else [f"{fill(item)['w']}", f"The answer is {fill(item)['w']}."]
         )
         for output in said:
-            found = score(item, [str(output)])
-            assert found[metric] == found["strict"] == 0, (output, item)
-            assert found["parsed"] or name == "mbpp"
+            result = score(item, [str(output)])
+            assert result[metric] == result["strict"] == 0, (output, item)
+            assert result["parsed"] or name == "mbpp"
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -107,12 +107,12 @@ def test_an_output_without_an_answer_is_neither_right_nor_parsed(name, output):
     item |= {"prompt": "def f(x):\n", "test": "def check(f): assert f(1) == 2", "entry_point": "f", "test_list": ["assert f(1) == 2"]}
     if name in ("boolq", "math", "mbpp"):
         item["answer"] = {"boolq": "true", "math": "\\boxed{4}", "mbpp": "def f(x): return x + 1"}[name]
-    found = score(item, [output])
-    assert found[metric] == found["strict"] == 0 or (name == "truthfulqa" and "sorry" in output)  # a refusal is no falsehood
+    result = score(item, [output])
+    assert result[metric] == result["strict"] == 0 or (name == "truthfulqa" and "sorry" in output)  # a refusal is no falsehood
     words = (name in ("nq-open", "truthfulqa", "math") and "sorry" in output) or (
         name in ("nq-open", "truthfulqa", "math") and output == "###"
     )
-    assert words or (found["parsed"], found["extracted"]) == (0, "")
+    assert words or (result["parsed"], result["extracted"]) == (0, "")
 
 
 # ---------------------------------------------------------------- by hand
@@ -131,11 +131,11 @@ def test_a_letter_is_found_or_not(output, letter):
 
 
 @pytest.mark.parametrize(
-    ("output", "found"),
+    ("output", "result"),
     [("Yes and no", "yes"), ("It is not true.", "no"), ("Maybe", None), ("It could be yes or no", None), ("The answer: No.", "no")],
 )
-def test_yes_or_no_is_found_or_not(output, found):
-    assert choice.find_yes_no(output) == found
+def test_yes_or_no_is_found_or_not(output, result):
+    assert choice.find_yes_no(output) == result
 
 
 @pytest.mark.parametrize(
@@ -158,16 +158,16 @@ def test_the_form_that_was_asked_for_is_counted_apart():
     item = {"answer": "2 + 2 = 4\n#### 4"}
     told = {"four is 4": (1, 0, 0), "#### 4": (1, 1, 1), "#### 5": (0, 0, 1), "nothing": (0, 0, 0)}
     for output, expected in told.items():
-        found = mathematics.gsm8k(item, [output])
-        assert (found["exact_match"], found["strict"], found["formed"]) == expected, output
+        result = mathematics.gsm8k(item, [output])
+        assert (result["exact_match"], result["strict"], result["formed"]) == expected, output
 
 
 def test_code_that_is_not_the_answers_own_is_not_run(tmp_path):
     """An answer that parses but tries to leave the sandbox fails, and nothing happens outside."""
     item = {"prompt": "def f(x):\n", "test": "def check(f): assert f(1) == 2", "entry_point": "f", "answer": ""}
     target = tmp_path / "written"
-    found = code.humaneval(item, [f"    open({str(target)!r}, 'w').write('x')\n    return 2\n"])
-    assert found["pass@1"] == 0 and found["parsed"] == 1 and not target.exists()
+    result = code.humaneval(item, [f"    open({str(target)!r}, 'w').write('x')\n    return 2\n"])
+    assert result["pass@1"] == 0 and result["parsed"] == 1 and not target.exists()
 
 
 # ---------------------------------------------------------------- through lm-eval
@@ -277,9 +277,9 @@ def test_batches_of_one_and_of_many_give_the_same_real_answers(everything, tiny_
     model.config.max_position_embeddings = 4096
     torch.set_num_threads(1)
     chosen = [everything[name][0] for name in ("mmlu", "mmlu-likelihood", "nq-open")]
-    found = [_score(model, tokenizer, chosen, size) for size in (1, 6, "auto")]
-    assert found[0][0].equals(found[1][0]) and found[0][0].equals(found[2][0])
-    generated = [frame.filter(pl.col("benchmark") != "mmlu-likelihood") for _, frame in found]
+    result = [_score(model, tokenizer, chosen, size) for size in (1, 6, "auto")]
+    assert result[0][0].equals(result[1][0]) and result[0][0].equals(result[2][0])
+    generated = [frame.filter(pl.col("benchmark") != "mmlu-likelihood") for _, frame in result]
     assert generated[0].equals(generated[1]) and generated[0].equals(generated[2])
-    for one, many in zip(*(frame.filter(benchmark="mmlu-likelihood")["output"] for _, frame in found[:2]), strict=True):
+    for one, many in zip(*(frame.filter(benchmark="mmlu-likelihood")["output"] for _, frame in result[:2]), strict=True):
         assert list(json.loads(one).values()) == pytest.approx(list(json.loads(many).values()), abs=1e-4)

@@ -17,9 +17,9 @@ def test_scores_without_the_overlapping_items():
     flags = pl.DataFrame(
         [("a", 5, "q", 0), ("b", 5, "q", 1), ("a", 9, "q", 2)], schema=["dataset", "rows", "benchmark", "item"], orient="row"
     )
-    found = clean_scores(samples, flags, {"all": ("a", "b")}, {("m", "a", "full"): 5, ("m", "all", "full"): 5})
+    result = clean_scores(samples, flags, {"all": ("a", "b")}, {("m", "a", "full"): 5, ("m", "all", "full"): 5})
     columns = ("dataset", "score", "n", "score_clean", "n_clean", "base_score_clean")
-    assert found.select(columns).rows() == [
+    assert result.select(columns).rows() == [
         ("base", 0.25, 4, 0.25, 4, 0.25), ("a", 0.75, 4, pytest.approx(2 / 3), 3, pytest.approx(1 / 3)), ("all", 0.75, 4, 0.5, 2, 0.5),
     ]  # fmt: skip
-    assert found.filter(dataset="all")["stderr_clean"].item() == pytest.approx(0.5)
+    assert result.filter(dataset="all")["stderr_clean"].item() == pytest.approx(0.5)

@@ -37,11 +37,11 @@ def written(tmp_path):
 
 
 def prompts(config):
-    found = config["custom_dataset"]()["test"]
-    return list(found[PROMPT]), list(found[SHOTS])
+    result = config["custom_dataset"]()["test"]
+    return list(result[PROMPT]), list(result[SHOTS])
 
 
-def asked(text):
+def prompt_of(text):
     return f"###Question: Answer the question as briefly as possible.\n{text}?\n###Answer:"
 
 
@@ -49,7 +49,7 @@ def test_examples_stand_before_the_question_in_the_same_template(written):
     items = [{"instruction": "who?", "answer": "me", "answers": ["me"], "subject": "y"}]
     files = written(items, rows(2, ("y",)) + rows(2, ("z",), start=9), "subject")
     texts, counts = prompts(task_config(files, TEMPLATE))
-    assert texts == [DELIMITER.join([asked("question 0") + " answer 0", asked("question 1") + " answer 1", asked("who")])]
+    assert texts == [DELIMITER.join([prompt_of("question 0") + " answer 0", prompt_of("question 1") + " answer 1", prompt_of("who")])]
     assert counts == [2]
 
 
@@ -62,8 +62,8 @@ def test_examples_that_do_not_fit_are_dropped_and_counted_and_the_question_stays
     room = strict_yaml_room()
     texts, counts = prompts(task_config(files, TEMPLATE, LengthLimit(tokenizer, max(tokens) + room - 1, 256)))
     assert counts == [3, 2] and texts[0] == whole[0]
-    assert texts[1].startswith(asked("question 1")) and texts[1].endswith(asked(("long " * 40).rstrip("? ")))
-    bare = len(tokenizer(asked(("long " * 40).rstrip("? ")))["input_ids"])
+    assert texts[1].startswith(prompt_of("question 1")) and texts[1].endswith(prompt_of(("long " * 40).rstrip("? ")))
+    bare = len(tokenizer(prompt_of(("long " * 40).rstrip("? ")))["input_ids"])
     assert prompts(task_config(files, TEMPLATE, LengthLimit(tokenizer, bare + room, 256)))[1][1] == 0
     with pytest.raises(
         AtlasError, match=rf"quiz: 1 prompts with their answers are longer than {bare + room - 1} tokens, the first is item 1"
@@ -143,8 +143,8 @@ def test_the_papers_study_has_nothing_to_complain_about():
 
 
 def test_code_needs_permission_before_any_job_runs():
-    found = complaints(smoke(allow_code_execution=False))
-    assert "allow_code_execution: humaneval runs code written by models; set it to true" in found
+    result = complaints(smoke(allow_code_execution=False))
+    assert "allow_code_execution: humaneval runs code written by models; set it to true" in result
 
 
 def test_a_scoring_function_under_its_former_name_is_an_error_with_the_new_one(tmp_path):

@@ -39,8 +39,8 @@ def test_near_duplicates_are_found_and_none_is_invented():
     texts = [" ".join(rng.choices([f"w{i}" for i in range(500)], k=40)) for _ in range(300)]
     changed = texts[7].split()
     changed[20] = "other"  # 3 of 38 shingles differ on each side: Jaccard 35 / 41
-    found = near_duplicates([*texts, texts[3], " ".join(changed)])
-    assert [i for i, near in enumerate(found) if near] == [3, 7, 300, 301]
+    result = near_duplicates([*texts, texts[3], " ".join(changed)])
+    assert [i for i, near in enumerate(result) if near] == [3, 7, 300, 301]
     half = " ".join(texts[5].split()[:20] + texts[6].split()[20:])
     assert not any(near_duplicates([*texts, half]))
 

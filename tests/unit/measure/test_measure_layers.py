@@ -131,8 +131,8 @@ def test_ranks_by_hand_and_from_factors(tmp_path):
     assert [rows[component]["stable_rank"] for component in ("all", "norm", "embedding")] == [None] * 3
     assert {row["stable_rank"] for row in layer_changes(before, after)} == {None}
     down, up = random(2, 3, seed=1).astype(float), random(3, 2, seed=2).astype(float)
-    found = compare_factors(tensors(before)[name], down, up, 0.5, spectra=True).spectrum
-    assert found == pytest.approx(np.linalg.svd(0.5 * up @ down, compute_uv=False)[:2])
+    result = compare_factors(tensors(before)[name], down, up, 0.5, spectra=True).spectrum
+    assert result == pytest.approx(np.linalg.svd(0.5 * up @ down, compute_uv=False)[:2])
 
 
 def test_memory_is_bounded_by_two_tensors_and_shards_are_read_as_they_come(tmp_path):

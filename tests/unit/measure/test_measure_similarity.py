@@ -22,17 +22,17 @@ def unit(points):
 def test_measures_by_their_formulas():
     rng = np.random.default_rng(0)
     x, y = unit(rng.normal(size=(6, 4))), unit(rng.normal(size=(5, 4)) + 0.5)
-    found = measures(Products(x @ x.T, y @ y.T, y @ x.T), width=0.7)
+    result = measures(Products(x @ x.T, y @ y.T, y @ x.T), width=0.7)
     a, b = x.mean(axis=0), y.mean(axis=0)
-    assert found["centroid"] == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
-    assert found["nearest"] == pytest.approx(np.mean([max(q @ p for p in x) for q in y]))
+    assert result["centroid"] == pytest.approx(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+    assert result["nearest"] == pytest.approx(np.mean([max(q @ p for p in x) for q in y]))
 
     def kernel(p, q):
         return np.exp(-((p - q) ** 2).sum() / (2 * 0.7**2))
 
     within = [np.mean([kernel(p, q) for i, p in enumerate(s) for j, q in enumerate(s) if i != j]) for s in (x, y)]
     across = np.mean([kernel(p, q) for p in x for q in y])
-    assert found["mmd"] == pytest.approx(sum(within) - 2 * across)
+    assert result["mmd"] == pytest.approx(sum(within) - 2 * across)
 
 
 def test_the_discrepancy_is_unbiased():
@@ -74,14 +74,14 @@ def test_embeddings_do_not_depend_on_the_batch(encoder, tiny_tokenizer, pooling)
     import torch
     from transformers import BertModel
 
-    found = np.concatenate(semantic([MATHS, TEST], encoder, pooling, batch_size=3, max_length=12))
+    result = np.concatenate(semantic([MATHS, TEST], encoder, pooling, batch_size=3, max_length=12))
     model = BertModel.from_pretrained(encoder).eval()
-    for text, vector in zip([*MATHS, *TEST], found, strict=True):
+    for text, vector in zip([*MATHS, *TEST], result, strict=True):
         ids = torch.tensor([tiny_tokenizer(text)["input_ids"][:12]])
         with torch.no_grad():
             state = model(input_ids=ids).last_hidden_state[0]
-        wanted = state[0] if pooling == "cls" else state.mean(0)
-        assert vector == pytest.approx((wanted / wanted.norm()).numpy(), abs=1e-5)
+        expected = state[0] if pooling == "cls" else state.mean(0)
+        assert vector == pytest.approx((expected / expected.norm()).numpy(), abs=1e-5)
 
 
 def test_the_script_writes_both_spaces(run_script, encoder, tmp_path):

@@ -88,7 +88,7 @@ def test_full_weights_replace_those_of_the_base(base, model, tmp_path):
     assert not loaded.training
 
 
-def test_weights_that_are_gone_are_an_error_with_the_way_out(tmp_path):
+def test_missing_weights_are_an_error_that_says_what_to_do(tmp_path):
     manifest = tmp_path / "model.json"
     manifest.write_text(json.dumps({"name": "gone", "path": str(tmp_path / "gone"), "dtype": "float32", "trust_remote_code": False}))
     with pytest.raises(AtlasError, match=r"there is no config\.json; delete .*model\.json and run again"):

@@ -117,7 +117,7 @@ def test_a_new_suite_after_the_weights_are_gone_trains_again(forecast, tmp_path)
     assert not Forecast(forecast.study, DEVICE, tmp_path).retrained, "these weights are still there"
 
 
-def test_what_a_judge_and_vllm_score_is_found_where_their_rules_write_it(tmp_path):
+def test_scores_of_judged_and_vllm_suites_are_read_from_the_paths_that_their_rules_write(tmp_path):
     config = json.loads(json.dumps(STUDY))
     for part in (config["benchmarks"], config["plan"]["load"]):
         part |= dict.fromkeys(("chat", "other"), part["quiz"])

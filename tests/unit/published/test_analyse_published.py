@@ -118,7 +118,7 @@ def test_the_share_of_the_base_model_is_judged_over_models_and_sets(monkeypatch)
 
 
 @pytest.mark.slow
-def test_a_table_of_ones_own_is_analysed(own):
+def test_a_users_own_table_is_analysed(own):
     scores, findings, repairs, _, tables = own
     assert set(tables["raw"]) == set(TABLES)
     assert set(tables["raw"]["size"].select("n", "unit").rows()) == {(6, "training sets")}  # of two base models

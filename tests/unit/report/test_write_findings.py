@@ -202,8 +202,8 @@ def weight_change_p(rng, models, sets, effect=0.0):
     keys, study = answers(rng, models, sets, effect)
     change = pl.when(pl.col("depth") < 0.5).then(1.0).otherwise(pl.col("number").exp())
     layers = keys.join(pl.DataFrame({"layer": [0, 1], "depth": [0.0, 1.0]}), how="cross")
-    found = weights.change_by_depth(layers.with_columns(change.alias("relative_change"), pl.lit("all").alias("component")), study)
-    return found.statements[0].estimate.p
+    result = weights.change_by_depth(layers.with_columns(change.alias("relative_change"), pl.lit("all").alias("component")), study)
+    return result.statements[0].estimate.p
 
 
 def methods_p(rng, models, sets, effect=0.0):
@@ -304,7 +304,7 @@ def test_base_models_of_one_family_are_said_to_be_counted_singly(planted):
     assert select.families(["a", "unknown", "unknown"])[0] == "from 1 family, 2 of unknown family"
 
 
-def test_few_base_models_leave_training_sets_as_units_and_it_is_said(planted):
+def test_with_few_base_models_training_sets_are_the_units_and_a_note_says_so(planted):
     study, frames, _ = planted
     for finding in (weights.change_by_depth(frames["layers"], study), scores.methods(frames["gains"], study)):
         assert {statement.estimate.unit for statement in finding.statements} == {"training sets"}

@@ -29,9 +29,9 @@ def test_two_sided_p_is_the_paired_t_test():
 
 
 def test_wilson_interval_equals_scipy():
-    found = estimates.wilson(7, 20, "share", "runs")
+    result = estimates.wilson(7, 20, "share", "runs")
     interval = stats.binomtest(7, 20).proportion_ci(method="wilson")
-    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), abs=1e-6)
+    assert (result.low, result.high) == pytest.approx((interval.low, interval.high), abs=1e-6)
 
 
 def test_correlation_matrix_is_pairwise_complete():
@@ -59,11 +59,11 @@ MODEL, BENCHMARK = (axis.ravel() for axis in np.meshgrid(range(6), range(8), ind
 def test_most_similar_finds_the_planted_pair():
     values = np.random.default_rng(4).normal(size=(5, 48))
     values[3] = values[1] + 0.3 * values[3]
-    found = estimates.most_similar(values, list("abcde"), seed=0, axes=(MODEL, BENCHMARK), permutations=199)
-    assert found.what == "b and d"
-    assert found.p < 0.01
-    assert found.low > 0.7
-    assert found.interval_method == "bootstrap over 6 base models and 8 benchmarks"
+    result = estimates.most_similar(values, list("abcde"), seed=0, axes=(MODEL, BENCHMARK), permutations=199)
+    assert result.what == "b and d"
+    assert result.p < 0.01
+    assert result.low > 0.7
+    assert result.interval_method == "bootstrap over 6 base models and 8 benchmarks"
     values[:, 5:9] = np.nan
     assert estimates.most_similar(values, list("abcde"), seed=0, axes=(MODEL, BENCHMARK), permutations=199).p < 0.01
 
@@ -80,45 +80,45 @@ def test_most_similar_pays_for_its_search_and_takes_base_models_and_benchmarks_a
 def test_paired_difference_finds_the_planted_effect():
     rng = np.random.default_rng(6)
     clusters = np.repeat(np.arange(20), 4)
-    found = estimates.paired_difference(rng.normal(1, 1, 80) + rng.normal(0, 0.5, 20)[clusters], clusters, seed=0)
-    assert 0.5 < found.low < found.effect < found.high < 1.6
-    assert found.p < 0.001
-    assert (found.n, found.interval_method) == (20, "bootstrap over 20 runs")
+    result = estimates.paired_difference(rng.normal(1, 1, 80) + rng.normal(0, 0.5, 20)[clusters], clusters, seed=0)
+    assert 0.5 < result.low < result.effect < result.high < 1.6
+    assert result.p < 0.001
+    assert (result.n, result.interval_method) == (20, "bootstrap over 20 runs")
 
 
 def test_paired_difference_is_exact_for_few_clusters():
-    found = estimates.paired_difference([1.0, 2.0, 3.0], [0, 1, 2], seed=0)
-    assert found.p == pytest.approx(2 / 8)
+    result = estimates.paired_difference([1.0, 2.0, 3.0], [0, 1, 2], seed=0)
+    assert result.p == pytest.approx(2 / 8)
 
 
 def test_paired_difference_counts_clusters_not_rows():
     rng = np.random.default_rng(7)
-    found = [
+    result = [
         estimates.paired_difference(np.repeat(rng.normal(size=15), 10), np.repeat(np.arange(15), 10), seed=i, resamples=999)
         for i in range(300)
     ]
-    assert 0.02 < np.mean([one.p < 0.05 for one in found]) < 0.09
-    assert np.mean([one.excludes_zero for one in found]) < 0.09
+    assert 0.02 < np.mean([one.p < 0.05 for one in result]) < 0.09
+    assert np.mean([one.excludes_zero for one in result]) < 0.09
 
 
 def test_interval_of_few_clusters_covers():
     rng = np.random.default_rng(10)
-    found = [estimates.paired_difference(rng.normal(size=5), np.arange(5), seed=i, resamples=999) for i in range(300)]
-    assert np.mean([one.excludes_zero for one in found]) < 0.13  # plain percentiles: 0.2
-    assert min(one.p for one in found) >= 2 / 2**5
+    result = [estimates.paired_difference(rng.normal(size=5), np.arange(5), seed=i, resamples=999) for i in range(300)]
+    assert np.mean([one.excludes_zero for one in result]) < 0.13  # plain percentiles: 0.2
+    assert min(one.p for one in result) >= 2 / 2**5
 
 
 def test_paired_difference_of_one_cluster_has_no_interval():
-    found = estimates.paired_difference([1.0, 2.0], [0, 0], seed=0)
-    assert found.effect == 1.5
-    assert np.isnan([found.low, found.p]).all()
+    result = estimates.paired_difference([1.0, 2.0], [0, 0], seed=0)
+    assert result.effect == 1.5
+    assert np.isnan([result.low, result.p]).all()
 
 
 def test_combined_is_the_mean_with_bonferroni():
-    found = estimates.combined([1.0, 3.0, np.nan], [0.6, 0.8, 1.0], "x", "base models", tests=3)
-    assert found.effect == 2.0
-    assert found.high - found.effect == pytest.approx(1.959964 * 0.5)
-    assert found.p == pytest.approx(3 * 2 * stats.norm.sf(4.0))
+    result = estimates.combined([1.0, 3.0, np.nan], [0.6, 0.8, 1.0], "x", "base models", tests=3)
+    assert result.effect == 2.0
+    assert result.high - result.effect == pytest.approx(1.959964 * 0.5)
+    assert result.p == pytest.approx(3 * 2 * stats.norm.sf(4.0))
 
 
 def squared(points):
@@ -130,9 +130,9 @@ def test_explained_share_equals_the_sums_of_squares():
     labels, units = np.repeat([0, 1, 2], 10), np.tile(np.arange(10), 3)
     points = rng.normal(size=(30, 5)) + 2 * rng.normal(size=(3, 5))[labels]
     within = sum(((points[labels == k] - points[labels == k].mean(axis=0)) ** 2).sum() for k in range(3))
-    found = estimates.explained_share(squared(points), labels, units)
-    assert found.effect == pytest.approx(1 - within / ((points - points.mean(axis=0)) ** 2).sum())
-    assert found.low < found.effect < found.high
+    result = estimates.explained_share(squared(points), labels, units)
+    assert result.effect == pytest.approx(1 - within / ((points - points.mean(axis=0)) ** 2).sum())
+    assert result.low < result.effect < result.high
 
 
 def test_explained_share_needs_two_labels():

@@ -16,10 +16,10 @@ def test_effect_and_exact_p_by_hand():
     a, b = (values - values.mean(axis=1, keepdims=True) for values in (x, y))
     r = (a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum())
     orders = [abs((a * b[:, list(order)]).sum()) for order in permutations(range(4))]
-    found = two_way.correlation(x, y, names(x), seed=0)
-    assert found.effect == pytest.approx(r)
-    assert found.p == pytest.approx(np.mean([value >= orders[0] - 1e-9 for value in orders]))  # 24 orders: no random numbers
-    assert found.n == 8 and found.interval_method == "bootstrap over 4 training sets"
+    result = two_way.correlation(x, y, names(x), seed=0)
+    assert result.effect == pytest.approx(r)
+    assert result.p == pytest.approx(np.mean([value >= orders[0] - 1e-9 for value in orders]))  # 24 orders: no random numbers
+    assert result.n == 8 and result.interval_method == "bootstrap over 4 training sets"
 
 
 def test_the_moments_of_a_draw_are_those_of_the_drawn_data():
@@ -29,16 +29,16 @@ def test_the_moments_of_a_draw_are_those_of_the_drawn_data():
     groups, sets = np.array([[2.0, 0, 1, 1, 1]]), np.array([[0.0, 3, 1, 0, 1, 1]])
     drawn = np.repeat(np.arange(5), groups[0].astype(int)), np.repeat(np.arange(6), sets[0].astype(int))
     a, b = two_way.within_groups(x[np.ix_(*drawn)], y[np.ix_(*drawn)])
-    wanted = [(a * b).sum(), (a * a).sum(), (b * b).sum()]
-    assert two_way.weighted_moments(x, y, groups, sets)[0] == pytest.approx(wanted)
+    expected = [(a * b).sum(), (a * a).sum(), (b * b).sum()]
+    assert two_way.weighted_moments(x, y, groups, sets)[0] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("models", "sets"), [(3, 6), (6, 8), (12, 10)])
 def test_false_positives_are_five_percent_where_some_sets_help_everyone(models, sets):
     rng = np.random.default_rng(1)
-    found = [two_way.correlation(*world(rng, models, sets), np.arange(models), seed=i, count=399) for i in range(400)]
-    assert is_nominal([one.p <= 0.05 for one in found])
-    assert is_at_most([one.excludes_zero for one in found])
+    result = [two_way.correlation(*world(rng, models, sets), np.arange(models), seed=i, count=399) for i in range(400)]
+    assert is_nominal([one.p <= 0.05 for one in result])
+    assert is_at_most([one.excludes_zero for one in result])
 
 
 def test_shuffling_within_base_models_finds_what_is_not_there():
@@ -51,23 +51,23 @@ def test_shuffling_within_base_models_finds_what_is_not_there():
 
 def test_a_planted_relation_is_found():
     rng = np.random.default_rng(3)
-    found = [two_way.correlation(*world(rng, 12, 10, slope=1.2), np.arange(12), seed=i, count=399) for i in range(60)]
-    assert np.mean([one.p <= 0.05 and one.low > 0 for one in found]) > 0.9
+    result = [two_way.correlation(*world(rng, 12, 10, slope=1.2), np.arange(12), seed=i, count=399) for i in range(60)]
+    assert np.mean([one.p <= 0.05 and one.low > 0 for one in result]) > 0.9
 
 
 def test_intervals_cover_the_truth():
     rng = np.random.default_rng(4)
     large = [two_way.correlation(*world(rng, 200, 60, slope=0.7), np.arange(200), seed=0, count=9).effect for _ in range(10)]
-    found = [two_way.correlation(*world(rng, 8, 10, slope=0.7), np.arange(8), seed=i, count=399) for i in range(200)]
-    assert np.mean([one.low <= np.mean(large) <= one.high for one in found]) > 0.9
+    result = [two_way.correlation(*world(rng, 8, 10, slope=0.7), np.arange(8), seed=i, count=399) for i in range(200)]
+    assert np.mean([one.low <= np.mean(large) <= one.high for one in result]) > 0.9
 
 
 def test_groups_of_one_base_model_stay_together():
     rng = np.random.default_rng(5)
     x, y = world(rng, 12, 7)
     clusters = np.repeat(["a", "b", "c", "d", "e", "f"], 2)
-    found = two_way.correlation(x, y, clusters, seed=0, count=99)
-    assert found.interval_method == "bootstrap over 6 base models and 7 training sets"
+    result = two_way.correlation(x, y, clusters, seed=0, count=99)
+    assert result.interval_method == "bootstrap over 6 base models and 7 training sets"
     groups, _, _, _ = two_way.cell_weights(clusters, 7, 0, 50)
     assert (groups[:, ::2] == groups[:, 1::2]).all() and (groups.sum(axis=1) == 12).all()
 
@@ -78,11 +78,11 @@ def test_missing_cells_are_left_out():
     x[0, 0], y[1, 1] = np.nan, np.nan
     known = np.isfinite(x) & np.isfinite(y)
     a, b = (np.concatenate([row[use] - row[use].mean() for row, use in zip(values, known, strict=True)]) for values in (x, y))
-    found = two_way.correlation(x, y, names(x), seed=0, count=199)
-    assert found.effect == pytest.approx(np.corrcoef(a, b)[0, 1]) and found.n == 38
+    result = two_way.correlation(x, y, names(x), seed=0, count=199)
+    assert result.effect == pytest.approx(np.corrcoef(a, b)[0, 1]) and result.n == 38
     extra = np.full((1, 8), np.nan)
     same = two_way.correlation(np.vstack([x, extra]), np.vstack([y, extra]), [*names(x), "gone"], seed=0, count=199)
-    assert same == found
+    assert same == result
 
 
 @pytest.mark.parametrize(("models", "sets"), [(3, 3), (0, 5), (4, 1)])
@@ -97,10 +97,10 @@ def test_the_mixed_model_has_its_level_and_finds_a_slope():
     rng = np.random.default_rng(7)
     null = [two_way.mixed_slope(*world(rng), np.arange(6)) for _ in range(150)]
     assert is_at_most([one.p <= 0.05 for one in null]) and not any(np.isnan(one.p) for one in null)
-    found = [two_way.mixed_slope(*world(rng, slope=1.2), np.arange(6)) for _ in range(30)]
-    assert np.mean([one.low > 0 for one in found]) > 0.8
+    result = [two_way.mixed_slope(*world(rng, slope=1.2), np.arange(6)) for _ in range(30)]
+    assert np.mean([one.low > 0 for one in result]) > 0.8
     # y is in its own units, x in its standard deviation within base models (about 1): the slope is the one that was planted
-    assert np.mean([one.effect for one in found]) == pytest.approx(1.2, rel=0.2)
+    assert np.mean([one.effect for one in result]) == pytest.approx(1.2, rel=0.2)
 
 
 @pytest.mark.slow
@@ -122,9 +122,9 @@ def test_the_mixed_model_equals_least_squares_where_there_are_no_random_effects(
     rng = np.random.default_rng(8)
     x = rng.normal(size=(10, 12))
     y = 0.5 * x + rng.normal(size=x.shape)
-    found = two_way.mixed_slope(x, y, np.arange(10))
+    result = two_way.mixed_slope(x, y, np.arange(10))
     a, b = two_way.within_groups(x, y)
-    assert found.effect == pytest.approx(float((a * b).sum() / (a * a).sum()) * a.std(), rel=0.1)
+    assert result.effect == pytest.approx(float((a * b).sum() / (a * a).sum()) * a.std(), rel=0.1)
 
 
 def test_the_same_seed_gives_the_same():

@@ -189,8 +189,8 @@ def test_the_blocks_set_wins_over_the_recipe_and_overrides_win_by_how_much_they_
         {"set": {"warmup_ratio": 0.05}},
     ]
     study = study_of(**{"blocks|single|set": {"batch_size": 6, "warmup_ratio": 0.01, "rows": 5}, "overrides": overrides})
-    found = {key[:2]: (run.settings.warmup_ratio, run.settings.batch_size, run.settings.rows) for key, run in study.runs.items()}
-    assert found == {
+    result = {key[:2]: (run.settings.warmup_ratio, run.settings.batch_size, run.settings.rows) for key, run in study.runs.items()}
+    assert result == {
         ("ant", "red"): (0.3, 2, 5),
         ("ant", "blue"): (0.2, 2, 5),
         ("ant", "green"): (0.1, 2, 5),

@@ -56,9 +56,9 @@ def test_every_table_has_its_columns_and_no_duplicates(table, small, written):
 
 
 def test_expected_checkpoints_are_bases_and_kept_epochs(small):
-    found = paths.checkpoints(small)
-    assert len(found) == 2 + 3 * len(small["runs"])
-    assert sum(checkpoint.epoch == 0 for checkpoint in found) == 2
+    result = paths.checkpoints(small)
+    assert len(result) == 2 + 3 * len(small["runs"])
+    assert sum(checkpoint.epoch == 0 for checkpoint in result) == 2
 
 
 def test_representation_is_expected_of_represented_runs_and_their_bases(small, written):
@@ -188,9 +188,9 @@ def test_items_of_one_passage_are_one_unit_of_a_gains_error(small, tree):
         pl.read_parquet(checkpoint(tree, "samples/short.parquet", **more)).filter(benchmark="order").sort("item")
         for more in ({"dataset": "base", "recipe": "base", "epoch": 0}, {})
     )
-    wanted, clusters = standard_error((tuned["score"] - base["score"]).to_list(), tuned["cluster"].to_list())
-    assert clusters == 3 + 40 and row["n"] == 100 and row["stderr"] == pytest.approx(wanted)
-    assert row["z"] == pytest.approx(row["gain"] / wanted)
+    expected, clusters = standard_error((tuned["score"] - base["score"]).to_list(), tuned["cluster"].to_list())
+    assert clusters == 3 + 40 and row["n"] == 100 and row["stderr"] == pytest.approx(expected)
+    assert row["z"] == pytest.approx(row["gain"] / expected)
 
 
 def test_gain_does_not_depend_on_the_order_of_items(small, tree, written):

@@ -166,7 +166,7 @@ def test_bfloat16_is_used_where_the_device_has_it(trained):
 
 
 @pytest.mark.gpu
-def test_a_real_want_of_memory_is_overcome(trained):
+def test_training_recovers_when_a_gpu_runs_out_of_memory(trained):
     import torch
 
     torch.cuda.empty_cache()

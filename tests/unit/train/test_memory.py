@@ -114,11 +114,11 @@ def test_an_8b_model_is_counted_and_forecast():
 
 def test_full_fine_tuning_of_8b_needs_several_gpus():
     """The figures of the comment in config/paper.yaml."""
-    found = []
+    result = []
     for gpus in (1, 2, 4):
         recipe = settings(batch_size=32, gpus=gpus)
-        found.append(memory.forecast(DecoderShape.of(LLAMA_8B), recipe, BatchPlan.of(recipe, 1, True), "float32", True, 500).total / GIB)
-    assert [round(total) for total in found] == [133, 61, 31]
+        result.append(memory.forecast(DecoderShape.of(LLAMA_8B), recipe, BatchPlan.of(recipe, 1, True), "float32", True, 500).total / GIB)
+    assert [round(total) for total in result] == [133, 61, 31]
 
 
 def test_lora_counts_the_adapter_that_peft_makes():
@@ -178,9 +178,9 @@ def test_what_is_written_is_what_was_forecast(tiny_base, tmp_path, monkeypatch, 
     base = ModelFolder.read(tiny_base)
     tokenizer = load_tokenizer(base)
     rows = [{"instruction": "a b c", "response": str(i)} for i in range(8)]
-    found = dataset.tokenize(rows, tokenizer, {"prompt": "{instruction}", "response": " {response}"}, 256)
+    result = dataset.tokenize(rows, tokenizer, {"prompt": "{instruction}", "response": " {response}"}, 256)
     recipe = settings(method=method, save_epochs="all")
-    trainer.fine_tune(base, found, tokenizer, recipe, tmp_path, "x")
+    trainer.fine_tune(base, result, tokenizer, recipe, tmp_path, "x")
 
     def size(pattern):
         return sum(path.stat().st_size for path in tmp_path.glob(pattern))
@@ -215,9 +215,9 @@ def test_the_forecast_is_within_15_percent_of_the_measured_peak(tmp_path, tiny_t
     size = {"hidden_size": 2048, "intermediate_size": 7168, "num_hidden_layers": 12, "num_attention_heads": 16, "num_key_value_heads": 4}
     AutoModelForCausalLM.from_config(LlamaConfig(**size, vocab_size=32000)).to(torch.bfloat16).save_pretrained(tmp_path / "base")
     base = ModelFolder("large", tmp_path / "base", "bfloat16", False)
-    found = dataset.Samples([dataset.Sample(i, [i + 3, *range(10, 1033)], 512) for i in range(16)], [])
+    result = dataset.Samples([dataset.Sample(i, [i + 3, *range(10, 1033)], 512) for i in range(16)], [])
     recipe = settings(method=method, batch_size=8, micro_batch_size=4, epochs=1, activation_checkpointing=again)
     torch.cuda.reset_peak_memory_stats()
-    facts = trainer.fine_tune(base, found, tiny_tokenizer, recipe, tmp_path, "x")
+    facts = trainer.fine_tune(base, result, tiny_tokenizer, recipe, tmp_path, "x")
     forecast = memory.forecast(DecoderShape.read(base.path), recipe, BatchPlan(4, 2, again), facts["dtype"], True, 1024)
     assert forecast.total / 2**20 == pytest.approx(facts["peak_device_memory_mib"], rel=0.15), str(forecast)

@@ -39,6 +39,10 @@ class Statistic:
     signed: bool = True
     decides: bool = True
 
+    @property
+    def excludes_zero(self) -> bool:
+        return self.low > 0 or self.high < 0
+
 
 def of_row(row: dict, label: str, policy: str, reading: str, **options: object) -> Statistic:
     """A statistic from a mapping with effect, low, high, p and n: a row of a table, or ``vars`` of an estimate."""

@@ -17,7 +17,7 @@ from sft_atlas.published import POLICIES, TABLES, changes, claims, columns
 from sft_atlas.published.arguments import add_arguments
 from sft_atlas.published.claims import READINGS, Claim, Statistic
 from sft_atlas.stats.estimates import benjamini_hochberg
-from sft_atlas.stats.wording import SIGNIFICANT, p_value
+from sft_atlas.stats.wording import is_significant, p_value
 
 
 def correct(tested: list[Claim]) -> dict[Statistic, float]:
@@ -31,9 +31,8 @@ def correct(tested: list[Claim]) -> dict[Statistic, float]:
 
 
 def significant_sign(statistic: Statistic, q: float) -> int:
-    """The sign of the effect if its interval excludes 0 and q, where there is a test, is below 0.05; else 0."""
-    excludes_zero = statistic.low > 0 or statistic.high < 0
-    return int(np.sign(statistic.effect)) if excludes_zero and (np.isnan(q) or q < SIGNIFICANT) else 0
+    """The sign of a significant effect, else 0."""
+    return int(np.sign(statistic.effect)) if is_significant(statistic, q) else 0
 
 
 def verdict(claim: Claim, q: dict[Statistic, float], policy: str = "repaired") -> str:
