@@ -54,7 +54,7 @@ def test_a_card_says_what_the_checkpoint_is():
     assert result["dataset"]["name"] == "gsm8k" and result["metrics"][0]["value"] == 0.4321
     for part in (
         "# llama-math-full-epoch-2", "(meta-llama/Meta-Llama-3-8B at 8cde5ca)", "998 samples, epoch 2 of 2", "###Question: {instruction}\n###Answer: {response}",
-        "| gsm8k | exact_match | 1319 | 43.21 ± 1.37 | 25.00 ± 1.00 | hf |", "| learning_rate | 1e-05 |", "64 optimiser steps on cpu", "micro-batch 16 x 2",
+        "| gsm8k | exact_match | 1,319 | 43.21 ± 1.37 | 25.00 ± 1.00 | hf |", "| learning_rate | 1e-05 |", "64 optimiser steps on cpu", "micro-batch 16 x 2",
         "2 samples were too long", "| code | c0ffee |", "torch 2.13.0, trl 1.16.0", f"| sha256 of model.safetensors | `{HASH}` |",
     ):  # fmt: skip
         assert part in text, part
