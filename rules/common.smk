@@ -108,7 +108,7 @@ if GPUS and workflow.is_main_process:
 paths = Paths(RESULTS.format(study=study.name))
 data = DataInputs(study, paths)
 train = TrainInputs(study, paths)
-evaluate = EvaluateInputs(study, paths, gpus=bool(GPUS))
+evaluate = EvaluateInputs(study, paths)
 measure = MeasureInputs(study, paths)
 tables = TableInputs(study, paths)
 advice = AdviseInputs(study, paths, published_inputs.SCORES)

@@ -40,7 +40,7 @@ rule pretrain_demo_model:
     resources:
         **cluster.resources("pretrain_demo_model"),
     params:
-        settings=data.pretraining,
+        settings=lambda wildcards: study.all_models[wildcards.model].pretrain.model_dump_json(),
     shell:
         "python workflow_scripts/run.py pretrain_demo_model --name {wildcards.model} --settings {params.settings:q} --threads {threads}"
         " --weights {output.weights} --output {output.manifest} --log {log}"
@@ -178,7 +178,7 @@ rule fetch_encoder:
     conda:
         "../envs/train.yaml"
     params:
-        entry=data.encoder_entry,
+        entry=lambda wildcards: data.encoder_entry,
         folder=paths.encoder_weights,
     shell:
         "python workflow_scripts/run.py fetch_encoder --entry {params.entry:q} --path {input.path:q} --folder {params.folder}"

@@ -60,7 +60,7 @@ rule evaluate:
     resources:
         **cluster.resources("evaluate"),
     params:
-        backend=evaluate.backend,
+        backend=lambda wildcards: study.file.suites[wildcards.suite].backend,
         settings=evaluate.settings,
     shell:
         "python workflow_scripts/run.py evaluate --backend {params.backend} --base {input.base} --weights {input.weights}"
@@ -160,10 +160,11 @@ rule judge:
         "../envs/evaluate.yaml"
     threads: study.file.threads
     resources:
-        judge=evaluate.judge_requests,
-        gpu=evaluate.judge_gpus,
+        # An endpoint serves one job at a time, which keeps its rate limit; a local judge takes a GPU.
+        judge=lambda wildcards: 1 if study.file.suites[wildcards.suite].judge.url else 0,
+        gpu=lambda wildcards: 0 if study.file.suites[wildcards.suite].judge.url or not GPUS else 1,
     params:
-        settings=evaluate.judge,
+        settings=lambda wildcards: study.file.suites[wildcards.suite].judge.model_dump_json(),
         seed=study.file.seed,
         state=paths.judgement_state,
     shell:

@@ -9,7 +9,7 @@ rule measure_perplexity:
     """Measure the log-likelihood of a training set under a base model."""
     input:
         base=paths.model,
-        data=measure.smallest_sample,
+        data=lambda wildcards: measure.sample(wildcards.dataset),
     output:
         paths.perplexity,
     log:
@@ -21,7 +21,7 @@ rule measure_perplexity:
     resources:
         **cluster.resources("measure_perplexity"),
     params:
-        rows=measure.smallest_rows,
+        rows=lambda wildcards: study.smallest_rows(wildcards.dataset),
         limit=f"--limit {study.file.measure.perplexity.rows}" if study.file.measure.perplexity.rows else "",
         batch_size=study.file.measure.perplexity.batch_size,
         max_length=study.file.measure.perplexity.max_length,
@@ -54,7 +54,7 @@ rule measure_dataset:
 rule measure_similarity:
     """Measure the similarity of training sets and benchmarks: of words and, with an encoder, of meaning."""
     input:
-        encoder=measure.encoder,
+        encoder=paths.encoder if study.file.measure.similarity.encoder else [],
         datasets=measure.compared,
         benchmarks=data.items(),
         code=sources("measure_similarity"),

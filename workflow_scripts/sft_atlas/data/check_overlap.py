@@ -17,10 +17,7 @@ def main(args: argparse.Namespace) -> None:
     training = {f"{path.parent.parent.name}/{path.parent.name}": pl.read_parquet(path)["instruction"] for path in args.training}
     benchmarks = {path.parent.name: pl.read_ndjson(path, infer_schema_length=None)["instruction"] for path in args.benchmarks}
     table = overlap(training, benchmarks)
-    lines = [
-        f"{row['dataset']} x {row['benchmark']}: {row['shared']} of {row['benchmark_items']} items"
-        for row in table.filter(pl.col("shared") > 0).iter_rows(named=True)
-    ]
+    lines = [f"{dataset} x {benchmark}: {shared} of {n} items" for dataset, benchmark, _, n, shared, _ in table.iter_rows() if shared]
     text = "training rows that are benchmark items:\n  " + "\n  ".join(lines)
     if lines and args.policy == "error":
         raise AtlasError(

@@ -30,9 +30,7 @@ def main(args: argparse.Namespace) -> None:
     LOG.info("%s: %d examples of %d rows; %d rows are benchmark items and were left out", args.name, len(shots), len(rows), left_out)
 
 
-def draw_shots(
-    rows: list[dict[str, object]], count: int, by: str | None, seed: int, items: list[dict[str, object]], name: str
-) -> tuple[list[dict[str, object]], int]:
+def draw_shots(rows: list[dict], count: int, by: str | None, seed: int, items: list[dict], name: str) -> tuple[list[dict], int]:
     """(few-shot examples, rows left out): a seeded draw of ``count`` rows of a train or dev split, for each value of the field ``by`` if given.
 
     Rows that are benchmark ``items`` are left out, which may leave a value of ``by`` with fewer (MMLU's dev split shares questions with

@@ -12,7 +12,9 @@ class DataInputs:
     def __init__(self, study: Study, paths: Paths):
         self.study, self.paths = study, paths
         self.file = study.file
-        self.encoder = self.file.measure.similarity.encoder
+        encoder = self.file.measure.similarity.encoder
+        self.encoder_entry = encoder.model_dump_json(exclude_defaults=True) if encoder else ""
+        self.encoder_path = study.path(encoder.path) if encoder and encoder.path else []
         self.entries = {"model": study.all_models, "dataset": study.all_datasets, "benchmark": self.file.benchmarks}
         self.pretrained = [name for name, model in study.all_models.items() if model.pretrain]
         self.fetched = [name for name in study.all_models if name not in self.pretrained]
@@ -35,10 +37,6 @@ class DataInputs:
 
         return path
 
-    def pretraining(self, wildcards) -> str:
-        """How a tiny base model is pre-trained."""
-        return self.study.all_models[wildcards.model].pretrain.model_dump_json()
-
     def samples(self, datasets) -> list[str]:
         """Every sample of these training sets."""
         return [self.paths.fill(self.paths.sample, dataset=name, rows=rows) for name in datasets for rows in self.study.sample_sizes(name)]
@@ -56,11 +54,3 @@ class DataInputs:
         """The local file of a benchmark's few-shot examples; [] where they come from elsewhere."""
         path = self.file.benchmarks[wildcards.benchmark].shot_source().path
         return self.study.path(path) if path else []
-
-    def encoder_path(self, wildcards) -> str | list:
-        """The local folder of the sentence encoder; [] where it comes from elsewhere."""
-        return self.study.path(self.encoder.path) if self.encoder and self.encoder.path else []
-
-    def encoder_entry(self, wildcards) -> str:
-        """The entry of the sentence encoder."""
-        return self.encoder.model_dump_json(exclude_defaults=True) if self.encoder else ""

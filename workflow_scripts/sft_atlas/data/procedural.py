@@ -43,9 +43,7 @@ def _kin_choices(answer: str, rng: random.Random) -> list[str]:
 
 
 def _sorting(item: dict) -> tuple[str, str]:
-    numbers, ordered = (
-        " ".join(str(int(float(number))) for number in item["metadata"][key]) for key in ("original_numbers", "sorted_numbers")
-    )
+    numbers, ordered = (" ".join(str(int(float(x))) for x in item["metadata"][key]) for key in ("original_numbers", "sorted_numbers"))
     return f"Sort {item['metadata']['direction']} {numbers}", ordered
 
 
@@ -62,9 +60,8 @@ def _kinship(item: dict) -> tuple[str, str]:
 
 def _short_words(item: dict) -> tuple[str, str]:
     words = item["metadata"]["words"]
-    return (
-        (f"Reverse {' '.join(words)}", " ".join(reversed(words))) if all(word.isalpha() and len(word) <= 3 for word in words) else ("", "")
-    )
+    short = all(word.isalpha() and len(word) <= 3 for word in words)
+    return (f"Reverse {' '.join(words)}", " ".join(reversed(words))) if short else ("", "")
 
 
 def _spelling(item: dict) -> tuple[str, str]:
@@ -137,9 +134,8 @@ def _distinct(name: str, count: int, seed: int, side: str) -> Iterator[Item]:
         answers[response] += 1
         choices = TASKS[name].choices if name in TASKS else None
         options = choices(response, rng) if choices else None
-        yield {"instruction": instruction, "response": response, "task": name} | (
-            {"choices": options, "label": options.index(response)} if options else {}
-        )
+        item = {"instruction": instruction, "response": response, "task": name}
+        yield item | {"choices": options, "label": options.index(response)} if options else item
         if len(seen) == count:
             return
     raise AtlasError(f"tasks.{name}: has {len(seen)} distinct items for the {side} side, not {count}; lower `size` or mix in other tasks")

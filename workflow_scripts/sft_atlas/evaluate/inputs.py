@@ -13,20 +13,16 @@ METRICS = tuple(f"sft_atlas.evaluate.metrics.{path.stem}" for path in sorted(Pat
 
 
 class EvaluateInputs:
-    """Functions from wildcards to files and settings, for suites of benchmarks. ``gpus``: whether local jobs share GPUs."""
+    """Functions from wildcards to files and settings, for suites of benchmarks."""
 
-    def __init__(self, study: Study, paths: Paths, gpus: bool):
-        self.study, self.paths, self.file, self.local_gpus = study, paths, study.file, gpus
+    def __init__(self, study: Study, paths: Paths):
+        self.study, self.paths, self.file = study, paths, study.file
         self.scored = [name for name, suite in self.file.suites.items() if not suite.judge]
         self.judged = [name for name, suite in self.file.suites.items() if suite.judge]
 
     def suites_on(self, backend: str) -> list[str]:
         """The suites that are scored with a backend."""
         return [suite for suite in self.scored if self.file.suites[suite].backend == backend]
-
-    def backend(self, wildcards) -> str:
-        """The backend of a suite."""
-        return self.file.suites[wildcards.suite].backend
 
     def files(self, pattern: str, suites=None) -> list[str]:
         """One file of every checkpoint and suite."""
@@ -55,14 +51,10 @@ class EvaluateInputs:
 
     def benchmark_options(self, wildcards, input) -> str:
         """Name, task file and items of each benchmark, and its examples, as options."""
-        options = [
-            f"--benchmark {name} {task} {items}"
-            for name, task, items in zip(self._benchmarks(wildcards), input.tasks, input.data, strict=True)
-        ]
-        options += [
-            f"--shots {name} {path} {self.file.benchmarks[name].shots.by or '-'}"
-            for name, path in zip(self._few_shot(wildcards), input.get("shots", []), strict=True)
-        ]
+        files = zip(self._benchmarks(wildcards), input.tasks, input.data, strict=True)
+        options = [f"--benchmark {name} {task} {items}" for name, task, items in files]
+        shots = zip(self._few_shot(wildcards), input.get("shots", []), strict=True)
+        options += [f"--shots {name} {path} {self.file.benchmarks[name].shots.by or '-'}" for name, path in shots]
         return " ".join(options)
 
     def settings(self, wildcards) -> str:
@@ -77,22 +69,10 @@ class EvaluateInputs:
         unsafe = any(task_file(task).get("unsafe_code") for task in self.tasks(wildcards))
         return " --allow-code-execution" if unsafe else ""
 
-    def judge(self, wildcards) -> str:
-        """The judge of a suite, as JSON."""
-        return self.file.suites[wildcards.suite].judge.model_dump_json()
-
     def judge_model(self, wildcards) -> str | list:
         """The manifest of the local model that judges a suite; nothing where an endpoint does."""
         judge = self.file.suites[wildcards.suite].judge
         return [] if judge.url else self.paths.fill(self.paths.model, model=judge.model)
-
-    def judge_requests(self, wildcards) -> int:
-        """Share of the resource `judge` that a job takes: an endpoint serves one job at a time, which keeps its rate limit."""
-        return 1 if self.file.suites[wildcards.suite].judge.url else 0
-
-    def judge_gpus(self, wildcards) -> int:
-        """GPUs of a judging job: a local judge takes one where there is one."""
-        return 1 if self.local_gpus and not self.file.suites[wildcards.suite].judge.url else 0
 
     def _benchmarks(self, wildcards) -> list[str]:
         return self.file.suites[wildcards.suite].benchmarks

@@ -87,9 +87,6 @@ def make_judge(judge: Judge, args: argparse.Namespace) -> tuple[Callable[..., Re
     return judge_client.Local(judge, load_model(base), load_tokenizer(base)).ask, f"{judge.model} (local, {weights})", 1
 
 
-# ---------------------------------------------------------------- questions
-
-
 @dataclass(frozen=True)
 class Question:
     """One request to the judge. ``part``: the turn of MT-Bench (1, 2), or the position of the model's answer in a pair (1, 2)."""
@@ -175,9 +172,6 @@ def _pair(prompts: dict, item: dict, number: int, position: int, answers: dict) 
     return prompts["pair"]["system"], fill(prompts["pair"]["user"], question_1=item["instruction"], first=first, second=second), own
 
 
-# ---------------------------------------------------------------- verdicts
-
-
 def rating(reply: Reply) -> float | None:
     """The number in the last ``[[...]]`` (or ``[...]``, as FastChat accepts), from 1 to 10; None for anything else."""
     text = reply.text or ""
@@ -203,13 +197,7 @@ def preference(reply: Reply, position: int) -> float | None:
 
 def verdicts(kind: str, questions: list[Question], replies: list[Reply]) -> list[float | None]:
     """The value of each reply: a rating from 1 to 10, or a preference from 0 to 1; None where the reply is malformed or missing."""
-    return [
-        rating(reply) if kind == "mt_bench" else preference(reply, question.part)
-        for question, reply in zip(questions, replies, strict=True)
-    ]
-
-
-# ---------------------------------------------------------------- scores
+    return [rating(r) if kind == "mt_bench" else preference(r, question.part) for question, r in zip(questions, replies, strict=True)]
 
 
 def scored_items(kind: str, questions: list[Question], values: list[float | None]) -> dict[int, tuple[float | None, float | None]]:
@@ -262,9 +250,7 @@ def item_rows(benchmark: JudgedBenchmark, values: list[float | None]) -> tuple[l
     return rows, noise, lengths
 
 
-def judged_score_row(
-    kind: str, metric: str, rows: list[dict], noise: list[float | None], lengths: list[tuple[int, int]], judge: str, backend: str, seed: int
-):
+def judged_score_row(kind: str, metric: str, rows: list[dict], noise: list, lengths: list, judge: str, backend: str, seed: int) -> dict:
     """The score row of a judged benchmark. ``rows`` have the keys of SAMPLES; ``lengths``: characters of the answer and of the baseline.
 
     ``stderr`` is that of the mean over items and includes the judge's noise; ``judge_stderr`` is the noise alone, known with two repeats

@@ -179,9 +179,7 @@ class Memory:
             self.known[key] = reply
 
 
-def ask_all(
-    questions: dict[str, tuple], ask: Callable[..., Reply], memory: Memory, concurrency: int
-) -> tuple[dict[str, Reply], dict[str, int]]:
+def ask_all(questions: dict[str, tuple], ask: Callable[..., Reply], memory: Memory, concurrency: int) -> tuple[dict, dict]:
     """Ask every question (key -> arguments of ``ask``) that is not in ``memory``; return the replies by key and counts for the provenance.
 
     A refused or unanswered question has a reply without text. Raises AtlasError where more than UNANSWERED of all questions got no answer:

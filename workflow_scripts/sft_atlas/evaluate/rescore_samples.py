@@ -25,9 +25,8 @@ def main(args: argparse.Namespace) -> None:
     record = json.loads(args.scores.with_suffix(".json").read_text(encoding="utf-8"))
     scores, samples, changes = rescore(old_samples, old_scores, suite.benchmarks, args.seed, args.allow_code_execution)
     args.output_scores, args.output_samples = args.scores, args.samples
-    generated = record.get("generated") or {
-        name: record.get(name) for name in ("settings", "inputs", "versions", "code", "weights", "device")
-    }
+    facts = ("settings", "inputs", "versions", "code", "weights", "device")
+    generated = record.get("generated") or {name: record.get(name) for name in facts}
     write_results(args, scores, samples, generated=generated, backend=record["backend"], template_sha256=record.get("template_sha256"))
     for row in changes.filter(pl.col("items_changed") > 0).iter_rows(named=True):
         place = f"{args.model}/{suite.name}: {row['benchmark']}"

@@ -33,10 +33,8 @@ def main(args: argparse.Namespace) -> None:
         if present:
             parts.append(clean_scores(read(present, columns).drop("_file"), flags, members, rows))
     frame = pl.concat(parts)
-    write_json(
-        args.output.with_suffix(".json"),
-        record_provenance(study, {"study": args.study, "flags": args.flags}, rows=len(frame), missing=missing),
-    )
+    inputs = {"study": args.study, "flags": args.flags}
+    write_json(args.output.with_suffix(".json"), record_provenance(study, inputs, rows=len(frame), missing=missing))
     write_table(args.output, frame)
 
 
@@ -49,15 +47,10 @@ def clean_scores(samples, flags, members: dict[str, tuple[str, ...]], rows: dict
     """
     import polars as pl
 
-    flagged = {
-        (dataset, size): set(zip(part["benchmark"], part["item"], strict=True))
-        for (dataset, size), part in flags.group_by("dataset", "rows")
-    }
+    flagged = {key: set(zip(part["benchmark"], part["item"], strict=True)) for key, part in flags.group_by("dataset", "rows")}
     keys = ["model", "dataset", "recipe", "epoch", "suite", "benchmark"]
-    base = {
-        key: dict(zip(part["item"], part["score"], strict=True))
-        for key, part in samples.filter(dataset=BASE).group_by("model", "suite", "benchmark")
-    }
+    by_benchmark = samples.filter(dataset=BASE).group_by("model", "suite", "benchmark")
+    base = {key: dict(zip(part["item"], part["score"], strict=True)) for key, part in by_benchmark}
     result = []
     for key, part in samples.group_by(keys, maintain_order=True):
         model, dataset, recipe, _, suite, benchmark = key

@@ -89,10 +89,8 @@ def task_config(
         options = [_options(config, row, benchmark.task) for row in rows]
         examples = _examples(config, benchmark, template, question)
         counts = _shot_counts(prompts, options, rows, examples, config, benchmark, limit)
-        rows = [
-            {**row, PROMPT: _with_examples(prompt, examples(row), count), SHOTS: count}
-            for row, prompt, count in zip(rows, prompts, counts, strict=True)
-        ]
+        finished = [_with_examples(prompt, examples(row), count) for row, prompt, count in zip(rows, prompts, counts, strict=True)]
+        rows = [{**row, PROMPT: prompt, SHOTS: count} for row, prompt, count in zip(rows, finished, counts, strict=True)]
         config["doc_to_text"] = PROMPT
     # A cluster's name is the hash of what its items share; None where they share nothing.
     shared = _jinja(metadata.get("cluster", ""), benchmark.task)

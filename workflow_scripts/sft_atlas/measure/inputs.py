@@ -13,14 +13,6 @@ class MeasureInputs:
     def __init__(self, study: Study, paths: Paths):
         self.study, self.paths, self.measure = study, paths, study.file.measure
 
-    def smallest_rows(self, wildcards) -> int:
-        """Size of the sample that properties and perplexity are measured on: the smallest that the study trains on."""
-        return self.study.smallest_rows(wildcards.dataset)
-
-    def smallest_sample(self, wildcards) -> str:
-        """The sample of that size."""
-        return self._sample(wildcards.dataset)
-
     def items(self) -> list[str]:
         """The items of every benchmark with reference answers, whose likelihood is measured."""
         return [self.paths.fill(self.paths.items, benchmark=name) for name in self.study.benchmarks_with_answers]
@@ -38,13 +30,9 @@ class MeasureInputs:
             f" --batch-size {settings.batch_size} --max-length {settings.max_length}"
         )
 
-    def encoder(self, wildcards) -> str | list:
-        """The manifest of the sentence encoder; nothing where the study names none."""
-        return self.paths.encoder if self.measure.similarity.encoder else []
-
     def compared(self, wildcards) -> list[str]:
         """Samples of the training sets whose similarity is measured: the study's, and for `advise` the candidates."""
-        return [self._sample(name) for name in self._compared(wildcards)]
+        return [self.sample(name) for name in self._compared(wildcards)]
 
     def similarity_options(self, wildcards, input) -> str:
         """Names and files of training sets and benchmarks, and the encoder, as options."""
@@ -57,5 +45,6 @@ class MeasureInputs:
         candidates = self.study.candidates.datasets if self.study.candidates and wildcards.place != "tables" else ()
         return list(dict.fromkeys([*self.study.sources, *candidates]))
 
-    def _sample(self, dataset: str) -> str:
+    def sample(self, dataset: str) -> str:
+        """The sample on which a training set is measured: the smallest that the study trains on."""
         return self.paths.fill(self.paths.sample, dataset=dataset, rows=self.study.smallest_rows(dataset))

@@ -67,9 +67,7 @@ def near_duplicates(texts: list[str], threshold: float = NEAR) -> list[bool]:
 
     sets = [shingles(text) for text in texts]
     index = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS)
-    sketches = MinHash.bulk(
-        [[shingle.encode() for shingle in each] for each in sets], num_perm=PERMUTATIONS, hashfunc=xxhash.xxh32_intdigest
-    )
+    sketches = MinHash.bulk([[s.encode() for s in each] for each in sets], num_perm=PERMUTATIONS, hashfunc=xxhash.xxh32_intdigest)
     near = [False] * len(texts)
     for i, sketch in enumerate(sketches):
         for j in index.query(sketch):

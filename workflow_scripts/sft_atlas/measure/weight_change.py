@@ -24,9 +24,6 @@ FACTOR = re.compile(r"(?P<path>.+)\.lora_(?P<kind>embedding_)?(?P<side>[AB])(?:\
 PLAIN_STARTS = (True, False, "gaussian", "eva", "orthogonal")  # initialisations of LoRA that leave the base weights as they are
 
 
-# ---------------------------------------------------------------- comparing
-
-
 @dataclass
 class Change:
     """Sums over parameters from which every measure follows; they add up over tensors, as ratios would not.
@@ -71,10 +68,8 @@ def ranks(spectrum: np.ndarray | None) -> dict[str, float | None]:
     if spectrum is None or not len(spectrum) or spectrum.max() <= 0:
         return {"stable_rank": None, "effective_rank": None}
     share = spectrum[spectrum > 0] / spectrum.sum()
-    return {
-        "stable_rank": float((spectrum**2).sum() / spectrum.max() ** 2),
-        "effective_rank": float(np.exp(-(share * np.log(share)).sum())),
-    }
+    stable, effective = (spectrum**2).sum() / spectrum.max() ** 2, np.exp(-(share * np.log(share)).sum())
+    return {"stable_rank": float(stable), "effective_rank": float(effective)}
 
 
 def compare(before: StoredTensor, after: StoredTensor, spectra: bool = False) -> Change:
@@ -191,9 +186,6 @@ def scaling(config: dict, path: str, rank: int) -> float:
     patterns = config.get("alpha_pattern") or {}
     alpha = next((value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", path)), config["lora_alpha"])
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-
-
-# ---------------------------------------------------------------- the table
 
 
 def layer_changes(base: Path, weights: Path, spectra: bool = False, workers: int = 1) -> list[dict]:

@@ -102,9 +102,6 @@ def _header(file: Path) -> dict[str, StoredTensor]:
     }
 
 
-# ---------------------------------------------------------------- sums
-
-
 def _wide(element):
     """A stored element as float32; inside compiled functions only."""
 

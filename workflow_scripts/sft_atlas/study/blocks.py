@@ -72,9 +72,7 @@ def _values(file: StudyFile, block: Block, key: Key, overrides: dict[int, int]) 
             if first == i:
                 values[name] = value
             elif overrides[first] == rank and values[name] != value:
-                ties.append(
-                    f"overrides[{i}].set.{name}: overrides[{first}] sets it as well for {'/'.join(key)} and is as specific; let one of them name more of model, dataset and recipe"
-                )
+                ties.append(f"overrides[{i}].set.{name}: overrides[{first}] sets it too for {'/'.join(key)}; let one name more of the run")
     return values, ties
 
 

@@ -43,16 +43,9 @@ def expand(config: Mapping[str, object], source: str) -> dict[str, object]:
 
 def _problems(name: str, grid: Mapping[str, object]) -> list[str]:
     known = sorted(Hyperparameters.model_fields)
-    unknown = [
-        f"recipes.{name}.grid.{key}: {renamed(Hyperparameters, key) or 'not a hyper-parameter' + nearest(str(key), known)}"
-        for key in grid
-        if key not in known
-    ]
-    return unknown + [
-        f"recipes.{name}.grid.{key}: give a list of values"
-        for key, values in grid.items()
-        if key in known and not (isinstance(values, list) and values)
-    ]
+    unknown = {key: renamed(Hyperparameters, key) or "not a hyper-parameter" + nearest(str(key), known) for key in grid if key not in known}
+    empty = {key: "give a list of values" for key, values in grid.items() if key in known and not (isinstance(values, list) and values)}
+    return [f"recipes.{name}.grid.{key}: {problem}" for key, problem in (unknown | empty).items()]
 
 
 def _combinations(name: str, recipe: Mapping[str, object], grid: Mapping[str, list]):

@@ -30,9 +30,7 @@ def strict_yaml(path: Path) -> dict[str, object]:
             if key is None or not isinstance(key, Hashable):  # `<<`, or a key that construct_mapping refuses below
                 continue
             if key in seen:
-                raise ConfigError(
-                    str(path), [f"line {key_node.start_mark.line + 1}: key {key!r} is repeated (first in line {seen[key]}); remove one"]
-                )
+                raise ConfigError(str(path), [f"line {key_node.start_mark.line + 1}: key {key!r} is repeated (see line {seen[key]})"])
             seen[key] = key_node.start_mark.line + 1
         loader.flatten_mapping(node)
         return yaml.SafeLoader.construct_mapping(loader, node, deep=True)

@@ -127,12 +127,8 @@ def epoch_of(checkpoint: Path) -> int:
 def checkpoints(study: dict) -> list[Checkpoint]:
     """Every checkpoint of a resolved study, base models first."""
     bases = [Checkpoint.of_base(model) for model in study["models"]]
-    tuned = [
-        Checkpoint(run["model"], run["dataset"], run["recipe"], epoch, run["measure_representation"])
-        for run in study["runs"]
-        for epoch in run["save_epochs"]
-    ]
-    return bases + tuned
+    epochs = [(run, epoch) for run in study["runs"] for epoch in run["save_epochs"]]
+    return bases + [Checkpoint(r["model"], r["dataset"], r["recipe"], epoch, r["measure_representation"]) for r, epoch in epochs]
 
 
 def result_files(study: dict, table: str, root: Path) -> list[ResultFile]:

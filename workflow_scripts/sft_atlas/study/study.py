@@ -93,15 +93,15 @@ class Study:
 
     def sample_sizes(self, dataset: str) -> tuple[int, ...]:
         """Sample sizes (rows of each source dataset) at which a dataset is needed, ascending."""
-        used = {run.settings.rows for run in self.runs.values() if dataset in (run.dataset, *self.members(run.dataset))}
-        return tuple(sorted(used)) or (min(run.settings.rows for run in self.runs.values()),)
+        return tuple(sorted(self._rows(self.runs, dataset)))
 
     def smallest_rows(self, dataset: str) -> int:
         """The smallest sample of a dataset in the whole study; `select` does not change what is measured on it."""
-        return min(
-            (run.settings.rows for run in self.all_runs.values() if dataset in (run.dataset, *self.members(run.dataset))),
-            default=min(run.settings.rows for run in self.all_runs.values()),
-        )
+        return min(self._rows(self.all_runs, dataset))
+
+    def _rows(self, runs: dict[Key, Run], dataset: str) -> set[int]:
+        used = {run.settings.rows for run in runs.values() if dataset in (run.dataset, *self.members(run.dataset))}
+        return used or {min(run.settings.rows for run in runs.values())}
 
     # ------------------------------------------------------------ benchmarks, blocks and checkpoints
 

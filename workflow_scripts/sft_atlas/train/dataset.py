@@ -61,9 +61,6 @@ def tokenize(rows: list[dict[str, str]], tokenizer, template: dict[str, str], ma
     return Samples(kept, overlong, tuple(prompt_ids(tokenizer, prompts)))
 
 
-# ---------------------------------------------------------------- preflight
-
-
 def preflight(samples: Samples, tokenizer, name: str, memory: str = "not forecast") -> str:
     """A page to read before training: decoded samples with the loss mask, counts of tokens, BOS and EOS, the forecast of memory.
 

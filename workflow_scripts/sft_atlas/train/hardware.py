@@ -67,9 +67,6 @@ def check_kernels(settings: Hyperparameters, device_type: str) -> None:
         raise AtlasError("sharding: zero3 needs deepspeed, which is not installed; install it, or write sharding: fsdp2")
 
 
-# ---------------------------------------------------------------- several processes
-
-
 def launch_command(settings: Hyperparameters, script: list[str], port: int) -> list[str]:
     """The command that runs a script in one process per GPU (`accelerate launch`); sharding is set by :func:`sharding`."""
     return [

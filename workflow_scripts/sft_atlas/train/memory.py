@@ -210,9 +210,6 @@ def first_plan(base: ModelFolder, settings: Hyperparameters, length: int, device
     return largest_plan_that_fits(shape, settings, plan, *precision(settings, base, device_type), length, available, name)
 
 
-# ---------------------------------------------------------------- disk
-
-
 def stored_shapes(folder: Path) -> dict[str, list[int]]:
     """Shapes of the tensors in the safetensors files of a folder, by name, from the files' headers."""
     shapes = {}
@@ -227,9 +224,8 @@ def written_elements(folder: Path, settings: Hyperparameters) -> int:
     """Elements of a checkpoint: all weights, or at most LoRA factors for every matrix of the layers."""
     shapes = stored_shapes(folder)
     if settings.method == "lora":
-        return sum(
-            settings.lora.rank * sum(shape) for key, shape in shapes.items() if len(shape) == 2 and layer_and_component(key)[0] is not None
-        )
+        inside = [shape for key, shape in shapes.items() if len(shape) == 2 and layer_and_component(key)[0] is not None]
+        return settings.lora.rank * sum(map(sum, inside))
     return sum(map(math.prod, shapes.values()))
 
 

@@ -74,9 +74,6 @@ def close_state(state: Path) -> None:
         path.unlink()
 
 
-# ---------------------------------------------------------------- trainer checkpoints
-
-
 def checkpoint_to_resume(state: Path, settings: Hyperparameters, steps: int) -> Path | None:
     """The newest complete trainer checkpoint of a run of ``steps`` optimiser steps; None to train from the beginning.
 
@@ -103,9 +100,6 @@ def newest_checkpoint(folder: Path) -> Path | None:
             LOG.warning("removing the incomplete checkpoint %s", path)
             shutil.rmtree(path)
     return complete[-1] if complete else None
-
-
-# ---------------------------------------------------------------- scratch
 
 
 def announce_scratch(folder: str | None) -> None:

@@ -40,9 +40,8 @@ def main(args: argparse.Namespace) -> None:
         forecast = memory.describe(base, settings, samples.longest, device())
         write_text(args.output / PREFLIGHT, dataset.preflight(samples, tokenizer, name, forecast))
         inputs = {"base": args.base, "data": args.data}
-        provenance = record_provenance(
-            settings.model_dump(), inputs, template=template, threads=args.threads, rows_dropped=samples.overlong
-        )
+        context = {"template": template, "threads": args.threads, "rows_dropped": samples.overlong}
+        provenance = record_provenance(settings.model_dump(), inputs, **context)
         identity = {key: provenance[key] for key in ("settings", "inputs", "versions", "template", "threads")}
         resume_state.open_state(args.state, identity)
         memory.check_disk(base, settings, args.state, name)
@@ -51,10 +50,8 @@ def main(args: argparse.Namespace) -> None:
         else:
             facts = trainer.fine_tune(base, samples, tokenizer, settings, args.state, name)
         log, hashes, first_step, last_step = (facts.pop(key) for key in ("log", "hashes", "first_step", "last_step"))
-        facts["special_tokens"] = {
-            kind: sum(sample.ids.count(token) for sample in samples.kept)
-            for kind, token in (("bos", tokenizer.bos_token_id), ("eos", tokenizer.eos_token_id))
-        }
+        special = {"bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id}
+        facts["special_tokens"] = {kind: sum(sample.ids.count(token) for sample in samples.kept) for kind, token in special.items()}
         facts["seconds_to_first_step"] = round(first_step - started, 3)
         facts["train_loss"] = sum(entry["loss"] for entry in log if "loss" in entry) / facts["steps"]
         write_table(args.output / HISTORY, trainer.history(log, args.model, args.dataset, args.recipe))

@@ -63,9 +63,6 @@ def sft_config(settings: Hyperparameters, plan: BatchPlan, folder: Path, device_
     )
 
 
-# ---------------------------------------------------------------- what is trained
-
-
 def trained_layers(settings: Hyperparameters, layers: int) -> list[int]:
     """Indices of the layers that the recipe trains, of a model with ``layers`` layers. AtlasError where its range holds none."""
     chosen = layers_in_range(settings.layers, layers)
@@ -107,9 +104,6 @@ def lora_config(model, settings: Hyperparameters):
         use_rslora=settings.lora.rslora,
         task_type="CAUSAL_LM",
     )
-
-
-# ---------------------------------------------------------------- training
 
 
 def build(base: ModelFolder, samples: list[Sample], tokenizer, settings: Hyperparameters, plan: BatchPlan, state: Path, name: str):
@@ -183,9 +177,7 @@ def fine_tune(base: ModelFolder, samples: Samples, tokenizer, settings: Hyperpar
             raise AtlasError(f"{name}: the job starts again with less memory per process")
 
 
-def _attempt(
-    base: ModelFolder, samples: Samples, tokenizer, settings: Hyperparameters, plan: BatchPlan, state: Path, name: str
-) -> dict[str, object]:
+def _attempt(base: ModelFolder, samples: Samples, tokenizer, settings: Hyperparameters, plan: BatchPlan, state: Path, name: str) -> dict:
     import torch
 
     device_type = device()

@@ -43,9 +43,8 @@ def find_program(output: str, entry: str | None, prompt: str = "") -> str | None
     """The program in an answer: fenced code (the blocks from the first to the one that defines ``entry``), else the code between prose,
     else, with a ``prompt``, the body that continues it. None where nothing parses as Python."""
     output = re.sub(r"\[/?(?:BEGIN|DONE|PYTHON|CODE)\]", "\n", output.replace("\r\n", "\n").replace("\t", "    "))
-    defines = (
-        re.compile(rf"^\s*(?:async\s+)?(?:def|class)\s+{re.escape(entry)}\b|^{re.escape(entry)}\s*=", re.MULTILINE) if entry else START
-    )
+    name = re.escape(entry or "")
+    defines = re.compile(rf"^\s*(?:async\s+)?(?:def|class)\s+{name}\b|^{name}\s*=", re.MULTILINE) if entry else START
     blocks = [match[1] for match in FENCE.finditer(output)]
     whole = [block for block in blocks if defines.search(block)]
     if whole:

@@ -103,9 +103,8 @@ def find_expression(output: str) -> str | None:
 def _right_side(formula: str) -> str:
     """The value in "x = 5" and "1 + 1 = 2"; an equation of several unknowns stays whole."""
     left, equals, right = formula.rpartition("=")
-    return (
-        right.strip() if equals and right.strip() and not re.search(r"[<>]\s*$|[a-zA-Z]", left.replace("\\", "")[1:]) else formula.strip()
-    )
+    several = re.search(r"[<>]\s*$|[a-zA-Z]", left.replace("\\", "")[1:])
+    return right.strip() if equals and right.strip() and not several else formula.strip()
 
 
 def same(answer: str, gold: str) -> bool:
