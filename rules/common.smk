@@ -32,7 +32,7 @@ from sft_atlas.study.paths import ANALYSED, ANALYSES, OVERLAPS, PLACES, REPORTED
 from sft_atlas.study.runs import BASE
 from sft_atlas.tables.inputs import TableInputs, folder_of_outputs, folder_of_tables
 from sft_atlas.train.inputs import TrainInputs
-from sft_atlas.train.resume_state import announce_scratch
+from sft_atlas.train.resume_state import SCRATCH
 
 
 def load_study():
@@ -94,7 +94,8 @@ GPUS = gpus.list_gpus() if site is None else []
 warm.put_python_on_path()
 
 if site:
-    announce_scratch(site.scratch)
+    if site.scratch:
+        os.environ[SCRATCH] = site.scratch  # for jobs that start here or through Slurm
     if workflow.is_main_process:
         # profiles/default says `cores: all`, which would limit the threads of cluster jobs to the cores of this machine.
         workflow.resource_settings.cores = sys.maxsize

@@ -34,7 +34,7 @@ def measure(run_script, tiny_base, items):
         settings = {
             "items_per_benchmark": 30,
             "template": json.dumps(TEMPLATE),
-            "estimators": "twonn,mle",
+            "estimators": ("twonn", "mle"),
             "batch_size": 4,
             "max_length": 128,
         }
@@ -82,7 +82,7 @@ def test_measure_representation_of_a_checkpoint(tiny_base, items, measure):
 def test_wrong_arguments_are_named(measure, capsys):
     with pytest.raises(AtlasError, match="twice"):
         measure(("a", "a"), epoch=0)
-    for wrong, message in (({"items": "nothing"}, "not of the form NAME=FILE"), ({"estimators": "pca"}, "unknown estimator 'pca'")):
+    for wrong, message in (({"items": "nothing"}, "not of the form NAME=FILE"), ({"estimators": "pca"}, "invalid choice: 'pca'")):
         with pytest.raises(SystemExit):
             job.parser(measure_representation).parse_args([f"--{name}={value}" for name, value in wrong.items()])
         assert message in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """Query a judge: an OpenAI-compatible endpoint over HTTP, or a local model. Every reply is stored at once, so no request is paid for twice."""
 
+import functools
 import http.client
 import json
 import os
@@ -54,22 +55,12 @@ class Endpoint:
 
     def ask(self, system: str, user: str, logprobs: bool, repeat: int) -> Reply:
         """One judgement. Raises Unanswered after the last try, AtlasError where the endpoint will refuse every request."""
-        body = {
-            "model": self.judge.model,
-            "messages": [{"role": "system", "content": system}, {"role": "user", "content": user}],
-            "temperature": self.judge.temperature,
-            "max_tokens": self.judge.max_new_tokens,
-            "seed": repeat,
-        } | ({"logprobs": True, "top_logprobs": 5} if logprobs else {})
-        return retry(
-            lambda: self._ask_once(body),
-            "judge",
-            tries=self.judge.retries,
-            wait=self.wait,
-            passes=lambda error: isinstance(error, Unanswered),
-            longest=MAX_WAIT,
-            log=LOG.info,
-        )
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+        limits = {"temperature": self.judge.temperature, "max_tokens": self.judge.max_new_tokens, "seed": repeat}
+        odds = {"logprobs": True, "top_logprobs": 5} if logprobs else {}
+        call = functools.partial(self._ask_once, {"model": self.judge.model, "messages": messages, **limits, **odds})
+        waits = {"tries": self.judge.retries, "wait": self.wait, "longest": MAX_WAIT}
+        return retry(call, "judge", **waits, passes=lambda error: isinstance(error, Unanswered), log=LOG.info)
 
     def _ask_once(self, body: dict) -> Reply:
         """One request. Raises Unanswered where a repetition may be answered."""

@@ -72,21 +72,13 @@ def main(args: argparse.Namespace) -> None:
     progress(f"{len(likelihood)} answers scored, {len(dropped)} dropped; dimension of {len(sequences)} prompts")
 
 
-def estimators(text: str) -> list[str]:
-    """A list of estimators, separated by commas."""
-    names = text.split(",")
-    if unknown := [name for name in names if name not in ESTIMATORS]:
-        raise argparse.ArgumentTypeError(f"unknown estimator {unknown[0]!r}; there are {', '.join(ESTIMATORS)}")
-    return names
-
-
 def add_options(p: argparse.ArgumentParser) -> None:
     add_keys(p, *CHECKPOINT)
     add_model(p)
     p.add_argument("--items", type=named_file, action="append", required=True, help="NAME=FILE of a benchmark, repeatable; JSON Lines")
     p.add_argument("--items-per-benchmark", type=int, default=150, help="items sampled from each benchmark")
     p.add_argument("--seed", type=int, default=0, help="seed of the samples")
-    p.add_argument("--estimators", type=estimators, default=["twonn"], help=f"comma-separated, of {', '.join(ESTIMATORS)}")
+    p.add_argument("--estimators", nargs="+", choices=[*ESTIMATORS], default=["twonn"], help="estimators of intrinsic dimension")
     add_forward_pass(p)
     p.add_argument("--output-dimension", type=Path, required=True, help="Parquet, one row per layer, pooling and estimator")
     p.add_argument("--output-likelihood", type=Path, required=True, help="Parquet, one row per item")

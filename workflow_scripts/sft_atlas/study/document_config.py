@@ -15,11 +15,6 @@ BEGIN, END = "<!-- reference: made by workflow_scripts/run.py document_config --
 PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", object: "value"}
 
 
-def schema_text() -> str:
-    """The JSON schema, for editors: `# yaml-language-server: $schema=schema.json`."""
-    return json.dumps(StudyFile.model_json_schema(), indent=1, sort_keys=True) + "\n"
-
-
 def reference() -> str:
     """A table for each part of the study file and of `config/devices.yaml`."""
     lines, queue, written = [], [("(top level)", StudyFile), ("config/devices.yaml", Devices)], set()
@@ -31,18 +26,15 @@ def reference() -> str:
         lines += [f"### `{path}`", "", part.__doc__.strip().splitlines()[0], ""]
         rows = []
         for key, field in part.model_fields.items():
-            default = "required" if field.is_required() else f"`{json.dumps(_plain(field.default))}`"
             if isinstance(field.default, Part):
                 default = "see below"
+            else:
+                default = "required" if field.is_required() else f"`{json.dumps(field.default)}`"
             rows.append((f"`{key}`", _type(field.annotation), default, field.description))
             prefix = "" if part in (StudyFile, Devices) else path + "."
             queue += [(f"{prefix}{key}{suffix}", inner) for inner, suffix in _parts(field.annotation)]
         lines += [*markdown.table(("key", "type", "default", "meaning"), rows, pad=False), ""]
     return "\n".join(lines)
-
-
-def _plain(value: object) -> object:
-    return value.model_dump() if isinstance(value, Part) else value
 
 
 def _parts(annotation: object) -> list[tuple[type[Part], str]]:
@@ -79,7 +71,9 @@ def documents() -> dict[Path, str]:
     page = ROOT / "config/README.md"
     before, rest = page.read_text(encoding="utf-8").split(BEGIN)
     after = rest.split(END)[1]
-    return {ROOT / "config/schema.json": schema_text(), page: f"{before}{BEGIN}\n\n{reference()}\n{END}{after}"}
+    # The JSON schema is for editors: `# yaml-language-server: $schema=schema.json`.
+    schema = json.dumps(StudyFile.model_json_schema(), indent=1, sort_keys=True) + "\n"
+    return {ROOT / "config/schema.json": schema, page: f"{before}{BEGIN}\n\n{reference()}\n{END}{after}"}
 
 
 def main(args: argparse.Namespace) -> None:

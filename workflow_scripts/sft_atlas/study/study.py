@@ -171,19 +171,14 @@ def _labelled(name: str, entry: dict) -> dict[str, object]:
 
 def _resolved_run(run: Run) -> dict[str, object]:
     settings = run.settings.model_dump()
-    return {
+    keys = {
         "model": run.model,
         "dataset": run.dataset,
         "recipe": run.recipe,
-        "method": run.settings.method,
-        "rows": run.settings.rows,
-        "schedule": run.settings.lr_scheduler_type,
-        "epochs": run.settings.epochs,
-        "save_epochs": list(run.settings.kept_epochs),
-        "blocks": list(run.blocks),
-        "measure_representation": run.measure_representation,
-        "settings": settings,
+        **{key: settings[key] for key in ("method", "rows", "epochs")},
     }
+    keys |= {"schedule": run.settings.lr_scheduler_type, "save_epochs": list(run.settings.kept_epochs), "blocks": list(run.blocks)}
+    return {**keys, "measure_representation": run.measure_representation, "settings": settings}
 
 
 def load(path: Path) -> Study:

@@ -4,7 +4,6 @@
 """
 
 import importlib.util
-import os
 import sys
 
 from sft_atlas.core.errors import AtlasError
@@ -75,11 +74,6 @@ def launch_command(settings: Hyperparameters, script: list[str], port: int) -> l
         "--mixed_precision", "no", "--dynamo_backend", "no",  # the trainer decides both
         "--multi_gpu", *script,
     ]  # fmt: skip
-
-
-def is_worker() -> bool:
-    """Whether this process is one of several that :func:`launch_command` started."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def sharding(settings: Hyperparameters, activation_checkpointing: bool) -> dict[str, object]:

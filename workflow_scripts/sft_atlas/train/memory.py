@@ -54,17 +54,9 @@ class DecoderShape:
         try:
             heads = config["num_attention_heads"]
             head = config.get("head_dim") or config["hidden_size"] // heads
-            return cls(
-                config["model_type"],
-                config["num_hidden_layers"],
-                config["hidden_size"],
-                config["intermediate_size"],
-                heads,
-                heads * head,
-                (config.get("num_key_value_heads") or heads) * head,
-                config["vocab_size"],
-                bool(config.get("tie_word_embeddings", False)),
-            )
+            sizes = [config[key] for key in ("model_type", "num_hidden_layers", "hidden_size", "intermediate_size")]
+            key, tied = (config.get("num_key_value_heads") or heads) * head, bool(config.get("tie_word_embeddings", False))
+            return cls(*sizes, heads, heads * head, key, config["vocab_size"], tied)
         except KeyError as error:
             raise AtlasError(f"config.json has no {error}; memory is forecast only for decoders with gated feed-forward layers") from error
 

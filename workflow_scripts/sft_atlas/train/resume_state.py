@@ -7,7 +7,7 @@ A site file may name a node's own disk (scratch) for ``trainer/``, the large par
 A job that comes back to its node resumes from the newest epoch there. On another node the link leads to an empty folder: the job starts
 from the beginning, and since training is deterministic it gives the same epochs.
 
-Light to import: a workflow calls :func:`announce_scratch` while it is being parsed.
+Light to import: the workflow takes SCRATCH from here while it is being parsed.
 """
 
 import getpass
@@ -100,12 +100,6 @@ def newest_checkpoint(folder: Path) -> Path | None:
             LOG.warning("removing the incomplete checkpoint %s", path)
             shutil.rmtree(path)
     return complete[-1] if complete else None
-
-
-def announce_scratch(folder: str | None) -> None:
-    """Name the scratch folder of the site file in the environment of jobs that this process starts, here or through Slurm."""
-    if folder:
-        os.environ[SCRATCH] = folder
 
 
 def link_to_scratch(state: Path, identity: dict[str, object]) -> None:

@@ -12,10 +12,12 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import lock_folder, write_json, write_table, write_text
 from sft_atlas.core.provenance import record_provenance, resource_usage
 from sft_atlas.models import prompt_template
-from sft_atlas.models.arguments import add_keys, add_model
+from sft_atlas.models.arguments import add_keys, add_model, key_columns
 from sft_atlas.models.base_model import ModelFolder, device, load_tokenizer
 from sft_atlas.study.paths import HISTORY, PREFLIGHT, RECORD
 from sft_atlas.study.schema import Hyperparameters
+
+KEYS = ("model", "dataset", "recipe")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -34,7 +36,10 @@ def main(args: argparse.Namespace) -> None:
     tokenizer = load_tokenizer(base)
     samples = dataset.tokenize(pl.read_parquet(args.data).to_dicts(), tokenizer, template, settings.max_length)
     if args.worker:
-        write_worker_facts(args.state, trainer.fine_tune(base, samples, tokenizer, settings, args.state, name))
+        facts = trainer.fine_tune(base, samples, tokenizer, settings, args.state, name)
+        if torch.distributed.get_rank() == 0:  # the first worker leaves the facts for the job that started it
+            write_json(args.state / "facts.json", facts)
+        torch.distributed.destroy_process_group()
         return
     with lock_folder(args.state) as lock:
         forecast = memory.describe(base, settings, samples.longest, device())
@@ -54,11 +59,10 @@ def main(args: argparse.Namespace) -> None:
         facts["special_tokens"] = {kind: sum(sample.ids.count(token) for sample in samples.kept) for kind, token in special.items()}
         facts["seconds_to_first_step"] = round(first_step - started, 3)
         facts["train_loss"] = sum(entry["loss"] for entry in log if "loss" in entry) / facts["steps"]
-        write_table(args.output / HISTORY, trainer.history(log, args.model, args.dataset, args.recipe))
+        write_table(args.output / HISTORY, trainer.history(log).select(*key_columns(args, *KEYS), pl.all()))
         facts["weights_sha256"] = resume_state.publish_epochs(args.state, args.output, settings, hashes)
         facts["seconds_to_publish"] = round(time.perf_counter() - last_step, 3)
-        keys = {"model": args.model, "dataset": args.dataset, "recipe": args.recipe}
-        write_json(args.output / RECORD, {**keys, **facts, **provenance, "usage": resource_usage()})
+        write_json(args.output / RECORD, {**{key: getattr(args, key) for key in KEYS}, **facts, **provenance, "usage": resource_usage()})
         resume_state.close_state(args.state)
 
 
@@ -83,15 +87,6 @@ def train_in_workers(settings: Hyperparameters, state: Path, name: str, lock: in
             raise AtlasError(f"{name}: one of {settings.gpus} processes failed (exit code {ended.returncode}); see its message above")
 
 
-def write_worker_facts(state: Path, facts: dict[str, object]) -> None:
-    """In a worker: the first one leaves the facts for the job that started it."""
-    import torch
-
-    if torch.distributed.get_rank() == 0:
-        write_json(state / "facts.json", facts)
-    torch.distributed.destroy_process_group()
-
-
 def gpus(args: argparse.Namespace) -> int:
     """GPUs that the job takes; its workers use the same ones."""
     return 0 if args.worker else Hyperparameters.model_validate_json(args.settings).gpus
@@ -99,7 +94,7 @@ def gpus(args: argparse.Namespace) -> int:
 
 def add_options(p: argparse.ArgumentParser) -> None:
     add_model(p, weights=False)
-    add_keys(p, "model", "dataset", "recipe")
+    add_keys(p, *KEYS)
     p.add_argument("--data", type=Path, required=True, help="train.parquet")
     p.add_argument("--settings", required=True, help="hyper-parameters, as JSON")
     p.add_argument("--template", required=True, help="prompt template: JSON with the strings prompt and response")

@@ -5,6 +5,7 @@ which the job publishes the kept epochs at the end (:mod:`sft_atlas.train.resume
 """
 
 import math
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -18,11 +19,6 @@ from sft_atlas.train import hardware, memory, micro_batch
 from sft_atlas.train.dataset import Sample, Samples
 from sft_atlas.train.micro_batch import BatchPlan
 from sft_atlas.train.resume_state import checkpoint_to_resume
-
-
-def optimiser_steps(samples: int, settings: Hyperparameters) -> int:
-    """Optimiser steps of the whole run; the last batch of an epoch may be smaller and is not dropped."""
-    return math.ceil(samples / settings.batch_size) * settings.epochs
 
 
 def sft_config(settings: Hyperparameters, plan: BatchPlan, folder: Path, device_type: str, autocast: bool):
@@ -96,14 +92,8 @@ def lora_config(model, settings: Hyperparameters):
         linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
         inside = [name for name in linear if layer_and_component(f"{name}.weight")[0] in chosen]
         targets = [name for name in inside if targets == "all-linear" or name.endswith(tuple(f".{target}" for target in targets))]
-    return LoraConfig(
-        r=settings.lora.rank,
-        lora_alpha=settings.lora.alpha,
-        lora_dropout=settings.lora.dropout,
-        target_modules=targets,
-        use_rslora=settings.lora.rslora,
-        task_type="CAUSAL_LM",
-    )
+    size = {"r": settings.lora.rank, "lora_alpha": settings.lora.alpha, "lora_dropout": settings.lora.dropout}
+    return LoraConfig(**size, target_modules=targets, use_rslora=settings.lora.rslora, task_type="CAUSAL_LM")
 
 
 def build(base: ModelFolder, samples: list[Sample], tokenizer, settings: Hyperparameters, plan: BatchPlan, state: Path, name: str):
@@ -173,7 +163,7 @@ def fine_tune(base: ModelFolder, samples: Samples, tokenizer, settings: Hyperpar
             message = str(error).splitlines()[0]
         micro_batch.free_memory()  # outside `except`, where the traceback and with it the failed pass's tensors are gone
         plan = micro_batch.reduce_micro_batch(plan, message, settings, state, name)
-        if hardware.is_worker():  # several processes cannot recover alone
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # one of the processes of `accelerate launch`, which cannot recover alone
             raise AtlasError(f"{name}: the job starts again with less memory per process")
 
 
@@ -186,7 +176,7 @@ def _attempt(base: ModelFolder, samples: Samples, tokenizer, settings: Hyperpara
         torch.cuda.reset_peak_memory_stats()
     trainer, checkpoints = build(base, samples.kept, tokenizer, settings, plan, state, name)
     attention = trainer.model.config._attn_implementation
-    steps = optimiser_steps(len(samples.kept), settings)
+    steps = math.ceil(len(samples.kept) / settings.batch_size) * settings.epochs  # an epoch's last batch may be smaller
     checkpoint = checkpoint_to_resume(state, settings, steps)
     LOG.info(
         "%s: device %s, weights %s, autocast %s, attention %s, %s, %d steps, resumed from %s",
@@ -230,8 +220,8 @@ def _attempt(base: ModelFolder, samples: Samples, tokenizer, settings: Hyperpara
     }
 
 
-def history(log: list[dict[str, float]], model: str, dataset: str, recipe: str):
-    """The trainer's log as a polars frame, one row per optimiser step: model, dataset, recipe, step, epoch, loss, learning_rate, grad_norm."""
+def history(log: list[dict[str, float]]):
+    """The trainer's log as a polars frame, one row per optimiser step: step, epoch, loss, learning_rate, grad_norm."""
     import polars as pl
 
     values = ("epoch", "loss", "learning_rate", "grad_norm")
@@ -240,5 +230,4 @@ def history(log: list[dict[str, float]], model: str, dataset: str, recipe: str):
         for entry in log
         if "loss" in entry
     ]
-    frame = pl.DataFrame(steps, schema={"step": pl.Int64} | dict.fromkeys(values, pl.Float64))
-    return frame.select(pl.lit(model).alias("model"), pl.lit(dataset).alias("dataset"), pl.lit(recipe).alias("recipe"), pl.all())
+    return pl.DataFrame(steps, schema={"step": pl.Int64} | dict.fromkeys(values, pl.Float64))

@@ -62,13 +62,8 @@ def math(doc: dict, results: list[str]) -> dict[str, float | str]:
     """MATH: the expression in the last ``\\boxed{}`` of ``doc['answer']`` (the worked solution); strict: the output boxes it."""
     gold = boxed_or_all(doc["answer"])
     extracted, boxed = find_expression(results[0]), last_boxed(results[0])
-    return verdict(
-        "exact_match",
-        extracted,
-        extracted is not None and same(extracted, gold),
-        boxed is not None,
-        boxed is not None and same(boxed, gold),
-    )
+    correct, strict = (answer is not None and same(answer, gold) for answer in (extracted, boxed))
+    return verdict("exact_match", extracted, correct, boxed is not None, strict)
 
 
 def boxed_or_all(solution: str) -> str:
