@@ -54,11 +54,8 @@ def train_tokenizer(documents: list[str], vocabulary: int):
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    core.train_from_iterator(
-        documents,
-        trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=[PAD, BOS, EOS], initial_alphabet=alphabet, show_progress=False),
-    )
+    names = {"special_tokens": [PAD, BOS, EOS], "initial_alphabet": pre_tokenizers.ByteLevel.alphabet()}
+    core.train_from_iterator(documents, trainers.BpeTrainer(vocab_size=vocabulary, show_progress=False, **names))
     core.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, core.token_to_id(BOS))])
     return PreTrainedTokenizerFast(tokenizer_object=core, bos_token=BOS, eos_token=EOS, pad_token=PAD)
 

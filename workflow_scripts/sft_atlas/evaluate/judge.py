@@ -218,11 +218,8 @@ def scored_items(kind: str, questions: list[Question], values: list[float | None
         means = [math.fsum(part) / len(part) for part in parts]
         noise = None
         if all(len(part) > 1 for part in parts):
-            spreads = [
-                math.fsum((value - mean) ** 2 for value in part) / (len(part) - 1) / len(part)
-                for part, mean in zip(parts, means, strict=True)
-            ]
-            noise = math.fsum(spreads) / 4
+            squares = [(math.fsum((value - mean) ** 2 for value in part), len(part)) for part, mean in zip(parts, means, strict=True)]
+            noise = math.fsum(total / (n - 1) / n for total, n in squares) / 4
         result[item] = (math.fsum(means) / 2, noise)
     return result
 

@@ -70,9 +70,8 @@ class Endpoint:
         except urllib.error.HTTPError as error:
             message = self._hidden(error.read(500).decode("utf-8", "replace"))
             if error.code in FATAL:
-                raise AtlasError(
-                    f"{self.judge.url} answers {error.code} ({FATAL[error.code]}) for the model {self.judge.model!r}: {message}"
-                ) from None
+                reason = f"{error.code} ({FATAL[error.code]})"
+                raise AtlasError(f"{self.judge.url} answers {reason} for the model {self.judge.model!r}: {message}") from None
             if error.code not in RETRIED:
                 return Reply(None, {}, f"status {error.code}: {message[:200]}")
             raise Unanswered(f"status {error.code}", _seconds(error.headers.get("Retry-After"))) from None
@@ -125,9 +124,8 @@ class Local:
 
         messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
         if self.tokenizer.chat_template:
-            ids = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)[
-                "input_ids"
-            ]
+            form = {"return_tensors": "pt", "return_dict": True}
+            ids = self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, **form)["input_ids"]
         else:
             ids = torch.tensor(prompt_ids(self.tokenizer, [f"{system}\n\n{user}\n"]))
         longest = getattr(self.model.config, "max_position_embeddings", None)

@@ -19,12 +19,10 @@ def main(args: argparse.Namespace) -> None:
     """Write the table of training sets x benchmarks, and the list of items."""
     import polars as pl
 
-    training = {
-        (path.parent.parent.name, int(path.parent.name)): (
-            f"{instruction}\n{response}" for instruction, response in pl.read_parquet(path, columns=["instruction", "response"]).iter_rows()
-        )
-        for path in args.training
-    }
+    def texts(path: Path) -> Iterator[str]:
+        return ("\n".join(row) for row in pl.read_parquet(path, columns=["instruction", "response"]).iter_rows())
+
+    training = {(path.parent.parent.name, int(path.parent.name)): texts(path) for path in args.training}
     benchmarks = {path.parent.name: [item["instruction"] for item in read_items(path)] for path in args.benchmarks}
     matrix, flags = measure(training, benchmarks)
     inputs = {f"{path.parent.parent.name}/{path.parent.name}": path for path in [*args.training, *args.benchmarks]}

@@ -44,9 +44,9 @@ def load_checkpoint(args: argparse.Namespace):
 
     torch.set_num_threads(args.threads)
     template, base, facts = prompt_template.read(args.template), ModelFolder.read(args.base), {}
-    facts["template_sha256"] = (
-        prompt_template.require_trained_with(template, args.weights) if args.weights else prompt_template.fingerprint(template)
-    )
+    facts["template_sha256"] = prompt_template.fingerprint(template)
+    if args.weights:
+        prompt_template.require_trained_with(template, args.weights)
     model = load_model(base, args.weights, facts=facts)
     facts |= {"device": str(model.device), "weights": str(args.weights or base.path)}
     return model, load_tokenizer(base), template, facts

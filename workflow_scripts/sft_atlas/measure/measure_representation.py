@@ -39,9 +39,8 @@ def main(args: argparse.Namespace) -> None:
     scores, dropped = token_log_likelihoods(model, tokenizer, prompts, answers, args.batch_size, args.max_length, with_eos=False)
     scored = [items[index] | {"bytes": len(answers[index].encode())} for index in scores["sample"]]
     likelihood = pl.DataFrame(scored, schema={"benchmark": pl.String, "item": pl.Int64, "bytes": pl.Int64}).hstack(scores)
-    likelihood = likelihood.select(
-        *keys, "benchmark", "item", log_likelihood=-pl.col("nll_response"), tokens=pl.col("tokens_response"), bytes=pl.col("bytes")
-    )
+    values = {"log_likelihood": -pl.col("nll_response"), "tokens": pl.col("tokens_response"), "bytes": pl.col("bytes")}
+    likelihood = likelihood.select(*keys, "benchmark", "item", **values)
 
     encoded = list(dict.fromkeys(tuple(encode(tokenizer, prompt, "", with_eos=False)[0]) for prompt in prompts))
     sequences = [list(ids) for ids in encoded if 0 < len(ids) <= args.max_length]

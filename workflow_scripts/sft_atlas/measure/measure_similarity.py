@@ -42,11 +42,8 @@ def main(args: argparse.Namespace) -> None:
         spaces["semantic"] = semantic(groups, folder, args.pooling, args.batch_size, args.max_length)
     rows = []
     for space, vectors in spaces.items():
-        named = (
-            dict(zip([*training], vectors[: len(training)], strict=True)),
-            dict(zip([*benchmarks], vectors[len(training) :], strict=True)),
-        )
-        rows += [row | {"space": space} for row in similarities(*named, args.seed)]
+        sets, tests = dict(zip(training, vectors, strict=False)), dict(zip(benchmarks, vectors[len(training) :], strict=True))
+        rows += [row | {"space": space} for row in similarities(sets, tests, args.seed)]
     schema = {"dataset": pl.String, "benchmark": pl.String, "space": pl.String} | dict.fromkeys(MEASURES, pl.Float64)
     frame = pl.DataFrame(rows, schema=schema | {"n_dataset": pl.Int64, "n_benchmark": pl.Int64})
     settings = {key: getattr(args, key) for key in ("rows", "text", "pooling", "batch_size", "max_length", "seed")}

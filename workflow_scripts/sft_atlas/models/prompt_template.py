@@ -52,8 +52,6 @@ def require_trained_with(template: dict[str, str], weights: Path) -> str:
     except (OSError, KeyError, ValueError) as error:
         raise AtlasError(f"{record} does not name the template of {weights} ({type(error).__name__}); train the run again") from None
     if fingerprint(trained) != fingerprint(template):
-        raise AtlasError(
-            f"{weights} was trained with the template {trained!r}, this study scores with {template!r}; "
-            "make them equal, or train the run again with the study's template"
-        )
+        difference = f"{weights} was trained with the template {trained!r}, this study scores with {template!r}"
+        raise AtlasError(f"{difference}; make them equal, or train the run again with the study's template")
     return fingerprint(template)

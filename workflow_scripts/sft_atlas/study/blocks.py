@@ -79,10 +79,8 @@ def _values(file: StudyFile, block: Block, key: Key, overrides: dict[int, int]) 
 def _contradiction(first: Run, second: Run) -> str:
     ours, theirs = first.settings.model_dump(), second.settings.model_dump()
     differences = ", ".join(f"{name} ({ours[name]} and {theirs[name]})" for name in ours if ours[name] != theirs[name])
-    return (
-        f"blocks.{second.blocks[0]}: defines the run {'/'.join(first.key)} differently from blocks.{first.blocks[0]}: {differences}; "
-        "give one of them a recipe of its own"
-    )
+    place = f"blocks.{second.blocks[0]}: defines the run {'/'.join(first.key)} differently from blocks.{first.blocks[0]}"
+    return f"{place}: {differences}; give one of them a recipe of its own"
 
 
 def select_runs(runs: dict[Key, Run], select: Select) -> tuple[dict[Key, Run], list[str]]:

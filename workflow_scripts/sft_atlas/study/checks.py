@@ -130,10 +130,7 @@ def _suite(file: StudyFile, name: str, suite: Suite) -> Iterator[str]:
             for former, function in FORMER_METRICS.findall(Path(source).read_text(encoding="utf-8")):
                 yield f"{source}: {former} was renamed; write `!function sft_atlas.evaluate.metrics{function}`"
         if keys.get("unsafe_code") and not file.allow_code_execution:
-            yield (
-                f"allow_code_execution: {benchmark} runs code written by models; set it to true to run that code in the sandbox, or leave"
-                f" {benchmark} out"
-            )
+            yield f"allow_code_execution: {benchmark} runs code written by models; set it to true (in the sandbox), or leave {benchmark} out"
         if protocols[benchmark] not in (None, *JUDGED):
             yield f"{task}: metadata.judged must be one of {', '.join(JUDGED)}, not {protocols[benchmark]!r}"
     misplaced = [benchmark for benchmark, protocol in protocols.items() if (protocol is None) == (suite.judge is not None)]

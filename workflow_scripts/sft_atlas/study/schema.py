@@ -91,9 +91,7 @@ class Hyperparameters(Part):
     weight_decay: float = Field(0.0, ge=0, description="Weight decay (paper: 0).")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradient clipping by global norm (ours).")
     max_length: Positive = Field(2048, description="Longest sample in tokens; longer ones are dropped and counted, never truncated (ours).")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="Autocast type; auto: bfloat16 on an accelerator that supports it, else float32."
-    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="Autocast; auto: bfloat16 where supported, else float32.")
     weights: Literal["float32", "bfloat16"] = Field(
         "float32",
         description="Type of weights and optimiser state in full fine-tuning. bfloat16 halves the memory but loses most updates at the paper's learning rates.",
@@ -112,10 +110,7 @@ class Hyperparameters(Part):
     activation_checkpointing: bool = Field(False, description="Recompute activations always, not only if a single sample does not fit.")
     liger: bool = Field(False, description="Use Liger kernels for norms, RoPE and feed-forward layers; needs a GPU and liger-kernel.")
     compile: bool = Field(False, description="Use torch.compile; only pays off in long runs.")
-    gpus: Positive = Field(
-        1,
-        description="GPUs of a job; several use `accelerate launch`. The effective batch size is unchanged, but a change trains again because the order of summation differs.",
-    )
+    gpus: Positive = Field(1, description="GPUs of a job. The effective batch is the same, but the order of sums changes: trains again.")
     sharding: Literal["fsdp2", "zero3"] = Field("fsdp2", description="With several GPUs: PyTorch FSDP2 or DeepSpeed ZeRO-3.")
     seed: int = Field(0, description="Seed of data order, adapter initialisation and dropout.")
 
@@ -226,16 +221,12 @@ class Source(Part):
 
     renamed: ClassVar = {"where": "filter"}
 
-    path: str | None = Field(
-        None, description="Local file or saved dataset, relative to `data_root` if that is set; its format is recognised."
-    )
+    path: str | None = Field(None, description="Local file or saved dataset, relative to `data_root` if set; its format is recognised.")
     hub: str | None = Field(None, description="Hub dataset id.")
     revision: str | None = Field(None, description="Commit of the hub dataset; required with `hub`. `make pin` turns a branch into one.")
     subset: str | None = Field(None, description="Configuration of the hub dataset.")
     files: list[str] | None = Field(None, min_length=1, description="Files of the hub dataset to read (with `*`); default: as on its card.")
-    split: str = Field(
-        "train", description="Split of the hub dataset or saved dataset, or a slice of it (`train[10:510]`) or of a local file."
-    )
+    split: str = Field("train", description="Split of the hub or saved dataset, or a slice of it (`train[10:510]`) or of a local file.")
     tasks: dict[str, Annotated[float, Field(gt=0)]] | None = Field(None, description="Tasks (of reasoning-gym, or `prose`) by weight.")
     size: Positive | None = Field(None, description="Number of items to generate; required with `tasks`.")
     columns: Columns = Field(Columns(), description="Column names of the source.")
@@ -471,7 +462,7 @@ class Comparison(Part):
     """A published figure to compare the forecast with."""
 
     what: Literal["train_gpu_hours", "evaluate_gpu_hours", "gpu_hours", "disk_tb"] = Field(
-        description="The total to compare; `gpu_hours` is that of all jobs."
+        description="The total; `gpu_hours`: of all jobs."
     )
     value: float = Field(gt=0, description="The published figure.")
     source: str = Field(description="Where it comes from and what it covers.")

@@ -72,7 +72,7 @@ def preflight(samples: Samples, tokenizer, name: str, memory: str = "not forecas
     unsupervised = [sample.row for sample in samples.kept if not sample.supervised]
     if unsupervised:
         raise AtlasError(
-            f"{name}: {len(unsupervised)} samples have no supervised token, the first is row {unsupervised[0]} of the training set; check its response"
+            f"{name}: {len(unsupervised)} samples have no supervised token, the first is row {unsupervised[0]}; check its response"
         )
     endless = [sample.row for sample in samples.kept if sample.labels[-1] != tokenizer.eos_token_id]
     if endless:

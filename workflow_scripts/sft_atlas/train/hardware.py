@@ -81,12 +81,8 @@ def sharding(settings: Hyperparameters, activation_checkpointing: bool) -> dict[
     if settings.gpus == 1:
         return {}
     if settings.sharding == "fsdp2":
-        shards = {
-            "version": 2,
-            "reshard_after_forward": True,
-            "state_dict_type": "SHARDED_STATE_DICT",
-            "activation_checkpointing": activation_checkpointing,  # FSDP's own
-        }
+        shards = {"version": 2, "reshard_after_forward": True, "state_dict_type": "SHARDED_STATE_DICT"}
+        shards["activation_checkpointing"] = activation_checkpointing  # FSDP's own
         return {"fsdp": True, "fsdp_config": shards, "activation_checkpointing": False}
     stage = {"stage": 3, "overlap_comm": True, "contiguous_gradients": True, "stage3_gather_16bit_weights_on_model_save": True}
     auto = ("gradient_clipping", "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")

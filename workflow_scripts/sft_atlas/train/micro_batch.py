@@ -87,10 +87,8 @@ def reduce_micro_batch(plan: BatchPlan, error: str, settings: Hyperparameters, s
     smaller = plan.smaller(settings)
     if smaller is None:
         tried = "\n".join(f"  {line}" for line in failed)
-        raise AtlasError(
-            f"{name}: out of memory even with a micro-batch of 1 and activation checkpointing. Tried:\n{tried}\n"
-            "Lower max_length, use method: lora, or give the recipe more gpus"
-        )
+        advice = "Lower max_length, use method: lora, or give the recipe more gpus"
+        raise AtlasError(f"{name}: out of memory even with a micro-batch of 1 and activation checkpointing. Tried:\n{tried}\n{advice}")
     write_json(state / PLAN, {"plan": asdict(smaller), "failed": failed})
     LOG.warning("%s: out of memory with %s; going on with %s, the effective batch stays %d", name, plan, smaller, settings.batch_size)
     return smaller
