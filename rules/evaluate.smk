@@ -111,9 +111,7 @@ rule rescore_samples:
         " --scores {input.scores} --samples {input.samples} --output {output} --log {log}"
 
 
-# ---------------------------------------------------------------- judged suites: answers where the model runs, judgements where the network is
-
-
+# Judged suites: answers where the model runs, judgements where the network is.
 rule generate:
     """Generate one checkpoint's answers to a judged suite, both turns."""
     input:
@@ -173,9 +171,6 @@ rule judge:
         " --suite {input.suite} --judge {params.settings:q} --judge-base {input.judge} --state {params.state}"
         " --seed {params.seed} --threads {threads} --output-scores {output.scores} --output-samples {output.samples}"
         " --output-judgements {output.judgements} --log {log}"
-
-
-# ---------------------------------------------------------------- contamination: benchmark items that occur in training sets
 
 
 rule contamination:

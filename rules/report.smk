@@ -68,9 +68,7 @@ rule write_findings:
         " --output {output} --log {log}"
 
 
-# ---------------------------------------------------------------- on request: `snakemake cards`, `snakemake release`
-
-
+# On request, like `release`.
 rule cards:
     """A model card for every checkpoint whose weights are kept."""
     input:

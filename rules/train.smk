@@ -52,9 +52,7 @@ for recipe in study.file.recipes:
             " --state {params.state} --output {params.run} --log {log}"
 
 
-# ---------------------------------------------------------------- on request: `snakemake correctness`
-
-
+# On request.
 rule correctness:
     """Training invariants, tested on tiny models of eight families, as a page."""
     input:

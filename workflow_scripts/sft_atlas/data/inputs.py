@@ -14,7 +14,7 @@ class DataInputs:
         self.file = study.file
         encoder = self.file.measure.similarity.encoder
         self.encoder_entry = encoder.model_dump_json(exclude_defaults=True) if encoder else ""
-        self.encoder_path = study.path(encoder.path) if encoder and encoder.path else []
+        self.encoder_path = self._path(encoder)
         self.entries = {"model": study.all_models, "dataset": study.all_datasets, "benchmark": self.file.benchmarks}
         self.pretrained = [name for name, model in study.all_models.items() if model.pretrain]
         self.fetched = [name for name in study.all_models if name not in self.pretrained]
@@ -22,20 +22,11 @@ class DataInputs:
 
     def entry(self, kind: str):
         """A function from wildcards to the JSON of a model's, dataset's or benchmark's entry, without its cosmetic keys."""
-
-        def entry_json(wildcards) -> str:
-            return self.entries[kind][wildcards[kind]].model_dump_json(exclude=COSMETIC, exclude_defaults=True)
-
-        return entry_json
+        return lambda wildcards: self.entries[kind][wildcards[kind]].model_dump_json(exclude=COSMETIC, exclude_defaults=True)
 
     def local_path(self, kind: str):
         """A function from wildcards to the local file or folder that an entry names; [] where it names none."""
-
-        def path(wildcards) -> str | list:
-            entry = self.entries[kind][wildcards[kind]]
-            return self.study.path(entry.path) if entry.path else []
-
-        return path
+        return lambda wildcards: self._path(self.entries[kind][wildcards[kind]])
 
     def samples(self, datasets) -> list[str]:
         """Every sample of these training sets."""
@@ -52,5 +43,7 @@ class DataInputs:
 
     def shots_path(self, wildcards) -> str | list:
         """The local file of a benchmark's few-shot examples; [] where they come from elsewhere."""
-        path = self.file.benchmarks[wildcards.benchmark].shot_source().path
-        return self.study.path(path) if path else []
+        return self._path(self.file.benchmarks[wildcards.benchmark].shot_source())
+
+    def _path(self, entry) -> str | list:
+        return self.study.path(entry.path) if entry and entry.path else []
