@@ -72,7 +72,8 @@ def _values(file: StudyFile, block: Block, key: Key, overrides: dict[int, int]) 
             if first == i:
                 values[name] = value
             elif overrides[first] == rank and values[name] != value:
-                ties.append(f"overrides[{i}].set.{name}: overrides[{first}] sets it too for {'/'.join(key)}; let one name more of the run")
+                tie = f"overrides[{i}].set.{name}: overrides[{first}] sets it as well for {'/'.join(key)} and is as specific"
+                ties.append(f"{tie}; let one of them name more of model, dataset and recipe")
     return values, ties
 
 

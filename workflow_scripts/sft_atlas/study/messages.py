@@ -29,9 +29,10 @@ def strict_yaml(path: Path) -> dict[str, object]:
             key = None if key_node.tag == MERGE else loader.construct_object(key_node)
             if key is None or not isinstance(key, Hashable):  # `<<`, or a key that construct_mapping refuses below
                 continue
+            line = key_node.start_mark.line + 1
             if key in seen:
-                raise ConfigError(str(path), [f"line {key_node.start_mark.line + 1}: key {key!r} is repeated (see line {seen[key]})"])
-            seen[key] = key_node.start_mark.line + 1
+                raise ConfigError(str(path), [f"line {line}: key {key!r} is repeated (first in line {seen[key]}); remove one"])
+            seen[key] = line
         loader.flatten_mapping(node)
         return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 

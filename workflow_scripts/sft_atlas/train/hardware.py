@@ -43,7 +43,7 @@ def attention(settings: Hyperparameters, base: ModelFolder, device_type: str, au
         return next((name for name, module in FLASH.items() if usable and installed(module)), None)
     module = FLASH.get(settings.attention)
     if module and not installed(module):
-        raise AtlasError(f"attention: {settings.attention} needs {module}, which is not installed; install it, or write attention: auto")
+        raise AtlasError(f"attention: {settings.attention} needs the module {module}, which is not installed; install it")
     if module and not (device_type == "cuda" and autocast):
         raise AtlasError(f"attention: {settings.attention} needs a CUDA GPU and bfloat16; write attention: auto")
     return settings.attention
