@@ -17,7 +17,7 @@ from sft_atlas.published import POLICIES, TABLES, changes, claims, columns
 from sft_atlas.published.arguments import add_arguments
 from sft_atlas.published.claims import READINGS, Claim, Statistic
 from sft_atlas.stats.estimates import benjamini_hochberg
-from sft_atlas.stats.wording import is_significant, p_value
+from sft_atlas.stats.wording import is_significant, p_value, sentence_case
 
 
 def correct(tested: list[Claim]) -> dict[Statistic, float]:
@@ -83,7 +83,7 @@ def page(tested: list[Claim], changes: list[str], families: str = "") -> str:
     lines += [*markdown.table(head, rows, pad=False), "", "## What the repairs change", "", *changes]
     for number, claim in enumerate(tested, 1):
         decision = f"**{verdict(claim, q).capitalize()}.** {claim.note}".strip()
-        method = f"Statistic: {claim.method}." if claim.statistics else f"{claim.method[0].upper()}{claim.method[1:]}."
+        method = f"Statistic: {claim.method}." if claim.statistics else f"{sentence_case(claim.method)}."
         lines += ["", f"## {number}. {claim.text}", "", *markdown.wrap(decision), "", *markdown.wrap(method)]
         if claim.statistics:
             order = sorted(claim.statistics, key=lambda s: (READINGS.index(s.reading), s.label, -POLICIES.index(s.policy)))

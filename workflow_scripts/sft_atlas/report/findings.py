@@ -7,7 +7,6 @@ from sft_atlas.stats.estimates import Estimate
 from sft_atlas.stats.wording import describe, verdict
 
 WIDTH = 100  # characters a line of the page, so that a terminal shows it as it is
-METHODS = {"full": "Full fine-tuning", "lora": "LoRA"}
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,3 @@ class Finding:
 def unavailable(title: str, figure: str, runs: str) -> Finding:
     """The section for what this study cannot show; ``runs`` says what it lacks."""
     return Finding(title, figure, notes=[f"Not available in this study: needs {runs}."])
-
-
-def label(study: dict, kind: str, name: str) -> str:
-    """The label of one of the study's models, datasets or benchmarks (``kind``)."""
-    return study[kind][name].get("label", name)

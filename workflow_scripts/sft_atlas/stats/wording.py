@@ -5,6 +5,17 @@ import numpy as np
 from sft_atlas.stats.estimates import Estimate
 
 SIGNIFICANT = 0.05
+METHODS = {"full": "full fine-tuning", "lora": "LoRA", "base": "base model"}
+
+
+def label(study: dict, kind: str, name: str) -> str:
+    """The label of one of the study's models, datasets or benchmarks (``kind``)."""
+    return study[kind][name].get("label", name)
+
+
+def sentence_case(text: str) -> str:
+    """The text with a capital first letter."""
+    return text[:1].upper() + text[1:]
 
 
 def is_significant(estimate: Estimate, q: float) -> bool:

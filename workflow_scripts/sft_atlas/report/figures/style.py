@@ -23,7 +23,7 @@ DIVERGING = "RdBu_r"
 GREY, PALE = "#666666", "#EEEEEE"
 MARKERS = {"full": "o", "lora": "^", "base": "*"}
 LINES = {"full": "-", "lora": "--"}
-METHODS = {"full": "full fine-tuning", "lora": "LoRA", "base": "base model"}
+METHODS = wording.METHODS
 METHOD_COLOURS = {"full": PALETTE[0], "lora": PALETTE[1]}
 DEPTH = "depth (0 first layer, 1 last)"
 
@@ -96,7 +96,7 @@ def colours(names: list[str]) -> dict[str, str]:
 
 def labels(study: dict, kind: str, names: list[str]) -> list[str]:
     """The labels of models, datasets or benchmarks."""
-    return [study[kind][name].get("label", name) for name in names]
+    return [wording.label(study, kind, name) for name in names]
 
 
 def present(study: dict, kind: str, column) -> list[str]:

@@ -8,7 +8,7 @@ from sft_atlas.analyse.analyse_predictors import ALL, PREDICTORS, within_models
 from sft_atlas.core.markdown import bullets
 from sft_atlas.report.findings import WIDTH, Finding, Statement, compare, unavailable
 from sft_atlas.stats.estimates import Estimate
-from sft_atlas.stats.wording import SIGNIFICANT, count, describe, is_significant, verdict
+from sft_atlas.stats.wording import SIGNIFICANT, count, describe, is_significant, sentence_case, verdict
 
 HELD_OUT = {  # statistic -> what predicts, and what it takes
     "new base model": ("New base model, predictor alone", "three base models"),
@@ -60,11 +60,11 @@ def predictors(frame: pl.DataFrame) -> Finding:
         part = correlations.filter(pl.col("subset") == subset)
         which = "All training sets" if subset == ALL else subset.capitalize()
         notes.append(
-            f"{which} ({part['sets'].max()}), p corrected over these {part.height} predictors only: significant are {_significant(part)}. "
+            f"{which} ({part['sets'].max()}), p corrected over these {part.height} predictors only: {_significant(part)}. "
             f"On held-out gains, {_better_than_baseline(defined.filter(pl.col('subset') == subset))}."
         )
     slopes = defined.filter(pl.col("subset") == ALL, pl.col("statistic") == "slope")
-    notes.append(f"Mixed models with random base models and training sets ({slopes.height} fitted), significant: {_significant(slopes)}.")
+    notes.append(f"Mixed models with random base models and training sets ({slopes.height} fitted): {_significant(slopes)}.")
     within = others.filter(pl.col("p_within") < SIGNIFICANT, pl.col("p") >= SIGNIFICANT)
     if within.height:
         names = ", ".join(PREDICTORS[name][0] for name in within["predictor"])
@@ -74,7 +74,7 @@ def predictors(frame: pl.DataFrame) -> Finding:
 
 def _correlation(estimate: Estimate, q: float) -> str:
     what = estimate.what
-    neither = f"{what[0].upper()}{what[1:]}: no significant correlation with gain"
+    neither = f"{sentence_case(what)}: no significant correlation with gain"
     return f"{verdict(estimate, q, f'Higher {what}, larger gain', f'Lower {what}, larger gain', neither)}; within-model r = {describe(estimate, q)}."
 
 
@@ -92,9 +92,9 @@ def _list(statements: list[Statement], q: list[float]) -> list[str]:
 
 
 def _significant(part: pl.DataFrame) -> str:
-    """The predictors of a part of the table with q < 0.05, in words."""
+    """Which predictors of a part of the table are significant (q < 0.05), in words."""
     names = [PREDICTORS[name][0] for name in part.filter(pl.col("q") < SIGNIFICANT)["predictor"]]
-    return ", ".join(names) or "none"
+    return f"significant {'is' if len(names) == 1 else 'are'} {', '.join(names)}" if names else "none is significant"
 
 
 def _held_out(frame: pl.DataFrame) -> list[str]:

@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 
 from sft_atlas.analyse import analyse_map, select
-from sft_atlas.report.findings import METHODS, Finding, Statement, compare, unavailable
+from sft_atlas.report.findings import Finding, Statement, compare, unavailable
 from sft_atlas.report.sections.predictors import estimate_of
 from sft_atlas.stats.estimates import Estimate, two_sided_p
-from sft_atlas.stats.wording import SIGNIFICANT, describe, verdict
+from sft_atlas.stats.wording import METHODS, SIGNIFICANT, describe, sentence_case, verdict
 
 TERMS = {"model": "base models", "dataset": "training sets", "method": "methods", "run": "runs", "epoch": "epochs"}
 DIVERGENCE = {"unit": " bits per byte", "digits": 3}
@@ -30,7 +30,7 @@ def dimension(table: pl.DataFrame, study: dict) -> Finding:
         if unit != "base models":
             estimate = with_shared_error(estimate, baseline_error(base.join(halves.select("model").unique(), on="model"), half))
         statements.append(Statement(estimate, sentence))
-    shared = f"{METHODS[method]} minus base model, last checkpoints. The runs of a base model share the error of its one baseline."
+    shared = f"{sentence_case(METHODS[method])} minus base model, last checkpoints. The runs of a base model share the error of its one baseline."
     if unit != "base models":
         shared += " Resampling training sets does not show that error, so its standard error is added to intervals and p."
     return Finding(title, "dimension", statements, [shared, *select.units_note(halves)])

@@ -6,9 +6,9 @@ import polars as pl
 
 from sft_atlas.analyse import select
 from sft_atlas.core.markdown import bullets, table
-from sft_atlas.report.findings import METHODS, WIDTH, Finding, Statement, compare, label, unavailable
+from sft_atlas.report.findings import WIDTH, Finding, Statement, compare, unavailable
 from sft_atlas.stats.estimates import FEWEST_CLUSTERS, ITEM_NOISE, Estimate, combined, most_similar, paired_difference, wilson
-from sft_atlas.stats.wording import SIGNIFICANT, describe, is_significant, verdict
+from sft_atlas.stats.wording import METHODS, SIGNIFICANT, describe, is_significant, label, sentence_case, verdict
 
 POINTS = {"scale": 100, "unit": " points", "digits": 1}
 
@@ -64,7 +64,7 @@ def extremes(gains: pl.DataFrame, study: dict) -> Finding:
         return table(["benchmark", "highest mean gain", "lowest mean gain"], rows)
 
     note = (
-        f"{METHODS[method]}, mean over {cells['model'].n_unique()} base models, in points. *: significant (p Bonferroni-corrected for "
+        f"{sentence_case(METHODS[method])}, mean over {cells['model'].n_unique()} base models, in points. *: significant (p Bonferroni-corrected for "
         f"{sets} training sets, q < 0.05). Choosing the extremes of {sets} sets overstates them on average."
     )
     return Finding(title, "gains", statements, [note, *noise_note(statements)], body)

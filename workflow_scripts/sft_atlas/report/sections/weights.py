@@ -4,9 +4,9 @@ import numpy as np
 import polars as pl
 
 from sft_atlas.analyse import select
-from sft_atlas.report.findings import METHODS, Finding, Statement, compare, unavailable
+from sft_atlas.report.findings import Finding, Statement, compare, unavailable
 from sft_atlas.stats.estimates import Estimate
-from sft_atlas.stats.wording import SIGNIFICANT, describe
+from sft_atlas.stats.wording import METHODS, SIGNIFICANT, describe, sentence_case
 
 WIDEST = 0.5  # range of depths with 95 % of the bootstrap peaks, up to which a peak has a place
 
@@ -24,12 +24,12 @@ def change_by_depth(layers: pl.DataFrame, study: dict) -> Finding:
     sentence = compare("upper layers change more", "lower layers change more", neither, of)
     for (method,), part in halves.group_by("method", maintain_order=True):
         ratios = part.with_columns(difference=(pl.col("upper") / pl.col("lower")).log())
-        ratio = select.mean_difference(ratios, study["seed"], METHODS[method])
+        ratio = select.mean_difference(ratios, study["seed"], sentence_case(METHODS[method]))
         statements.append(Statement(ratio, sentence))
         change = profile.filter(pl.col("method") == method).group_by("depth").agg(pl.col("relative_change").median())
         peak = change.sort("relative_change", "depth").row(-1, named=True)
         size = f"{100 * peak['relative_change']:.2g} % of the weights' norm"
-        notes.append(f"{METHODS[method]}: the median change is largest at depth {peak['depth']:.2f}, {size}.")
+        notes.append(f"{sentence_case(METHODS[method])}: the median change is largest at depth {peak['depth']:.2f}, {size}.")
     return Finding(title, "layer_change", statements, notes + select.units_note(halves))
 
 
@@ -40,7 +40,7 @@ def change_and_gain(peaks: pl.DataFrame) -> Finding:
         return unavailable(title, "layer_gain", "runs on four or more single training sets")
     statements, units = [], {"gain": "runs", "agreement": "pairs of base models"}
     for row in peaks.iter_rows(named=True):
-        estimate = Estimate(METHODS[row["method"]], row["value"], np.nan, np.nan, row["p"], row["n"], units[row["measure"]])
+        estimate = Estimate(sentence_case(METHODS[row["method"]]), row["value"], np.nan, np.nan, row["p"], row["n"], units[row["measure"]])
         statements.append(Statement(estimate, _peak(row)))
     note = (
         "p is for the largest value over all depths (max-T, shuffling training sets). The depth of a peak counts as certain where 95 % of "
