@@ -17,7 +17,7 @@ def test_cards_and_a_dry_release(copied):
     adapter = next(entry for entry in record["checkpoints"] if "spelling-lora" in entry["repository"])
     assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "README.md"} <= set(adapter["files"])
     card = copied.result("runs/llama-strings/spelling/lora/epoch-2/card.md").read_text()
-    assert "LoRA adapter, rank 8 of llama-strings" in card and card.count("| exact_match | 12 |") + card.count("| acc | 12 |") == 3
+    assert "LoRA adapter (rank 8) of llama-strings" in card and card.count("| exact_match | 12 |") + card.count("| acc | 12 |") == 3
     assert not copied.planned()
 
 
