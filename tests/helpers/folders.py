@@ -13,7 +13,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = ("all", "data", "train", "scores", "tables", "figures", "cards", "correctness")
-PARTS = ("Snakefile", "rules", "envs", "config", "workflow_scripts", "profiles")
+PARTS = ("Snakefile", "rules", "envs", "config", "workflow_scripts", "profiles", "tests")
 
 
 def small_demo() -> dict:

@@ -7,7 +7,6 @@ each module in turn, with a dry run of five seconds for each; otherwise three st
 
 import os
 import re
-import shutil
 from dataclasses import dataclass
 
 import pytest
@@ -71,7 +70,6 @@ def file_of(module: str) -> str:
 def built(tmp_path_factory):
     """The small study with an empty file for every output of every target, and all its jobs."""
     folder = fresh(tmp_path_factory.mktemp("built"), small_demo() | {"advise": {"model": "llama-strings"}})
-    shutil.copytree(ROOT / "tests", folder.path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     folder.result("tables").mkdir(parents=True)
     folder.result("tables/gains.parquet").touch()  # an advice learns from it
     every = jobs(folder.run("--dry-run", "--forceall", *TARGETS))

@@ -78,7 +78,7 @@ def test_the_report_has_every_figure_with_its_caption(finished, tmp_path):
     finished.run("--report", str(page))
     text = page.read_text()
     assert all(f"{name}.png" in text for name in FIGURES) and "findings.md" in text
-    assert "Where in depth weight change goes with the gain" in text
+    assert FIGURES["layer_gain"].caption in text
 
 
 def test_the_report_shows_the_page_on_training_where_there_is_one(copied, tmp_path):
