@@ -173,14 +173,18 @@ def test_the_ladder_keeps_the_effective_batch(batch, gpus, micros):
 
 def test_a_failed_attempt_leaves_nothing_in_memory(run, memory, monkeypatch):
     import gc
+    import weakref
 
     from transformers import LlamaModel
 
-    free, left = micro_batch.free_memory, []
+    def models():
+        return [thing for thing in gc.get_objects() if isinstance(thing, LlamaModel)]
+
+    free, left, others = micro_batch.free_memory, [], weakref.WeakSet(models())  # of other tests in this process
 
     def counting():
         free()
-        left.append(sum(isinstance(thing, LlamaModel) for thing in gc.get_objects()))
+        left.append(sum(model not in others for model in models()))
 
     monkeypatch.setattr(micro_batch, "free_memory", counting)
     memory.rows = 3
