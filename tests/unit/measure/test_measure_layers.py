@@ -101,11 +101,44 @@ def test_lora_factors_equal_the_merged_difference(base, tmp_path, rslora):
     assert whole["mean_abs_change"] is None and whole["unchanged"] is None and whole["relative_change"] > 0
 
 
+def test_dora_changes_equal_the_merged_difference(base, tmp_path):
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        settings = LoraConfig(r=4, lora_alpha=6, target_modules="all-linear", use_dora=True, task_type="CAUSAL_LM")
+        tuned = get_peft_model(load_model(base), settings)
+        for name, parameter in tuned.named_parameters():
+            if "lora_" in name:  # magnitudes too
+                parameter.data += 0.02 * torch.randn(parameter.shape)
+    tuned.save_pretrained(tmp_path / "adapter")
+    load_model(base, tmp_path / "adapter").save_pretrained(tmp_path / "merged")
+    changes, merged = (f(base.path, tmp_path / name, spectra=True) for f, name in ((adapter_changes, "adapter"), (full_changes, "merged")))
+    assert changes.keys() == merged.keys()
+    for name, change in changes.items():
+        left, right = change.measures(), merged[name].measures()
+        for key in ("relative_change", "mean_abs_change", "cosine"):
+            assert left[key] == pytest.approx(right[key], abs=1e-6, rel=1e-4), (name, key)
+        if right["stable_rank"] is not None:
+            assert left["stable_rank"] == pytest.approx(right["stable_rank"], rel=1e-3), name
+    magnitudes = [key for key in tensors(tmp_path / "adapter", "adapter_model") if "magnitude" in key]
+    assert len(magnitudes) == 14  # seven matrices in each of two layers
+    save(
+        tmp_path / "lost",
+        {key: value.read() for key, value in tensors(tmp_path / "adapter", "adapter_model").items() if key != magnitudes[0]},
+        "adapter_model",
+    )
+    (tmp_path / "lost" / "adapter_config.json").write_text((tmp_path / "adapter" / "adapter_config.json").read_text())
+    with pytest.raises(AtlasError, match="lacks a factor or a magnitude"):
+        adapter_changes(base.path, tmp_path / "lost")
+
+
 def test_adapters_that_are_not_plain_are_refused(base, tmp_path):
     folder = save(tmp_path, {"base_model.model.model.layers.0.odd.weight": random(2, 2)}, "adapter_model")
     plain = {"peft_type": "LORA", "lora_alpha": 4, "r": 2}
     for config, message in [
-        (plain | {"use_dora": True}, "use_dora"),
+        (plain | {"fan_in_fan_out": True}, "fan_in_fan_out"),
         (plain | {"bias": "all"}, "bias all"),
         (plain | {"init_lora_weights": "pissa"}, "pissa"),
         ({"peft_type": "IA3"}, "IA3"),

@@ -26,19 +26,27 @@ def model(base):
 @pytest.fixture(scope="module")
 def adapter(base, tmp_path_factory):
     """A LoRA adapter with random factors, and the logits of base and adapter unmerged."""
+    return make_adapter(base, tmp_path_factory)
+
+
+def make_adapter(base, tmp_path_factory, **more):
     folder, ids = tmp_path_factory.mktemp("adapter"), torch.arange(3, 40)[None]
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        settings = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+        settings = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM", **more)
         tuned = get_peft_model(load_model(base), settings)
+        for name, parameter in tuned.named_parameters():
+            if "magnitude" in name:
+                parameter.data *= 1 + 0.1 * torch.randn(parameter.shape)
     tuned.save_pretrained(folder)
     unmerged = PeftModel.from_pretrained(load_model(base), folder).eval()
     with torch.no_grad():
         return folder, ids, unmerged(ids).logits
 
 
-def test_an_adapter_merged_for_scoring_gives_the_logits_of_the_unmerged_one(base, model, adapter):
-    folder, ids, expected = adapter
+@pytest.mark.parametrize("dora", [False, True])
+def test_an_adapter_merged_for_scoring_gives_the_logits_of_the_unmerged_one(base, model, tmp_path_factory, dora):
+    folder, ids, expected = make_adapter(base, tmp_path_factory, use_dora=dora)
     assert is_adapter(folder)
     merged = load_model(base, folder)
     assert not any("lora" in name for name, _ in merged.named_parameters())

@@ -61,6 +61,14 @@ def test_a_card_says_what_the_checkpoint_is():
     assert "lora" not in text
 
 
+@pytest.mark.parametrize(("dora", "said"), [(False, "LoRA adapter (rank 4) of llama"), (True, "DoRA adapter (rank 4) of llama")])
+def test_a_card_names_the_kind_of_adapter(dora, said):
+    entry = record()
+    settings = Hyperparameters(method="lora", rows=1000, epochs=2, learning_rate=1e-5, batch_size=32, lora={"rank": 4, "dora": dora})
+    entry["settings"] = settings.model_dump()
+    assert said in write_card.card(entry, base(), [], [], "paper", 2)
+
+
 def test_a_card_of_an_adapter_without_hub_and_scores():
     entry = record() | {"settings": Hyperparameters(method="lora", rows=8, epochs=2, learning_rate=1e-3, batch_size=8).model_dump()}
     text = write_card.card(entry, base(path="my/model"), [], [], "mine", 2)

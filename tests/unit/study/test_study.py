@@ -369,6 +369,14 @@ MISTAKES = {
     "keep beyond epochs": ({"recipes|full|save_epochs": [1, 3]}, "recipes.full: save_epochs names epoch 3, but there are 2 epochs"),
     "keep nothing": ({"recipes|full|save_epochs": []}, "recipes.full: save_epochs names no epoch; use last, all or a list of epochs"),
     "micro batch": ({"recipes|full|micro_batch_size": 3}, "recipes.full: batch_size 4 is not a multiple of micro_batch_size 3"),
+    "negative noise": (
+        {"recipes|full|neftune_noise_alpha": -1},
+        "recipes.full.neftune_noise_alpha: Input should be greater than 0 (got -1)",
+    ),
+    "noise on concatenated samples": (
+        {"recipes|full|neftune_noise_alpha": 5, "recipes|full|padding_free": True},
+        "recipes.full: neftune_noise_alpha scales its noise by the length of a sequence, which padding_free changes",
+    ),
     "lora settings of a full recipe": ({"recipes|full|lora": {"rank": 4}}, "recipes.full: lora settings make no sense with method: full"),
     "a slash in a name": ({"datasets|red/er": {"path": "x"}}, "datasets.red/er: names may hold letters, digits, '.', '_' and '-'"),
     "a slash in the study's name": ({"study": "a/b"}, "study: String should match pattern", "(got 'a/b')"),

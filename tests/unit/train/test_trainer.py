@@ -90,6 +90,44 @@ def test_adapters_are_saved_as_adapters(base, samples, tokenizer, tmp_path):
     assert facts["trainable_parameters"] == sum(tensor.numel() for tensor in saved.values())
 
 
+def test_dora_trains_magnitudes_beside_the_factors(base, samples, tokenizer, tmp_path):
+    def lora(name, **more):
+        folder = train(base, samples, tokenizer, tmp_path / name, method="lora", lora={"rank": 2, "alpha": 4} | more)[1][2]
+        return json.loads((folder / "adapter_config.json").read_text()), tensors(folder)
+
+    (plain, factors), (dora, with_magnitudes) = lora("plain"), lora("dora", dora=True)
+    assert not plain["use_dora"] and dora["use_dora"]
+    magnitudes = with_magnitudes.keys() - factors.keys()
+    assert len(magnitudes) == 14 and all("lora_magnitude_vector" in key for key in magnitudes)  # seven matrices in each of two layers
+    stored = tensors(base.path)
+    for key in magnitudes:  # they start as the norms of the rows, and have moved
+        name = key.removeprefix("base_model.model.").replace("lora_magnitude_vector", "weight")
+        moved = (with_magnitudes[key] - stored[name].float().norm(dim=1)).abs().max()
+        assert 0 < moved < 0.1, key
+
+
+def test_neftune_adds_noise_to_the_embeddings_in_training_only(base, samples, tokenizer, tmp_path):
+    import torch
+    from transformers.integrations.neftune import activate_neftune
+
+    from sft_atlas.train.micro_batch import BatchPlan
+
+    recipe = settings(neftune_noise_alpha=5.0)
+    made, _ = trainer.build(base, samples.kept, tokenizer, recipe, BatchPlan.of_recipe(recipe), tmp_path, "test")
+    activate_neftune(made.model, made.neftune_noise_alpha)  # as the trainer does when it starts
+    embedding = made.model.train().get_input_embeddings()
+    ids = torch.arange(3, 19)[None]
+    noise = (embedding(ids) - embedding.weight[ids]).abs().max().item()
+    assert 0 < noise <= 5.0 / (16 * embedding.embedding_dim) ** 0.5  # alpha / sqrt(tokens x width), the paper's equation
+    made.model.eval()
+    assert torch.equal(embedding(ids), embedding.weight[ids])
+    noisy, plain = (
+        train(base, samples, tokenizer, tmp_path / name, **more) for name, more in (("noisy", {"neftune_noise_alpha": 5.0}), ("plain", {}))
+    )
+    assert noisy[0]["log"][0]["loss"] != plain[0]["log"][0]["loss"]
+    assert tensors(noisy[1][2]).keys() == tensors(plain[1][2]).keys()
+
+
 def test_full_weights_reload_with_the_settings_of_the_base(base, samples, tokenizer, tmp_path):
     from transformers import AutoConfig
 

@@ -1,4 +1,5 @@
-"""Change of the weights by training, per layer and component: by streaming safetensors, for LoRA from its factors alone.
+"""Change of the weights by training, per layer and component: by streaming safetensors, for LoRA from its factors alone, for DoRA from
+its factors, its magnitudes and the base weights.
 
 Needs numpy and numba only. Files are mapped a window at a time, so memory stays bounded by two windows and not by a tensor.
 """
@@ -21,6 +22,7 @@ BLOCK = 1 << 18  # elements of a matrix that its LoRA factors are applied to at 
 COMPONENTS = ("all", "q", "k", "v", "o", "gate", "up", "down", "norm", "other", "embedding", "head")
 EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
 FACTOR = re.compile(r"(?P<path>.+)\.lora_(?P<kind>embedding_)?(?P<side>[AB])(?:\.weight)?$")
+MAGNITUDE = re.compile(r"(?P<path>.+)\.lora_magnitude_vector(?:\.weight)?$")
 PLAIN_STARTS = (True, False, "gaussian", "eva", "orthogonal")  # initialisations of LoRA that leave the base weights as they are
 
 
@@ -124,6 +126,36 @@ def compare_factors(before: StoredTensor, down: np.ndarray, up: np.ndarray, scal
     return change
 
 
+def compare_dora(
+    before: StoredTensor, down: np.ndarray, up: np.ndarray, scale: float, magnitude: np.ndarray, spectra: bool = False
+) -> Change:
+    """Change by DoRA (arXiv 2402.09353), whose weight is row i of V = W + scale * up @ down with its norm replaced by ``magnitude[i]``.
+
+    Shapes as in :func:`compare_factors`; ``magnitude`` [out]. V is formed a block of rows at a time.
+    """
+    if before.shape != (up.shape[0], down.shape[1]) or up.shape[1] != down.shape[0] or magnitude.shape != before.shape[:1]:
+        shapes = f"its DoRA factors have {up.shape} and {down.shape}, its magnitudes {magnitude.shape}"
+        raise AtlasError(f"{before.name} has shape {before.shape}, {shapes}")
+    change = Change(unchanged=None, parameters=before.size)
+    spectra = spectra and layer_and_component(before.name)[0] is not None
+    inputs, deltas = before.shape[1], []
+    rows = max(1, BLOCK // inputs)
+    for index, stored in enumerate(before.windows(before.size, rows * inputs)):
+        block = slice(index * rows, (index + 1) * rows)
+        weight = widened(stored).reshape(-1, inputs).astype(float)
+        direction = weight + scale * (up[block] @ down)
+        delta = direction * (magnitude[block] / np.linalg.norm(direction, axis=1))[:, None] - weight
+        change.base += float((weight**2).sum())
+        change.product += float((weight * delta).sum())
+        change.change += float((delta**2).sum())
+        change.absolute += float(np.abs(delta).sum())
+        if spectra:
+            deltas.append(delta)
+    if spectra:
+        change.spectrum = np.linalg.svd(np.concatenate(deltas), compute_uv=False)
+    return change
+
+
 def full_changes(base: Path, weights: Path, spectra: bool = False, workers: int = 1) -> dict[str, Change]:
     """Change of every parameter between two folders of full weights; a tied head that one side does not store is its embedding."""
     before, after = tensors(base), tensors(weights)
@@ -151,32 +183,37 @@ def _tied(stored: dict[str, StoredTensor], name: str) -> StoredTensor | None:
 
 
 def adapter_changes(base: Path, weights: Path, spectra: bool = False, workers: int = 1) -> dict[str, Change]:
-    """Change of every parameter of the base model under a LoRA adapter; modules saved whole are compared exactly.
+    """Change of every parameter of the base model under a LoRA or DoRA adapter; modules saved whole are compared exactly.
 
-    Raises :class:`AtlasError` for adapters whose effect is not scale * B A: DoRA, biases, initialisations that alter the base.
+    Raises :class:`AtlasError` for adapters with another effect: biases, initialisations that alter the base.
     """
     config = json.loads((weights / "adapter_config.json").read_text())
-    odd = [key for key in ("use_dora", "fan_in_fan_out", "lora_bias") if config.get(key)]
+    odd = [key for key in ("fan_in_fan_out", "lora_bias") if config.get(key)]
     if config.get("init_lora_weights", True) not in PLAIN_STARTS:
         odd.append(f"init_lora_weights={config['init_lora_weights']}")
     if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none" or odd:
         raise AtlasError(f"{weights} is no plain LoRA adapter ({', '.join(odd) or config.get('peft_type')}, bias {config.get('bias')})")
-    before, factors, tasks = tensors(base), {}, {}
+    before, factors, magnitudes, tasks = tensors(base), {}, {}, {}
     for key, tensor in tensors(weights, "adapter_model").items():
         name = key.removeprefix("base_model.model.").replace(".base_layer.", ".")
         if factor := FACTOR.match(name):
             factors.setdefault((factor["path"], factor["kind"]), {})[factor["side"]] = tensor.read().astype(float)
+        elif magnitude := MAGNITUDE.match(name):
+            magnitudes[magnitude["path"]] = tensor.read().astype(float).ravel()
         elif (original := _tied(before, name)) is not None:
             tasks[name] = (compare, original, tensor, spectra)
         else:
             raise AtlasError(f"{weights}: {key} is neither a LoRA factor nor a parameter of the base model in {base}")
     for (path, kind), pair in factors.items():
         original = _tied(before, f"{path}.weight")
-        if original is None or set(pair) != {"A", "B"}:
-            raise AtlasError(f"{weights}: {path} lacks a factor or is no parameter of the base model in {base}")
+        if original is None or set(pair) != {"A", "B"} or (bool(config.get("use_dora")) != (path in magnitudes)) or (kind and magnitudes):
+            raise AtlasError(f"{weights}: {path} lacks a factor or a magnitude, or is no parameter of the base model in {base}")
         scale = scaling(config, path, len(pair["A"]))
         down, up = (pair["B"].T, pair["A"].T) if kind else (pair["A"], pair["B"])  # an embedding is stored as [vocabulary, hidden]
-        tasks[f"{path}.weight"] = (compare_factors, original, down, up, scale, spectra)
+        if path in magnitudes:
+            tasks[f"{path}.weight"] = (compare_dora, original, down, up, scale, magnitudes[path], spectra)
+        else:
+            tasks[f"{path}.weight"] = (compare_factors, original, down, up, scale, spectra)
     rest = {name: (unchanged, tensor) for name, tensor in before.items() if name not in tasks}
     return _measured(tasks | rest, workers)
 

@@ -38,7 +38,7 @@ def card(record: dict, base: dict, scores: list[dict], base_scores: list[dict], 
 
 # {title}
 
-{f"LoRA adapter (rank {settings['lora']['rank']})" if adapter else "Full weights"} of {record["model"]}{origin}, \
+{_what(settings)} of {record["model"]}{origin}, \
 fine-tuned on {record["dataset"]} ({record["samples"]:,} samples, epoch {epoch} of {settings["epochs"]}) \
 in the study {study} of sft-atlas, after arXiv 2506.14681.
 
@@ -88,6 +88,13 @@ def _front_matter(source: dict, adapter: bool, scores: list[dict], study: str, t
         model_name=title,
         eval_results=results or None,
     ).to_yaml()
+
+
+def _what(settings: dict) -> str:
+    """What the weights are: full weights, or an adapter of which kind."""
+    if settings["method"] == "full":
+        return "Full weights"
+    return f"{'DoRA' if settings['lora']['dora'] else 'LoRA'} adapter (rank {settings['lora']['rank']})"
 
 
 def _setting(value: object) -> str:

@@ -69,6 +69,7 @@ class Lora(Part):
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the input of the adapter (ours).")
     targets: Literal["all-linear"] | list[str] = Field("all-linear", description="Modules with an adapter (ours).")
     rslora: bool = Field(False, description="Scale by alpha / sqrt(r) (ours).")
+    dora: bool = Field(False, description="DoRA: also train the norm of each row of the weights (arXiv 2402.09353).")
 
 
 class Hyperparameters(Part):
@@ -90,6 +91,11 @@ class Hyperparameters(Part):
     warmup_ratio: float = Field(0.0, ge=0, lt=1, description="Share of the steps for linear warmup (ours).")
     weight_decay: float = Field(0.0, ge=0, description="Weight decay (paper: 0).")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradient clipping by global norm (ours).")
+    neftune_noise_alpha: float | None = Field(
+        None,
+        gt=0,
+        description="NEFTune: noise on the embeddings in training, alpha / sqrt(tokens x width) (arXiv 2310.05914).",
+    )
     max_length: Positive = Field(2048, description="Longest sample in tokens; longer ones are dropped and counted, never truncated (ours).")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="Autocast; auto: bfloat16 where supported, else float32.")
     weights: Literal["float32", "bfloat16"] = Field(
@@ -132,6 +138,10 @@ class Hyperparameters(Part):
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size or 1}{devices}")
         if self.padding_free and self.gpus > 1:
             raise ValueError("padding_free is checked on one GPU only; remove padding_free or gpus")
+        if self.padding_free and self.neftune_noise_alpha:
+            raise ValueError(
+                "neftune_noise_alpha scales its noise by the length of a sequence, which padding_free changes; remove one of them"
+            )
         if self.method == "full" and self.lora != Lora():
             raise ValueError("lora settings make no sense with method: full")
         if self.method == "lora" and self.weights != "float32":

@@ -36,6 +36,7 @@ def sft_config(settings: Hyperparameters, plan: BatchPlan, folder: Path, device_
             "warmup_steps": settings.warmup_ratio,
             "weight_decay": settings.weight_decay,
             "max_grad_norm": settings.max_grad_norm,
+            "neftune_noise_alpha": settings.neftune_noise_alpha,
             "seed": settings.seed,
             "data_seed": settings.seed,
             "bf16": autocast,
@@ -93,7 +94,8 @@ def lora_config(model, settings: Hyperparameters):
         inside = [name for name in linear if layer_and_component(f"{name}.weight")[0] in chosen]
         targets = [name for name in inside if targets == "all-linear" or name.endswith(tuple(f".{target}" for target in targets))]
     size = {"r": settings.lora.rank, "lora_alpha": settings.lora.alpha, "lora_dropout": settings.lora.dropout}
-    return LoraConfig(**size, target_modules=targets, use_rslora=settings.lora.rslora, task_type="CAUSAL_LM")
+    variants = {"use_rslora": settings.lora.rslora, "use_dora": settings.lora.dora}
+    return LoraConfig(**size, **variants, target_modules=targets, task_type="CAUSAL_LM")
 
 
 def build(base: ModelFolder, samples: list[Sample], tokenizer, settings: Hyperparameters, plan: BatchPlan, state: Path, name: str):
