@@ -1,5 +1,6 @@
 """Fixtures that several tests share: a tokenizer and a base model small enough to be made on the spot, offline."""
 
+import gc
 import json
 import os
 
@@ -10,6 +11,16 @@ from sft_atlas.core import job
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads on models this small wait for each other: twice the CPU time
+
+
+@pytest.fixture(scope="session")
+def frozen_libraries():
+    """The training libraries, imported and taken out of garbage collection, as in the warm server: accelerate collects after each training."""
+    import peft  # noqa: F401
+    import trl.trainer.sft_trainer  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from helpers.tiny import FAMILIES, Case, make
 
 
 @pytest.fixture(scope="session")
-def cases(tiny_tokenizer, tmp_path_factory):
+def cases(frozen_libraries, tiny_tokenizer, tmp_path_factory):
     """A function from the name of a family to its case."""
     root, made = tmp_path_factory.mktemp("families"), {}
 

@@ -120,6 +120,7 @@ def serve(address: str, modules: Sequence[str]) -> None:
 
 def _preload(modules: Sequence[str]) -> bool:
     """Import the libraries and return whether forking is still safe, that is, whether no library has started a thread."""
+    import gc
     import importlib
 
     from sft_atlas.core.job import OFFLINE, QUIET
@@ -127,6 +128,8 @@ def _preload(modules: Sequence[str]) -> bool:
     os.environ.update(SINGLE | QUIET | OFFLINE)
     for name in modules:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # what is imported is never freed; each collection in a job (accelerate asks for several) would walk it, a second of CPU time
     sys.stdout.flush()  # or every job would print it again
     threads = len(os.listdir("/proc/self/task"))
     if threads > 1:
