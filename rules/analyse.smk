@@ -1,7 +1,7 @@
 # Statistics, from tables alone: predictors of gain, weight change by depth, factors behind the map of checkpoints; and the adviser.
 #
 # requires  study.json, tables/; for advice a base model (in the study file, a folder, or HUB_ID@REVISION) and training sets (in the study
-#           file, or .jsonl or .parquet files). Advice learns from results of this study, or of the published study, as they are.
+#           file, or .jsonl or .parquet files). Advice learns from results of this study, or from the repaired published scores, as they are.
 # gives     tables/predictors.parquet, layer_curves, layer_peaks, map_shares, map_effects, map_spread; advice/{model}/advice.md and advice.parquet
 
 

@@ -112,7 +112,7 @@ train = TrainInputs(study, paths)
 evaluate = EvaluateInputs(study, paths)
 measure = MeasureInputs(study, paths)
 tables = TableInputs(study, paths)
-advice = AdviseInputs(study, paths, published_inputs.SCORES)
+advice = AdviseInputs(study, paths, published_inputs.REPAIRED_GAINS)
 report_inputs = ReportInputs(paths)
 forecast = Forecast(study, device, Path(paths.root)) if site else None
 job_requests = requests.JobRequests(forecast, gpus=site.device != "cpu") if site else None

@@ -122,15 +122,14 @@ def test_properties_reach_the_adviser(advice_request):
 
 
 def published(rng, models=6, sets=("lima", "math", "flan")):
+    """Cells of published scores in points, as in the table of repaired gains; no base model has a usable score."""
     rows = []
     for m in range(models):
         for shots in (0, 5):
-            rows.append((f"m{m}", None, "base", None, None, 0, "mmlu", shots, 40.0, "percent", 0))
             for d, name in enumerate([*sets, "code"]):
-                score = 40.0 + 5 * d + rng.normal()
-                rows.append((f"m{m}", name, "full", 1000, "cosine", 10, "mmlu", shots, score, "percent", 0))
-                rows.append((f"m{m}", name, "full", 20000, "constant", 10, "mmlu", shots, 0.0, "percent", 0))
-    columns = ["model", "dataset", "method", "rows", "schedule", "epoch", "benchmark", "shots", "score", "scale", "row"]
+                rows.append((f"m{m}", name, "full", f"mmlu-{shots}", 40.0 + 5 * d + 3 * m + rng.normal(), None))
+                rows.append((f"m{m}", name, "lora", f"mmlu-{shots}", 0.0, None))
+    columns = ["model", "dataset", "method", "benchmark", "score", "gain"]
     return pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None)
 
 
@@ -138,16 +137,57 @@ def test_published_scores_rank_known_sets():
     scores = published(np.random.default_rng(6))
     training, features = script.from_published(scores, "m0", ["lima", "code"])
     assert training.models == ["m1", "m2", "m3", "m4", "m5"] and features.shape == (2, 0)
-    assert training.gain[:, training.sets.index("code")].mean() == pytest.approx(0.15, abs=0.02)
     made, result = advise(training, ["lima", "code"], features, seed=0)
     assert [one.dataset for one in made] == ["code", "lima"] and result.useful
-    page = script.page("m0", ["lima", "code"], training, made, result)
-    assert "| 1 | code |" in " ".join(page.split()) and "of the published scores" in page and "Error with a base model held out" in page
-    assert "some published ones are unreliable" in " ".join(page.split())
-    # A test that one set lacks under a base model says nothing of the order of its other sets: 5-shot gains are no longer in any mean.
-    spoilt = scores.with_columns(pl.when(pl.col("shots") == 5, pl.col("dataset") == "code").then(99.0).otherwise("score").alias("score"))
-    lacking = spoilt.filter(~((pl.col("shots") == 5) & (pl.col("dataset") == "lima")))
-    known = [script.from_published(part, "m0", ["code"])[0].gain[:, 0].mean() for part in (spoilt, lacking)]
-    assert known[0] > 0.3 and known[1] == pytest.approx(0.15, abs=0.02)
+    assert all(np.isnan(one.gain) and one.relative_low < one.relative < one.relative_high for one in made)
+    page = " ".join(script.page("m0", ["lima", "code"], training, made, result).split())
+    assert "| 1 | code |" in page and "of the published scores" in page and "Error with a base model held out" in page
+    assert "nan" not in page and "predicted gain" not in page and "after the audit's repairs" in page
+    assert "Baseline, the mean over the other base models: rank correlation within base models 1.000" in page
+    # A test that one set lacks under a base model says nothing of the order of its other sets: 5-shot scores are no longer in any mean.
+    high = pl.col("benchmark") == "mmlu-5", pl.col("dataset") == "code"
+    spoilt = scores.with_columns(pl.when(*high).then(99.0).otherwise("score").alias("score"))
+    lacking = spoilt.filter(~((pl.col("benchmark") == "mmlu-5") & (pl.col("dataset") == "lima")))
+    code = [script.relative(script.from_published(part, "m0", ["code"])[0].gain)[:, 0].mean() for part in (spoilt, lacking)]
+    assert code[0] > 0.15 and code[1] == pytest.approx(0.075, abs=0.02)
     with pytest.raises(AtlasError, match="no published gain of mine"):
         script.from_published(scores, "m0", ["mine"])
+
+
+def test_a_judged_benchmark_counts_as_much_as_one_with_many_variants():
+    rows = [
+        (f"m{m}", name, "full", task, {"a": 30.0, "b": 60.0}[name] if task == "mtbench-0" else 50.0, None)
+        for m in range(4)
+        for name in ("a", "b")
+        for task in ("mtbench-0", "nq-0", "nq-1", "nq-5")
+    ]
+    cells = pl.DataFrame(rows, schema=["model", "dataset", "method", "benchmark", "score", "gain"], orient="row", infer_schema_length=None)
+    gain = script.from_published(cells, "new", ["a"])[0].gain
+    assert (gain[:, 1] - gain[:, 0]).tolist() == pytest.approx([0.15] * 4)
+
+
+# ---------------------------------------------------------------- the baseline
+
+
+def test_regret_and_first_places_are_counted():
+    gain = np.array([[0.1, 0.3, 0.2], [0.5, 0.4, np.nan]])
+    predicted = np.array([[0.0, 0.1, 0.2], [0.2, 0.1, 0.9]])  # the first is wrong by 0.1; the third set of the second has no gain
+    one = script.order(predicted, gain)
+    assert (one.top, one.models) == (1, 2) and one.regret == pytest.approx(0.05)
+    assert script.order(np.zeros((1, 3)), gain[:1]).regret == pytest.approx(0.1)  # any set: 0.3 less the mean 0.2
+
+
+def test_the_baseline_is_the_mean_over_the_other_base_models():
+    gain = np.array([[1.0, 2.0, 3.0], [2.0, 2.0, 5.0], [np.nan, 0.0, 2.0]])
+    y = gain - np.nanmean(gain, axis=1, keepdims=True)
+    assert script.mean_of_others(gain)[0] == pytest.approx(np.nanmean(y[1:], axis=0))
+    assert script.mean_of_others(gain)[1] == pytest.approx(np.nanmean(y[[0, 2]], axis=0))
+
+
+def test_a_property_beats_the_baseline_only_where_it_says_something():
+    informed = world(np.random.default_rng(7), models=8, slope=2.0)
+    result = skill(informed, new_sets=False, seed=0, shuffles=19)
+    assert result.own.rank > result.baseline.rank and result.own.regret < result.baseline.regret
+    page = " ".join(script.page("m", ["d0"], informed, [], result).split())
+    assert "The adviser is better." in page
+    assert skill(informed, new_sets=True, seed=0, shuffles=19).baseline is None

@@ -8,7 +8,7 @@ from helpers import published_csv
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.published import audit_published, frames, tidy_published
 from sft_atlas.published.audit import copies, implausible, mixed_units, outliers
-from sft_atlas.published.audit.wide import widen
+from sft_atlas.published.audit.wide import AuditFinding, Wide, widen
 
 REAL = ROOT / "../shared/published/evaluation_result.csv"
 CLEAN = published_csv.frame()
@@ -32,7 +32,7 @@ def test_clean_data_has_no_serious_finding():
     findings = audited(CLEAN)
     assert [key for key, finding in findings.items() if finding.severity in ("high", "medium") and finding.cells] == []
     assert not any(key.startswith(("copy", "pool", "isolated", "fractions", "share-mbpp")) for key in findings)
-    assert "math-0 (n = 5,000)" in findings["share-verified"].evidence
+    assert "math-0 (n = 5,000)" in findings["share-verified"].proven
 
 
 # ---------------------------------------------------------------- copies
@@ -75,9 +75,9 @@ def test_the_owner_of_a_copied_block_is_recognised():
     wide = wide_of(table)
     groups = copies.shared_blocks(wide)
     assert len(groups) == 2
-    for group, (owner, p, ratio) in zip(groups, copies.owners(wide, groups), strict=True):
-        assert len(ratio) == 12 and p < copies.SIGNIFICANT
-        assert set(getattr(group, owner)) <= set(sources)
+    for group, owner in zip(groups, copies.owners(wide, groups), strict=True):
+        assert "n = 12 pairs" in owner.test
+        assert set(getattr(group, owner.side)) <= set(sources)
     assert {row for finding in copies.detect(wide) for row, _ in finding.cells} == set(targets)
 
 
@@ -85,6 +85,45 @@ def test_where_the_owner_is_unknown_both_sides_are_nulled():
     table, sources, targets = planted_epochs(5)  # where a cosine run ends, so that both fit
     (finding,) = copies.detect(wide_of(table))
     assert {row for row, _ in finding.cells} == {*sources, *targets}
+
+
+def test_a_block_that_was_measured_again_is_found():
+    """All sets but one hold the same numbers; of that one the same checkpoint was evaluated a second time."""
+    table, sources, targets = planted_epochs(1, ("OLMo-7B-hf", "Qwen2.5-7B"))
+    for column in ZERO:
+        again = round(float(table[column][targets[0]]) + 0.02, 2)
+        table = published_csv.with_value(table, targets[0], column, again)
+    findings = {f.key: f for f in copies.detect(wide_of(table))}
+    (again,) = (f for key, f in findings.items() if key.endswith("-again"))
+    assert set(again.rows) == {sources[0], targets[0]} and {row for row, _ in again.cells} == {targets[0]}
+    assert again.likely and not again.proven
+    assert not any(f.key.endswith("-again") for f in copies.detect(wide_of(planted_epochs(1)[0])))  # nothing was measured again
+
+
+def models_with_bases(owner: int, other: int, level: float) -> Wide:
+    """Eight base models of different strength, twelve tuned checkpoints each; ``other`` has the scores of ``owner``."""
+    rng, tasks = np.random.default_rng(0), ["math-0", "gsm8k-0", "humaneval-0", "mbpp-0", "nq-0", "truthfulqa-0"]
+    strength = np.linspace(20, 20 + 7 * level, 8)
+    keys, values = [], []
+    for m in range(8):
+        for epoch in range(13):
+            run = ("base", "base", 0, None) if not epoch else ("lima", "full", 1000, "constant")
+            keys.append((len(keys), f"m{m}", *run, epoch))
+            source = owner if not epoch and m == other else m
+            values.append(strength[source] + (0.123 * (source + 1) if not epoch else rng.uniform(-4, 4, len(tasks))) + np.zeros(len(tasks)))
+    schema = ["row", "model", "dataset", "method", "rows", "schedule", "epoch"]
+    return Wide(pl.DataFrame(keys, schema=schema, orient="row", infer_schema_length=None), tasks, np.array(values))
+
+
+@pytest.mark.parametrize(("owner", "other", "level", "side"), [(5, 2, 8, 5), (2, 5, 8, None), (5, 4, 1, None)])
+def test_the_owner_of_scores_that_two_base_models_share(owner, other, level, side):
+    """They are not those of a model of which they exceed every checkpoint; below the reach of a model, or within both, nothing follows."""
+    wide = models_with_bases(owner, other, level)
+    group = copies.Group([13 * owner], [13 * other], list(range(len(wide.tasks))), 30.0)
+    (found,) = copies.owners(wide, [group])
+    assert found.side == ("unknown" if side is None else "first")
+    if side is not None:
+        assert "none wrongly" in found.test
 
 
 def test_a_shared_floor_is_no_copy():
@@ -163,15 +202,34 @@ def test_zeros_where_the_base_model_was_good_are_a_failure_of_format():
         pl.when(pl.col("lora") == "false").then(0.0).otherwise(pl.col("humaneval-0shot")).alias("humaneval-0shot"),
     )
     finding = audited(table)["floor-humaneval-0"]
-    assert "exactly 0" in finding.evidence and "format" in finding.evidence and not finding.cells
+    assert "exactly 0" in finding.proven and "lost what the base model can do" in finding.likely and not finding.cells
+    assert "the same answer was given to every item" in finding.unknown
 
 
-def test_base_models_below_chance_are_nulled_and_tuned_ones_only_reported():
+def test_base_models_below_a_constant_answer_are_nulled_and_tuned_ones_only_reported():
     base, tuned = published_csv.rows_of(CLEAN, data_name="pretrain")[0], published_csv.rows_of(CLEAN, data_name="lima")[0]
     table = published_csv.with_value(published_csv.with_value(CLEAN, base, "BoolQ-5shot", 0.61), tuned, "BoolQ-5shot", 0.61)
     findings = audited(table)
-    assert (base, "boolq-5") in findings["base-format"].cells
-    assert (tuned, "boolq-5") not in findings["base-format"].cells
+    assert findings["base-format"].cells == [(base, "boolq-5")] and findings["base-format"].likely
+    assert "boolq-5 1 (1)" in findings["tuned-format"].proven and not findings["tuned-format"].cells
+
+
+def test_a_base_model_that_a_constant_answer_would_explain_is_kept():
+    """ "no" to every question of BoolQ is right in 37.83 % of the items."""
+    base = published_csv.rows_of(CLEAN, data_name="pretrain")[0]
+    findings = audited(published_csv.with_value(CLEAN, base, "BoolQ-5shot", 37.83))
+    assert "base-format" not in findings and findings["base-chance"].rows == [base]
+    assert not findings["base-chance"].cells and "always gives the same answer" in findings["base-chance"].unknown
+
+
+def test_scores_are_checked_after_the_repairs(monkeypatch):
+    """A recomputed score below chance is no valid base score: it would give a gain of a whole benchmark."""
+    base = published_csv.rows_of(CLEAN, data_name="pretrain")[0]
+    planted = AuditFinding("pool", "t", "high", [base], ["mmlu-5"], proven="p", replaced=[(base, "mmlu-5", 0.012)])
+    monkeypatch.setattr(audit_published, "AS_PUBLISHED", (lambda wide: [planted],))
+    findings = audit_published.audit(tidy_published.tidy(published_csv.encode(CLEAN)))
+    assert (base, "mmlu-5") in next(f for f in findings if f.key == "base-format").cells
+    assert audit_published.repairs(findings).filter(row=base, task="mmlu-5")["value"].to_list() == [None]
 
 
 def test_a_spike_between_two_alike_epochs_is_reported_and_kept():
@@ -199,15 +257,18 @@ def test_a_fraction_among_percentages_is_nulled():
 
 
 def test_repairs_null_replace_and_leave_alone():
-    finding = audit_published.AuditFinding(
-        "x", "t", "high", [1], ["a-0"], "e", cells=[(1, "a-0")], replaced=[(1, "b-0", 5.0), (1, "a-0", 7.0)]
-    )
+    finding = AuditFinding("x", "t", "high", [1], ["a-0"], "proven", cells=[(1, "a-0")], replaced=[(1, "b-0", 5.0), (1, "a-0", 7.0)])
     changed = audit_published.repairs([finding])
     assert changed.select("row", "task", "value").rows() == [(1, "a-0", None), (1, "b-0", 5.0)]
     scores = pl.DataFrame({"row": [1, 1, 1], "task": ["a-0", "b-0", "c-0"], "score": [1.0, 2.0, 3.0]})
     repaired = frames.apply_policy(scores, changed, "repaired")
     assert repaired.select("row", "task", "score").rows() == [(1, "b-0", 5.0), (1, "c-0", 3.0)]
     assert frames.apply_policy(scores, changed, "raw").equals(scores)
+
+
+def test_scores_are_changed_only_on_proven_or_likely_grounds():
+    with pytest.raises(ValueError, match="no grounds"):
+        AuditFinding("x", "t", "high", [1], ["a-0"], unknown="whose", cells=[(1, "a-0")])
 
 
 def test_ranges():
@@ -225,8 +286,12 @@ def published():
 
 
 def test_what_is_wrong_with_the_authors_file(published):
-    copied = {tuple(f.rows) for f in published.values() if f.key.startswith("copy")}
-    assert (905, 914) in copied and (904, 913) in copied and (1002, 1011) in copied
+    copied = {tuple(f.rows): f for f in published.values() if f.key.startswith("copy")}
+    assert {(905, 914), (904, 913), (1002, 1011), (834, 856)} <= set(copied)
+    # Mistral's scores are kept: they exceed every checkpoint of Chinese-Mistral on MBPP, NaturalQuestions and MMLU-zh.
+    assert {row for row, _ in copied[905, 914].cells} == {914} and "nq-1, nq-5, nq-25" in copied[905, 914].likely
+    assert {row for row, _ in copied[904, 913].cells} == {904, 913} and copied[904, 913].unknown
+    assert {row for row, _ in copied[834, 856].cells} == {834} and len(copied[834, 856].cells) == 8
     groups = [f for f in published.values() if f.key.startswith("copy") and len(f.rows) > 2]
     assert sorted(len(f.rows) for f in groups) == [18, 18, 20]
     owned = [f for f in groups if "do not belong" in f.action]
@@ -234,11 +299,13 @@ def test_what_is_wrong_with_the_authors_file(published):
     pool = published["pool-mmlu-5"]
     assert len(pool.rows) == 774 and len(pool.replaced) == 774 and all(0 <= value <= 100 for _, _, value in pool.replaced)
     assert published["isolated"].cells == [(556, "math-0")]
-    assert len(published["base-format"].cells) == 39
+    assert len(published["base-format"].cells) == 22 and len(published["base-chance"].rows) == 5
+    assert (912, "mmlu-5") in published["base-format"].cells  # Gemma 2, 0.012 % after the repair of the pooled mean
     assert published["missing-1"].rows[0] == 222 and len(published["missing-1"].rows) == 20
     assert published["grid"].details[-1] == "full, 1,000 rows, cosine: gemma2-9b, magicoder, epoch 10"
+    assert "100 % of the others are means over 5 to 9" in published["judgements"].proven
 
 
 def test_the_audit_of_the_authors_file_counts_as_stated(published):
     changed = audit_published.repairs(list(published.values()))
-    assert (changed["value"].count(), changed["value"].null_count()) == (770, 531)
+    assert (changed["value"].count(), changed["value"].null_count()) == (769, 512)

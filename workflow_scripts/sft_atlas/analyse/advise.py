@@ -32,7 +32,10 @@ SHUFFLES = 199
 
 @dataclass(frozen=True)
 class Training:
-    """``gain``: base models x training sets (fractions, NaN where missing); ``features``: the same x properties; names of all three."""
+    """``gain``: base models x training sets (fractions, NaN where missing); ``features``: the same x properties; names of all three.
+
+    ``base_free``: ``gain`` is the score itself, so that only its differences between training sets mean anything.
+    """
 
     gain: np.ndarray
     features: np.ndarray
@@ -40,26 +43,41 @@ class Training:
     sets: list[str]
     properties: list[str]
     source: str
+    base_free: bool = False
 
 
 @dataclass(frozen=True)
 class Skill:
     """Held-out error of the adviser. ``rmse`` of relative gains and ``rmse_gain`` of gains (fractions); ``spread``: RMSE of predicting the
-    same gain for every set; ``rank``: mean over base models of Spearman's correlation of predicted and true gains; ``p`` of ``rank``."""
+    same gain for every set; ``own``: how good its order is, ``p`` of the rank correlation; ``baseline``: how good the order of the mean
+    over the other base models is, which knows no properties (None where sets are held out, which then have no such mean)."""
 
     rmse: float
     rmse_gain: float
     spread: float
-    rank: float
+    own: "Order"
     p: float
     models: int
     sets: int
     held_out: str
+    baseline: "Order | None" = None
 
     @property
     def useful(self) -> bool:
         """Whether the ranking is significantly better than chance and the error below ``spread``."""
-        return bool(self.p < SIGNIFICANT and self.rank > 0 and self.rmse < self.spread)
+        return bool(self.p < SIGNIFICANT and self.own.rank > 0 and self.rmse < self.spread)
+
+
+@dataclass(frozen=True)
+class Order:
+    """How good a predicted order of training sets is: mean over base models of Spearman's ``rank`` correlation with the true one;
+    ``regret``: what the set in first place gains less than the best (fraction, mean over base models); ``top``: for how many of the
+    ``models`` it is the best."""
+
+    rank: float = np.nan
+    regret: float = np.nan
+    top: int = 0
+    models: int = 0
 
 
 def relative(values: np.ndarray) -> np.ndarray:
@@ -122,6 +140,32 @@ def rank_agreement(predicted: np.ndarray, gain: np.ndarray) -> float:
     return float(np.mean(values)) if values else np.nan
 
 
+def order(predicted: np.ndarray, gain: np.ndarray) -> Order:
+    """How good the predicted order is; a prediction that does not vary within a base model picks its sets at random."""
+    regrets, top = [], 0
+    for left, right in zip(predicted, gain, strict=True):
+        both = np.isfinite(left) & np.isfinite(right)
+        if both.sum() < 2:
+            continue
+        values = np.round(left[both], 12)
+        first, true = values == values.max(), right[both]
+        regrets.append(true.max() - true[first].mean())
+        top += int(first.sum() == 1 and true[first][0] == true.max())
+    return Order(rank_agreement(predicted, gain), float(np.mean(regrets)) if regrets else np.nan, top, len(regrets))
+
+
+def mean_of_others(gain: np.ndarray) -> np.ndarray:
+    """For each base model the mean over the others of the relative gain of every training set."""
+    y = relative(gain)
+    return np.stack([_column_means(np.delete(y, m, axis=0)) for m in range(len(y))])
+
+
+def _column_means(values: np.ndarray) -> np.ndarray:
+    known = np.isfinite(values)
+    counts = known.sum(axis=0)
+    return np.divide(np.where(known, values, 0.0).sum(axis=0), counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+
+
 def skill(training: Training, new_sets: bool, seed: int, shuffles: int = SHUFFLES) -> Skill:
     """Held-out error, and whether the ranking is better than chance.
 
@@ -133,13 +177,13 @@ def skill(training: Training, new_sets: bool, seed: int, shuffles: int = SHUFFLE
     models, sets = gain.shape
     held_out = "a base model and a training set" if new_sets else "a base model"
     if models < FEWEST_MODELS or sets < FEWEST_SETS:
-        return Skill(np.nan, np.nan, np.nan, np.nan, np.nan, models, sets, held_out)
+        return Skill(np.nan, np.nan, np.nan, Order(), np.nan, models, sets, held_out)
     y = relative(gain)
     predicted = held_out_predictions(features, gain, new_sets)
     both = np.isfinite(predicted) & np.isfinite(y)
     level = np.nanmean(gain, axis=1)
     guess = (level.sum() - level) / (models - 1)  # of each base model's level, from the others
-    rank = rank_agreement(predicted, gain)
+    own, baseline = order(predicted, gain), None if new_sets else order(mean_of_others(gain), gain)
     rng, null = np.random.default_rng(seed), []
     for _ in range(shuffles):
         orders = np.tile(rng.permutation(sets), (models, 1)) if new_sets else rng.permuted(np.tile(np.arange(sets), (models, 1)), axis=1)
@@ -147,21 +191,23 @@ def skill(training: Training, new_sets: bool, seed: int, shuffles: int = SHUFFLE
         null.append(rank_agreement(held_out_predictions(features, shuffled, new_sets), shuffled))
     error = (predicted - y)[both]
     absolute = (predicted + guess[:, None] - gain)[both]
-    return Skill(
-        float(np.sqrt((error**2).mean())), float(np.sqrt((absolute**2).mean())), float(np.sqrt((y[both] ** 2).mean())),
-        rank, shuffle_p(np.array(null), rank, exact=False), models, sets, held_out,
-    )  # fmt: skip
+    rmse, spread = float(np.sqrt((error**2).mean())), float(np.sqrt((y[both] ** 2).mean()))
+    rmse_gain = np.nan if training.base_free else float(np.sqrt((absolute**2).mean()))
+    return Skill(rmse, rmse_gain, spread, own, shuffle_p(np.array(null), own.rank, exact=False), models, sets, held_out, baseline)
 
 
 @dataclass(frozen=True)
 class Advice:
-    """Per candidate, best first: gain and its 95 % prediction interval, and the gain relative to the candidates' mean (fractions)."""
+    """Per candidate, best first: gain and its 95 % prediction interval (NaN where only differences are known), and the same of the gain
+    relative to the candidates' mean (fractions)."""
 
     dataset: str
     gain: float
     low: float
     high: float
     relative: float
+    relative_low: float
+    relative_high: float
     known: bool
 
 
@@ -185,13 +231,15 @@ def advise(training: Training, candidates: list[str], features: np.ndarray, seed
     own = np.where(np.isfinite(own), own, 0.0) / scale
     values = own @ slope + np.array([effect[training.sets.index(name)] if name in training.sets else 0.0 for name in candidates])
     values = values - values.mean()
-    half = float(stdtrit(measured.models - 1, 0.975)) * measured.rmse_gain
+    factor = float(stdtrit(measured.models - 1, 0.975))
+    half, apart = factor * measured.rmse_gain, factor * measured.rmse
     level = float(np.nanmean(training.gain[:, [training.sets.index(n) for n in candidates]]) if all(known) else np.nanmean(training.gain))
+    level = np.nan if training.base_free else level
     made = [
-        Advice(name, level + value, level + value - half, level + value + half, value, is_known)
+        Advice(name, level + value, level + value - half, level + value + half, value, value - apart, value + apart, is_known)
         for name, value, is_known in zip(candidates, values.tolist(), known, strict=True)
     ]
-    return sorted(made, key=lambda one: -one.gain), measured
+    return sorted(made, key=lambda one: -one.relative), measured
 
 
 FEATURES = (
@@ -228,33 +276,29 @@ def from_study(tables: dict[str, pl.DataFrame], study: dict, model: str, candida
 PUBLISHED = "the published scores"
 
 
-def from_published(scores: pl.DataFrame, model: str, candidates: list[str]) -> tuple[Training, np.ndarray]:
-    """Mean gains of the published 1k runs of full fine-tuning at their last epoch, over the benchmarks on a scale of 0 to 1 or 0 to 100.
+def from_published(cells: pl.DataFrame, model: str, candidates: list[str]) -> tuple[Training, np.ndarray]:
+    """Published scores after the audit's repairs, relative to each base model's mean over training sets; they need no base model's score.
 
-    Published scores come without properties of the training sets, so only the sets themselves are predictors.
+    ``cells``: the table ``gains`` of the published scores, one row per model, training set, method and benchmark with its number of shots;
+    ``score`` in points of each scale's range. Sets are compared on the tests that all sets of a base model have; a benchmark counts once,
+    whatever the number of its variants. Published scores come without properties of the training sets, so only the sets themselves are
+    predictors.
     """
-    units = {"fraction": 1.0, "percent": 100.0}
-    scale = scores["scale"].cast(pl.String).replace_strict(units, default=None, return_dtype=pl.Float64)
-    frame = scores.with_columns((pl.col("score") / scale).alias("score")).drop_nulls("score").filter(pl.col("model") != model)
-    test = ["benchmark", "shots"]
-    base = frame.filter(pl.col("epoch") == 0).select("model", *test, pl.col("score").alias("base"))
-    tuned = frame.filter(pl.col("epoch") > 0, pl.col("method") == "full", pl.col("schedule") == "cosine", pl.col("rows") <= 1000)
-    tuned = tuned.filter(pl.col("epoch") == pl.col("epoch").max().over("model", "dataset"))
-    joined = tuned.join(base, on=["model", *test], nulls_equal=True).with_columns((pl.col("score") - pl.col("base")).alias("gain"))
-    cells = joined.with_columns(pl.len().over("model", "dataset").alias("tests"))
-    cells = cells.filter(pl.col("tests") >= pl.col("tests").max() / 2)
-    # Sets are compared on the same tests: those that all sets of a base model have.
-    common = pl.col("dataset").n_unique().over("model", *test) == pl.col("dataset").n_unique().over("model")
-    whole = cells.filter(common).group_by("model", "dataset").agg(pl.col("gain").mean())
+    part = select.of_leading_method(cells).drop_nulls("score").filter(pl.col("model") != model)
+    common = pl.col("dataset").n_unique().over("model", "benchmark") == pl.col("dataset").n_unique().over("model")
+    name = pl.col("benchmark").str.replace(r"-\d+$", "").alias("name")
+    means = part.filter(common).group_by("model", "dataset", name).agg(pl.col("score").mean() / 100)
+    whole = means.group_by("model", "dataset").agg(pl.col("score").mean())
     models, sets = whole["model"].unique().sort().to_list(), whole["dataset"].unique().sort().to_list()
-    gain = select.array(whole, "gain", {"model": models, "dataset": sets})
+    score = select.array(whole, "score", {"model": models, "dataset": sets})
     unknown = [name for name in candidates if name not in sets]
     if unknown:
         raise AtlasError(
             f"there is no published gain of {', '.join(unknown)}; the published training sets are {', '.join(sets) or 'none'}. "
             "Run the study, so that the adviser can learn from the properties of training sets"
         )
-    return Training(gain, np.zeros((*gain.shape, 0)), models, sets, [], PUBLISHED), np.zeros((len(candidates), 0))
+    training = Training(score, np.zeros((*score.shape, 0)), models, sets, [], PUBLISHED, base_free=True)
+    return training, np.zeros((len(candidates), 0))
 
 
 def page(model: str, candidates: list[str], training: Training, advice: list[Advice], skill: Skill) -> str:
@@ -263,10 +307,12 @@ def page(model: str, candidates: list[str], training: Training, advice: list[Adv
     if advice:
         rows = []
         for rank, one in enumerate(advice, 1):
-            gain, low, high, difference = (f"{100 * value:+.1f}" for value in (one.gain, one.low, one.high, one.relative))
-            rows.append((rank, one.dataset, gain, f"{low} to {high}", difference))
-        lines += [*table(["rank", "training set", "predicted gain", "95 % interval", "relative to the candidates' mean"], rows), ""]
-        notes.append("Gain: mean over benchmarks, percentage points. The interval is a prediction interval for the gain, not for its mean.")
+            gain, low, high = (f"{100 * value:+.1f}" for value in (one.gain, one.low, one.high))
+            relative, below, above = (f"{100 * value:+.1f}" for value in (one.relative, one.relative_low, one.relative_high))
+            rows.append((rank, one.dataset, *(() if training.base_free else (gain, f"{low} to {high}")), relative, f"{below} to {above}"))
+        head = ["rank", "training set", *([] if training.base_free else ["predicted gain", "95 % interval"])]
+        lines += [*table([*head, "relative to the candidates' mean", "95 % interval"], rows), ""]
+        notes.append("Means over benchmarks, percentage points. An interval is a prediction interval for this base model, not for a mean.")
     elif np.isnan(skill.p):
         needed = f"{FEWEST_MODELS} base models and {FEWEST_SETS} training sets"
         notes.append(f"No ranking: this needs gains of at least {needed}; there are {skill.models} and {skill.sets}.")
@@ -275,21 +321,42 @@ def page(model: str, candidates: list[str], training: Training, advice: list[Adv
             f"No ranking: with {skill.held_out} held out, the adviser is no better than chance. Candidates: {', '.join(candidates)}."
         )
     if not np.isnan(skill.p):
+        of_gains = "" if training.base_free else f", {100 * skill.rmse_gain:.1f} points for gains"
         notes.append(
             f"Error with {skill.held_out} held out (RMSE): {100 * skill.rmse:.1f} points for gains relative to the base model's mean "
-            f"({100 * skill.spread:.1f} if every set is predicted the same gain), {100 * skill.rmse_gain:.1f} points for gains. Rank correlation "
-            f"within base models {skill.rank:.2f}, {p_value(skill.p)} by shuffling; a ranking needs p < {SIGNIFICANT}."
+            f"({100 * skill.spread:.1f} if every set is predicted the same gain){of_gains}."
         )
+        notes.append(f"The order: {order_in_words(skill.own)}. By shuffling, {p_value(skill.p)}; a ranking needs p < {SIGNIFICANT}.")
+        notes.append(baseline_in_words(skill, training))
     unseen = [name for name in candidates if name not in training.sets]
     properties = ", ".join(name.replace("_", " ") for name in training.properties)
     basis = f"Learned from {skill.models} base models x {skill.sets} training sets of {training.source}"
     basis += (f", with {properties}" if properties else "") + ("" if unseen else ", including the gains of these candidates") + "."
     if training.source == PUBLISHED:
-        basis += " The order does not depend on the scores of base models; the gains do, and some published ones are unreliable."
+        basis += " These are the scores after the audit's repairs. Gains themselves are not predicted, because the scores of many base models are unusable."
     notes.append(basis)
     if unseen:
         notes.append(f"Without known gains: {', '.join(unseen)}. All candidates are therefore ranked by their properties alone.")
     return "\n".join([*lines, *bullets(notes)]) + "\n"
+
+
+def order_in_words(one: Order) -> str:
+    """The quality of an order."""
+    return (
+        f"rank correlation within base models {one.rank:.3f}; the set in first place gains {100 * one.regret:.2f} points less than the best one "
+        f"on average (regret), and is the best one for {one.top} of {one.models} base models"
+    )
+
+
+def baseline_in_words(skill: Skill, training: Training) -> str:
+    """What the mean over the other base models achieves, and whether the adviser is better than that."""
+    if skill.baseline is None:
+        return "There is no baseline: a training set without known gains has no mean over other base models."
+    text = f"Baseline, the mean over the other base models: {order_in_words(skill.baseline)}."
+    if not training.properties:
+        return f"{text} Without properties of training sets the adviser is this mean, but for the weight of sets that a base model lacks."
+    better = skill.own.rank > skill.baseline.rank and skill.own.regret < skill.baseline.regret
+    return f"{text} The adviser {'is better' if better else 'is not better by both measures, so a simple mean serves as well'}."
 
 
 def main(args: argparse.Namespace) -> None:
@@ -300,8 +367,14 @@ def main(args: argparse.Namespace) -> None:
         training, features = from_published(pl.read_parquet(args.learn_from), args.model, args.dataset)
     advice, skill = advise(training, args.dataset, features, study["seed"])
     rows = [{"model": args.model, "rank": rank, **vars(one)} for rank, one in enumerate(advice, 1)]
-    schema = {"model": TEXT, "rank": WHOLE, "dataset": TEXT, **columns("gain low high relative", REAL), "known": pl.Boolean}
-    write_table(args.output_table, pl.DataFrame(rows, schema))
+    schema = {
+        "model": TEXT,
+        "rank": WHOLE,
+        "dataset": TEXT,
+        **columns("gain low high relative relative_low relative_high", REAL),
+        "known": pl.Boolean,
+    }
+    write_table(args.output_table, pl.DataFrame(rows, schema).fill_nan(None))
     write_text(args.output_page, page(args.model, args.dataset, training, advice, skill))
 
 
@@ -323,7 +396,7 @@ def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--study", type=Path, required=True, help="resolved study, study.json")
     p.add_argument("--model", required=True, help="name of the base model")
     p.add_argument("--dataset", action="append", required=True, help="name of a candidate, repeatable")
-    p.add_argument("--learn-from", type=Path, required=True, help="folder of the study's tables, or the table of published scores")
+    p.add_argument("--learn-from", type=Path, required=True, help="folder of the study's tables, or the table of published gains")
     p.add_argument("--learned-at", help="time stamp of that; not read, but a change of it renews the advice")
     p.add_argument("--perplexity", type=Path, action="append", default=[], help="perplexity of a candidate under the model, repeatable")
     p.add_argument("--properties", type=Path, action="append", default=[], help="properties of a candidate, repeatable")

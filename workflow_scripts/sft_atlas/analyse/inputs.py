@@ -9,7 +9,7 @@ from sft_atlas.study.study import Study
 
 
 class AdviseInputs:
-    """Files and options of `snakemake advise`, which learns from the study's tables or from ``published``, the table of published scores."""
+    """Files and options of `snakemake advise`, which learns from the study's tables or from ``published``, the gains of the published scores."""
 
     def __init__(self, study: Study, paths: Paths, published: str):
         self.study, self.paths, self.published = study, paths, published

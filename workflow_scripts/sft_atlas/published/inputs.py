@@ -10,6 +10,7 @@ ROOT = "results/published"
 CSV, SOURCE = f"{ROOT}/evaluation_result.csv", f"{ROOT}/evaluation_result.json"
 FOLDER = f"{ROOT}/tables"
 SCORES, AUDIT, REPAIRS, CLAIMS = (f"{FOLDER}/{table}.parquet" for table in ("scores", "audit", "repairs", "claims"))
+REPAIRED_GAINS = f"{FOLDER}/repaired/gains.parquet"  # what the adviser learns from
 AUDIT_PAGE, CLAIMS_PAGE = f"{ROOT}/audit.md", f"{ROOT}/claims.md"
 
 

@@ -5,6 +5,7 @@ rows with nearby values.
 """
 
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 
@@ -18,6 +19,7 @@ RUN_DECADES, RUN_LENGTH = 8.0, 4  # neighbouring equal columns that are not chan
 SHARED_DECADES = 6.0  # a single column that is equal in every pair of a group
 NEAR = 0.105  # points: ten steps of the second decimal on either side
 FEWEST_PAIRS = 3
+FEWEST_TUNED, FEWEST_BENCHMARKS, FEWEST_CASES = 10, 3, 10  # for the owner of scores that two base models share
 SIGNIFICANT = 0.01
 
 
@@ -143,58 +145,186 @@ def ratios(wide: Wide, group: Group) -> tuple[str, np.ndarray] | None:
     return which, np.array([float(counts @ (log[0] - log[1])) for counts in nearest(inside, np.array(group.tasks))])
 
 
-def owners(wide: Wide, groups: list[Group]) -> list[tuple[str, float, np.ndarray]]:
-    """Which side the shared columns of each group belong to (``first``, ``second`` or ``unknown``), with p and the ratios behind it.
+@dataclass(frozen=True)
+class Owner:
+    """Which side the shared columns belong to (``first``, ``second``, ``unknown``), and the test behind it in words."""
+
+    side: str
+    test: str = ""
+
+
+def owners(wide: Wide, groups: list[Group]) -> list[Owner]:
+    """The owner of each group's shared columns.
 
     Groups of the same kinds of checkpoints in several base models have a common cause and are tested together: a sign-flip test over the
-    ratios of their pairs (:func:`ratios`).
+    ratios of their pairs (:func:`ratios`). Base models have no other epochs: see :func:`base_owner`.
     """
     single = [ratios(wide, group) for group in groups]
     kinds = [(kind(wide.at(group.first[0])), kind(wide.at(group.second[0]))) for group in groups]
-    answers = []
-    for i, own in enumerate(single):
+    cases, answers = known_cases(wide, groups), []
+    for i, (group, own) in enumerate(zip(groups, single, strict=True)):
+        if _are_bases(wide, group):
+            answers.append(base_owner(wide, group, cases))
+            continue
         if own is None:
-            answers.append(("unknown", np.nan, np.array([])))
+            answers.append(Owner("unknown"))
             continue
         which = own[0]
         alike = [other for k, other in enumerate(single) if other and kinds[k] == kinds[i] and other[0] == which]
         ratio = np.concatenate([other[1] for other in alike])
         p = paired_difference(ratio, np.arange(len(ratio)), 0).p
-        other = "second" if which == "first" else "first"
-        answers.append((("unknown" if p >= SIGNIFICANT else which if ratio.sum() > 0 else other), p, ratio))
+        side = "unknown" if p >= SIGNIFICANT else which if ratio.sum() > 0 else _other(which)
+        size = f"log likelihood ratio {abs(ratio.sum()):.1f}, {p_value(p)}, n = {len(ratio)} pairs of these kinds"
+        answers.append(Owner(side, f"nearest-epoch test: {size}" if side != "unknown" else f"nearest-epoch test: {p_value(p)}"))
     return answers
+
+
+def _other(side: str) -> str:
+    return "second" if side == "first" else "first"
+
+
+def _are_bases(wide: Wide, group: Group) -> bool:
+    return wide.at(group.first[0])["method"] == wide.at(group.second[0])["method"] == "base"
+
+
+def out_of_reach(wide: Wide, index: int, model: str, tasks: list[str]) -> list[str]:
+    """The tasks on which the base model in row ``index`` scores higher than every tuned checkpoint of ``model`` (at least ten)."""
+    tuned = (wide.keys["model"] == model).to_numpy() & (wide.keys["epoch"] > 0).to_numpy()
+    found = []
+    for task in tasks:
+        scores = wide.of(task)[tuned]
+        scores = scores[np.isfinite(scores)]
+        if len(scores) >= FEWEST_TUNED and wide.of(task)[index] > scores.max():
+            found.append(task)
+    return found
+
+
+def _benchmarks(tasks: list[str]) -> int:
+    return len({columns.task(task).benchmark for task in tasks})
+
+
+def _comparable(wide: Wide) -> list[str]:
+    return [task for task in wide.tasks if columns.task(task).analysed and task not in columns.POOLS]
+
+
+def _decide(first: list[str], second: list[str]) -> str:
+    """The owner, from the tasks on which the scores are out of the first's and out of the second's reach."""
+    counts = _benchmarks(first), _benchmarks(second)
+    if min(counts) or max(counts) < FEWEST_BENCHMARKS:
+        return "unknown"
+    return "second" if counts[0] else "first"
+
+
+def known_cases(wide: Wide, groups: list[Group]) -> tuple[int, int, int]:
+    """How :func:`_decide` does where the owner is known: base models with scores of their own, each against every other model.
+
+    Returns the number of cases, of decisions, and of wrong decisions.
+    """
+    shared = {index for group in groups for index in group.first + group.second}
+    bases = [i for i in np.flatnonzero(wide.keys["method"].to_numpy() == "base").tolist() if i not in shared]
+    models, tasks = wide.keys["model"].unique().sort().to_list(), _comparable(wide)
+    reach = {(i, model): out_of_reach(wide, i, model, tasks) for i in bases for model in models}
+    own = {i: wide.keys["model"][i] for i in bases}
+    answers = [_decide(reach[i, own[i]], reach[i, model]) for i in bases for model in models if model != own[i]]
+    return len(answers), sum(side != "unknown" for side in answers), sum(side == "second" for side in answers)
+
+
+def base_owner(wide: Wide, group: Group, cases: tuple[int, int, int]) -> Owner:
+    """The base model that a row of scores shared by two belongs to.
+
+    Tuning on some set nearly always reaches the base model's score. So the scores are not those of a model of which they exceed every
+    tuned checkpoint on several benchmarks, if they exceed the other's on none, and if this rule is right in the known cases.
+    """
+    index = group.first[0]
+    tasks = [task for task in _comparable(wide) if wide.tasks.index(task) in group.tasks]
+    models = [wide.at(side[0])["model"] for side in (group.first, group.second)]
+    reach = [out_of_reach(wide, index, model, tasks) for model in models]
+    number, decided, wrong = cases
+    side = _decide(*reach)
+    words = " and ".join(f"those of {model} on {', '.join(tasks) or 'none'}" for model, tasks in zip(models, reach, strict=True))
+    test = f"columns on which the scores exceed every tuned checkpoint: {words}"
+    if side == "unknown" or decided < FEWEST_CASES or wrong:
+        return Owner("unknown", test)
+    return Owner(side, f"{test}. Of {number} pairings of another base model with a wrong one, this rule decides {decided}, none wrongly")
+
+
+def measured_twice(wide: Wide, groups: list[Group], number: int) -> tuple[Group, float, int] | None:
+    """Pairs of the same kinds as in a group that has an owner, whose columns are not equal but nearer than any two other checkpoints.
+
+    Returns the pairs, p of the least near (the share of pairs of checkpoints of one base model and training set that are as near, times
+    the number of pairs that were looked at), and the number of pairs in the comparison. None without such pairs.
+    """
+    group, keys = groups[number], wide.keys
+    if len(group.first) < FEWEST_PAIRS:
+        return None
+    shared = {frozenset(pair) for one in groups for pair in zip(one.first, one.second, strict=True)}
+    values = wide.values[:, group.tasks]
+    spread = np.nanstd(values, axis=0)
+    values = values[:, spread > 0] / spread[spread > 0]
+    names = [f"{one['model']}/{one['dataset']}" if one["epoch"] else f"{i}" for i, one in enumerate(keys.iter_rows(named=True))]
+    members: dict[str, list[int]] = {}
+    for i, one in enumerate(names):
+        members.setdefault(one, []).append(i)
+    pairs = [pair for part in members.values() for pair in combinations(part, 2) if frozenset(pair) not in shared]
+    distance = np.array([np.abs(values[i] - values[k]).mean() for i, k in pairs])
+    pairs, distance = [pair for pair, near in zip(pairs, distance, strict=True) if np.isfinite(near)], distance[np.isfinite(distance)]
+    one, two = wide.at(group.first[0]), wide.at(group.second[0])
+
+    def place(keys: dict) -> tuple:
+        return keys["model"], kind(keys)
+
+    alike = [n for n, (i, k) in enumerate(pairs) if {place(wide.at(i)), place(wide.at(k))} == {place(one), place(two)}]
+    p = {n: len(alike) * (1 + int((np.delete(distance, n) <= distance[n]).sum())) / len(pairs) for n in alike}
+    near = [n for n in alike if p[n] < SIGNIFICANT]
+    if not near:
+        return None
+    ordered = [pairs[n] if place(wide.at(pairs[n][0])) == place(one) else pairs[n][::-1] for n in near]
+    again = Group([i for i, _ in ordered], [k for _, k in ordered], group.tasks, np.nan)
+    return again, max(p[n] for n in near), len(pairs)
 
 
 def detect(wide: Wide) -> list[AuditFinding]:
     """One finding per group of pairs; scores are set to null on the side they do not belong to, on both sides if that is unknown."""
     findings, groups = [], shared_blocks(wide)
-    for number, (group, (owner, p, ratio)) in enumerate(zip(groups, owners(wide, groups), strict=True), 1):
-        tasks = [wide.tasks[j] for j in group.tasks]
-        wrong = {"first": group.second, "second": group.first}.get(owner, group.first + group.second)
+    for number, (group, owner) in enumerate(zip(groups, owners(wide, groups), strict=True), 1):
+        key, size, bases = f"copy-{number}", len(group.first), _are_bases(wide, group)
         one, two = wide.at(group.first[0]), wide.at(group.second[0])
-        bases = one["method"] == two["method"] == "base"
-        size = len(group.first)
         weakest = " for the weakest pair" if size > 1 else ""
-        evidence = (
-            f"{count(size, 'pairs')} of checkpoints {'share' if size > 1 else 'shares'} {len(tasks)} columns of scores to the last decimal, for "
-            f"example row {wide.row[group.first[0]]} ({name(one)}) and row {wide.row[group.second[0]]} ({name(two)}). The probability of this by "
-            f"chance is about 10^-{group.decades:.0f}{weakest}."
+        proven = (
+            f"{count(size, 'pairs')} of checkpoints {'share' if size > 1 else 'shares'} {len(group.tasks)} columns of scores to the last decimal, "
+            f"for example row {wide.row[group.first[0]]} ({name(one)}) and row {wide.row[group.second[0]]} ({name(two)}). The probability of this "
+            f"by chance is about 10^-{group.decades:.0f}{weakest}."
         )
-        if owner == "unknown":
-            test = f" (nearest-epoch test: {p_value(p)})" if np.isfinite(p) else ""
-            action = f"set to null on both sides: the CSV does not show which one the scores belong to{test}"
-        else:
-            right = group.first if owner == "first" else group.second
-            action = f"set to null where the scores do not belong: {name(wide.at(wrong[0]), dataset=False)}"
-            evidence += (
-                f" The scores belong to {name(wide.at(right[0]), dataset=False)} (nearest-epoch test: log likelihood ratio {abs(ratio.sum()):.1f}, "
-                f"{p_value(p)}, n = {len(ratio)} pairs of these kinds)."
-            )
-        cells = [(int(wide.row[i]), wide.tasks[j]) for i in wrong for j in group.tasks if np.isfinite(wide.values[i, j])]
-        rows = sorted(int(wide.row[i]) for i in group.first + group.second)
-        pairs = zip(group.first, group.second, strict=True)
-        details = [f"{wide.row[i]} = {wide.row[k]}: {name(wide.at(i))} = {name(wide.at(k))}" for i, k in pairs]
         title = "Two base models with the same scores" if bases else "Block of columns copied between checkpoints"
         severity = "high" if bases or size >= FEWEST_PAIRS else "medium"
-        findings.append(AuditFinding(f"copy-{number}", title, severity, rows, tasks, evidence, action, cells, details=details))
+        findings.append(_finding(wide, group, owner, key, title, severity, proven))
+        again = measured_twice(wide, groups, number - 1) if owner.side != "unknown" else None
+        if again:
+            pairs, p, others = again
+            text = (
+                f"{count(len(pairs.first), 'pairs')} of the same kinds {'are' if len(pairs.first) > 1 else 'is'} not equal in the {len(group.tasks)} "
+                f"columns of `{key}`, but nearer than chance allows: {p_value(p)} among {others:,} pairs of checkpoints of one base model and "
+                "training set. One checkpoint was measured twice."
+            )
+            title = "Block of columns measured again on the wrong checkpoint"
+            findings.append(_finding(wide, pairs, owner, f"{key}-again", title, "medium", "", text))
     return findings
+
+
+def _finding(wide: Wide, group: Group, owner: Owner, key: str, title: str, severity: str, proven: str, likely: str = "") -> AuditFinding:
+    """The finding about a group whose owner is judged."""
+    wrong = {"first": group.second, "second": group.first}.get(owner.side, group.first + group.second)
+    whole = {"dataset": _are_bases(wide, group)}
+    if owner.side == "unknown":
+        test = f" ({owner.test})" if owner.test else ""
+        unknown, action = f"Which of the two the scores belong to{test}.", "set to null on both sides"
+    else:
+        right = group.first if owner.side == "first" else group.second
+        unknown, action = "", f"set to null where the scores do not belong: {name(wide.at(wrong[0]), **whole)}"
+        likely = f"{likely} The scores belong to {name(wide.at(right[0]), **whole)} ({owner.test}).".strip()
+    tasks = [wide.tasks[j] for j in group.tasks]
+    cells = [(int(wide.row[i]), wide.tasks[j]) for i in wrong for j in group.tasks if np.isfinite(wide.values[i, j])]
+    rows = sorted(int(wide.row[i]) for i in group.first + group.second)
+    pairs = zip(group.first, group.second, strict=True)
+    details = [f"{wide.row[i]} = {wide.row[k]}: {name(wide.at(i))} = {name(wide.at(k))}" for i, k in pairs]
+    return AuditFinding(key, title, severity, rows, tasks, proven, likely, unknown, action, cells, details=details)

@@ -13,6 +13,7 @@ from sft_atlas.study.runs import WITHOUT
 FLOOR_SHARE = 0.02  # of a column's checkpoints at its lowest value
 BELOW = 3.0  # standard errors below chance
 LEFT_MISSING = "left missing"
+PATTERNS = 12  # sets of missing columns with a finding of their own
 
 
 def detect_gaps(wide: Wide) -> list[AuditFinding]:
@@ -30,7 +31,7 @@ def detect_gaps(wide: Wide) -> list[AuditFinding]:
         return []
     lines = [f"{recipe}: {model}, {dataset}, epoch {epoch}" for recipe, (model, dataset, epoch) in sorted(gaps)]
     text = f"{count(len(gaps), 'checkpoints')} {'are' if len(gaps) > 1 else 'is'} missing from otherwise complete grids of models, training sets and epochs."
-    return [AuditFinding("grid", "Gaps in the grid", "medium", [], [], text, f"{LEFT_MISSING}, not imputed", details=lines)]
+    return [AuditFinding("grid", "Gaps in the grid", "medium", [], [], text, action=f"{LEFT_MISSING}, not imputed", details=lines)]
 
 
 def detect_unreleased(wide: Wide) -> list[AuditFinding]:
@@ -47,7 +48,7 @@ def detect_unreleased(wide: Wide) -> list[AuditFinding]:
         f"and no row of {', '.join(absent) or 'none'}. It has leave-one-out runs of one base model; the paper's appendix D says three."
     )
     title = "Fewer models and checkpoints than the paper reports"
-    return [AuditFinding("paper-grid", title, "medium", [], [], text, LEFT_MISSING, details=lines)]
+    return [AuditFinding("paper-grid", title, "medium", [], [], text, action=LEFT_MISSING, details=lines)]
 
 
 def detect_missing_columns(wide: Wide) -> list[AuditFinding]:
@@ -62,15 +63,23 @@ def detect_missing_columns(wide: Wide) -> list[AuditFinding]:
         tasks, rows = [wide.tasks[analysed[j]] for j in pattern], [int(wide.row[i]) for i in members]
         groups = Counter(f"{keys['model']}, {keys['method']}" for keys in map(wide.at, members))
         text = f"{count(len(rows), 'rows')} {'lack' if len(rows) > 1 else 'lacks'} {count(len(tasks), 'columns')}: {'; '.join(f'{g} ({n})' for g, n in groups.most_common(3))}."
-        if len(tasks) > 3:
-            text += " Columns that are missing or copied together were measured in one batch, whatever their names say."
-        severity = "medium" if len(rows) > 9 else "low"
-        findings.append(AuditFinding(f"missing-{number}", "Columns missing together", severity, rows, tasks, text, LEFT_MISSING))
-    return findings
+        likely = "Columns that are missing together were measured in one batch." if len(tasks) > 3 else ""
+        severity, key = "medium" if len(rows) > 9 else "low", f"missing-{number}"
+        findings.append(AuditFinding(key, "Columns missing together", severity, rows, tasks, text, likely, action=LEFT_MISSING))
+    if len(findings) <= PATTERNS:
+        return findings
+    rest = findings[PATTERNS:]
+    rows, missing = sorted({row for f in rest for row in f.rows}), sum(len(f.rows) * len(f.tasks) for f in rest)
+    tasks = [task for task in wide.tasks if any(task in f.tasks for f in rest)]
+    text = (
+        f"{count(missing, 'other scores')} of {count(len(rows), 'rows')} are missing, in {count(len(rest), 'different sets')} of columns."
+    )
+    title = "Scores missing here and there"
+    return [*findings[:PATTERNS], AuditFinding("missing-rest", title, "low", rows, tasks, text, action=LEFT_MISSING)]
 
 
 def detect_floors(wide: Wide) -> list[AuditFinding]:
-    """Columns where many checkpoints share the lowest value, are coarsely rounded, or are nearly empty; such scores cannot be compared."""
+    """Columns where many checkpoints share the lowest value or are coarsely rounded; such scores cannot be compared."""
     findings = []
     for j, task in enumerate(wide.tasks):
         entry, column = columns.task(task), wide.values[:, j]
@@ -88,25 +97,33 @@ def detect_floors(wide: Wide) -> list[AuditFinding]:
                 f"{len(rows):,} of {len(known):,} values are exactly {lowest:g}, the lowest value of the column: "
                 f"{', '.join(f'{model} {number}' for model, number in models.most_common(4))}."
             )
+            likely = unknown = ""
             if good:
                 scores = ", ".join(f"{model} {score:g}" for model, score in good.items())
-                text += (
-                    f" Base models score far higher ({scores}), so these checkpoints fail on the answer format, not for lack of ability."
-                )
+                likely = f"Those of these models lost what the base model can do under the same prompt: {scores}."
+                unknown = "Whether no answer was found in the output, the same answer was given to every item, or the answers were wrong."
             severity = "medium" if good or len(rows) > 0.1 * len(known) else "low"
-            findings.append(AuditFinding(f"floor-{task}", "Floor effect", severity, [int(wide.row[i]) for i in rows], [task], text, "kept"))
+            rows, key = [int(wide.row[i]) for i in rows], f"floor-{task}"
+            findings.append(AuditFinding(key, "Floor effect", severity, rows, [task], text, likely, unknown))
         if 1 < len(values) < 25:
-            text = (
-                f"{len(values)} distinct values in {len(known):,} rows: rounded to {np.diff(values).min():g}, while one item is worth "
-                f"{_item(entry):.2g}."
-            )
+            step = float(np.diff(values).min())
+            if not step > 1.5 * _item(entry):
+                continue
+            text = f"{len(values)} distinct values in {len(known):,} rows: rounded to {step:g}, while one item is worth {_item(entry):.2g}."
             action = "kept; differences below the rounding step are noise"
-            findings.append(AuditFinding(f"coarse-{task}", "Rounded more coarsely than one item", "low", [], [task], text, action))
+            findings.append(AuditFinding(f"coarse-{task}", "Rounded more coarsely than one item", "low", [], [task], text, action=action))
+    return findings
+
+
+def detect_empty(wide: Wide) -> list[AuditFinding]:
+    """Columns without scores in nine tenths of the rows."""
+    findings = []
     for task in wide.tasks:
         known = wide.of(task)[np.isfinite(wide.of(task))]
         if len(known) < 0.1 * len(wide.keys):
             text = f"{len(known)} values in {len(wide.keys):,} rows, {int((known == 0).sum())} of them exactly 0."
-            findings.append(AuditFinding(f"empty-{task}", "Nearly empty column", "low", [], [task], text, "not analysed"))
+            action = "kept" if columns.task(task).analysed else "not analysed"
+            findings.append(AuditFinding(f"empty-{task}", "Nearly empty column", "low", [], [task], text, action=action))
     return findings
 
 
@@ -117,39 +134,55 @@ def _item(entry: columns.Column) -> float:
 
 
 def detect_below_chance(wide: Wide) -> list[AuditFinding]:
-    """Multiple-choice scores below random guessing: no answer was found in the output.
+    """Multiple-choice scores below random guessing.
 
-    Set to null for base models only, because a gain over such a score measures that a format was learned.
+    Those of base models are set to null where they are also below what one constant answer earns: then answers are missing, and a gain
+    over such a score measures that a format was learned. A score in between may be that of a model that always gives the same answer.
     """
-    cells, lines = [], []
+    missing, lines, between = [], [], []
     is_base = wide.keys["method"].to_numpy() == "base"
-    tuned: dict[str, int] = {}
+    tuned: dict[str, tuple[int, int]] = {}
     for task in wide.tasks:
         entry = columns.task(task)
-        if entry.chance is None or not entry.items or not entry.analysed:
+        if entry.chance is None or entry.constant is None or not entry.items or not entry.analysed:
             continue
         column = wide.of(task)
-        error = 100 * np.sqrt(entry.chance / 100 * (1 - entry.chance / 100) / entry.items)
-        low = np.isfinite(column) & (column < entry.chance - BELOW * error)
-        tuned[task] = int((low & ~is_base).sum())
-        for i in np.flatnonzero(low & is_base):
-            cells.append((int(wide.row[i]), task))
-            lines.append(f"row {wide.row[i]}, {wide.keys['model'][int(i)]}, {task}: {column[i]:.2f} (chance {entry.chance:g})")
+        with np.errstate(invalid="ignore"):
+            below, low = (
+                column < level - BELOW * 100 * np.sqrt(level / 100 * (1 - level / 100) / entry.items)
+                for level in (entry.chance, entry.constant)
+            )
+        tuned[task] = int((below & ~is_base).sum()), int((low & ~is_base).sum())
+        for i in np.flatnonzero(below & is_base):
+            line = f"row {wide.row[i]}, {wide.keys['model'][int(i)]}, {task}: {column[i]:.2f} (chance {entry.chance:g}, constant answer {entry.constant:g})"
+            if low[i]:
+                missing.append((int(wide.row[i]), task))
+                lines.append(line)
+            else:
+                between.append(((int(wide.row[i]), task), line))
     findings = []
-    below = f"more than {BELOW:g} standard errors below chance"
-    if cells:
+    errors = f"more than {BELOW:g} standard errors"
+    if missing:
         worst = [line for line in lines if "boolq-5" in line] or lines
-        text = (
-            f"{count(len(cells), 'scores')} of base models on multiple-choice benchmarks are {below}, for example {'; '.join(worst[:4])}. Random "
-            "guessing would score higher, so the answer was often not found in the output. Gains over these scores are gains in format."
+        proven = (
+            f"{count(len(missing), 'scores')} of base models on multiple-choice benchmarks are {errors} below what giving the same answer to "
+            f"every item earns, for example {'; '.join(worst[:3])}."
         )
-        title = "Base models that fail on format"
-        findings.append(of_cells(wide, "base-format", title, "high", cells, text, "set to null", lines, null=True))
-    many = {task: number for task, number in tuned.items() if number}
+        likely = "Answers are missing or were not found in the output, so gains over these scores are gains in format."
+        unknown = "Whether the model gave no answer or the evaluation did not find it."
+        title, grounds = "Base models that fail on format", {"proven": proven, "likely": likely, "unknown": unknown}
+        findings.append(of_cells(wide, "base-format", title, "high", missing, "set to null", lines, null=True, **grounds))
+    if between:
+        proven = f"{count(len(between), 'scores')} of base models are {errors} below chance, but not below what giving the same answer to every item earns."
+        unknown = "Whether answers are missing: a model that always gives the same answer scores so too."
+        title, cells, shown = "Base models below chance", [cell for cell, _ in between], [line for _, line in between]
+        findings.append(of_cells(wide, "base-chance", title, "medium", cells, "kept", shown, proven=proven, unknown=unknown))
+    many = {task: numbers for task, numbers in tuned.items() if numbers[0]}
     if many:
-        text = f"Tuned checkpoints {below}: {', '.join(f'{task} {number}' for task, number in many.items())}."
-        action = "kept: this is an effect of tuning"
-        findings.append(AuditFinding("tuned-format", "Tuned models that fail on format", "medium", [], list(many), text, action))
+        numbers = ", ".join(f"{task} {below} ({low})" for task, (below, low) in many.items())
+        text = f"Tuned checkpoints {errors} below chance and, in brackets, below a constant answer: {numbers}."
+        action, title = "kept: this is an effect of tuning", "Tuned checkpoints below chance"
+        findings.append(AuditFinding("tuned-format", title, "medium", [], list(many), text, action=action))
     return findings
 
 
@@ -173,8 +206,9 @@ def detect_scales(wide: Wide) -> list[AuditFinding]:
         text = "; ".join(f"{scale}: {count(len(tasks), 'columns')}" for scale, tasks in sorted(units.items())) + "."
         other = [task for scale in units for task in units[scale] if scale != columns.PERCENT and columns.task(task).analysed]
         action = "column `scale` names the unit; analyses use percentage points of each scale's range"
-        findings.append(AuditFinding("scales", "Columns on different scales", "low", [], other, text, action))
+        findings.append(AuditFinding("scales", "Columns on different scales", "low", [], other, text, action=action))
     if suspects:
-        text = f"{len(suspects)} percentages are below 1 while the neighbouring epochs are about 100 times as high: probably fractions."
-        findings.append(of_cells(wide, "fractions", "Fractions among percentages", "high", suspects, text, "set to null", null=True))
+        text = f"{count(len(suspects), 'percentages')} below 1 while the neighbouring epochs are about 100 times as high."
+        grounds = {"proven": text, "likely": "These are fractions."}
+        findings.append(of_cells(wide, "fractions", "Fractions among percentages", "high", suspects, "set to null", null=True, **grounds))
     return findings

@@ -120,20 +120,23 @@ def detect_pools(wide: Wide) -> list[AuditFinding]:
             pairs, near, far, p_agree = agreement_test(wide, task, own, pure, mask)
             confirmed = outside == 0 and p_bounds < SIGNIFICANT and p_agree < SIGNIFICANT
             files = [columns.task(member).files for member in pool]
-            evidence = (
-                f"{mask.sum()} values are means over {sum(files)} files ({' + '.join(map(str, files))}: {', '.join(pool)}) and {pure.sum()} are "
-                f"means over {files[0]}, as their decimals show. {outside} recovered means of {task} lie outside 0 to 100; after shuffling the other "
-                f"columns within models, {shuffled:.0f} would ({p_value(p_bounds)})."
+            proven = (
+                f"{mask.sum()} values are means over {sum(files)} files and {pure.sum()} are means over {files[0]}, as their decimals show."
+            )
+            likely = (
+                f"The {sum(files)} files are {' + '.join(map(str, files))}: those of {', '.join(pool)}. {outside} means of {task} that are recovered "
+                f"so lie outside 0 to 100; after shuffling the other columns within models, {shuffled:.0f} would ({p_value(p_bounds)})."
             )
             if pairs and np.isfinite(p_agree):
-                evidence += (
+                likely += (
                     f" {pairs} checkpoints with a mean over {files[0]} files lie {near:.2f} points (median) from the nearest recovered mean of the "
                     f"same model, training set and rows, and {far:.2f} from the nearest published one (Wilcoxon test: {p_value(p_agree)})."
                 )
             formula = f"({sum(files)} v - " + " - ".join(f"{f} {m}" for f, m in zip(files[1:], pool[1:], strict=True)) + f") / {files[0]}"
-            action = f"recomputed exactly from the published mean v: {formula}"
+            action, unknown = f"recomputed exactly from the published mean v: {formula}", ""
             if not confirmed:
-                action = f"set to null: the tests do not confirm the pool, so {task} cannot be recovered"
+                likely, unknown = "", f"The tests do not confirm which files the {sum(files)} are: {likely}"
+                action = f"set to null: these are no means of {task} alone, and its own cannot be recovered"
             index = np.flatnonzero(mask)
             usable = [int(i) for i in index if confirmed and np.isfinite(own[i])]
             cells = [(int(wide.row[i]), task) for i in index if i not in set(usable)]
@@ -141,7 +144,9 @@ def detect_pools(wide: Wide) -> list[AuditFinding]:
             details = [f"row {wide.row[i]}, {name(wide.at(int(i)))}: {wide.of(task)[i]:.3f} -> {own[i]:.3f}" for i in index[:10]]
             title = "One column, two quantities: some means include the files of other benchmarks"
             rows = [int(wide.row[i]) for i in index]
-            findings.append(AuditFinding(f"pool-{task}", title, "high", rows, [task], evidence, action, cells, replaced, details))
+            findings.append(
+                AuditFinding(f"pool-{task}", title, "high", rows, [task], proven, likely, unknown, action, cells, replaced, details)
+            )
     return findings
 
 
@@ -178,10 +183,10 @@ def detect_shares(wide: Wide) -> list[AuditFinding]:
         text = f"{len(wrong)} of {known.sum():,} values are not k / {entry.items:,}, for example {shown}."
         cells = [(int(wide.row[i]), task) for i in wrong]
         title = "Not a share of the benchmark's items"
-        findings.append(of_cells(wide, f"share-{task}", title, "medium", cells, text, "set to null", null=True))
+        findings.append(of_cells(wide, f"share-{task}", title, "medium", cells, "set to null", null=True, proven=text))
     if verified:
         text = f"Every value is k / n: {', '.join(verified)}."
-        findings.append(AuditFinding("share-verified", "Shares verified", "note", [], [], text, "kept"))
+        findings.append(AuditFinding("share-verified", "Shares verified", "note", [], [], text))
     return findings
 
 
@@ -202,13 +207,15 @@ def _judged_shares(wide: Wide, task: str, values: np.ndarray, known: np.ndarray)
             continue
         text = (
             f"{fits[inside].sum()} of {inside.sum()} values of {'the base models' if group == 'base' else group} are k / n for some n from {fewest} "
-            f"to {entry.items}, against {100 * rest[group]:.0f} % for the other checkpoints ({p_value(q, 'q')}). These are shares of fewer judged "
-            "answers, or another quantity."
+            f"to {entry.items}, against {100 * rest[group]:.0f} % for the other checkpoints ({p_value(q, 'q')})."
         )
+        unknown = "Whether these are shares of fewer judged answers or another quantity."
         title = f"{entry.label}: another quantity"
         cells = [(int(wide.row[i]), task) for i in np.flatnonzero(inside)]
         severity = "high" if group == "base" else "medium"
-        findings.append(of_cells(wide, f"share-{task}-{group}", title, severity, cells, text, "set to null", null=True))
+        text += " They do not measure what the others measure."
+        key = f"share-{task}-{group}"
+        findings.append(of_cells(wide, key, title, severity, cells, "set to null", null=True, likely=text, unknown=unknown))
     return findings
 
 
@@ -224,9 +231,14 @@ def detect_judgements(wide: Wide) -> list[AuditFinding]:
         return []
     total = wide.of("mtbench-0") if "mtbench-0" in wide.tasks else np.full(len(values), np.nan)
     gap = np.abs(total - np.where(known.all(axis=1), values.mean(axis=1), np.nan))
-    text = (
-        f"{100 * tenths[known].mean():.1f} % of {known.sum():,} category means are multiples of 0.1, as means over 10 judgements are. Two turns of "
-        f"10 questions would give 20 judgements and multiples of 0.05. The total is the mean of the categories to within {np.nanmax(gap):.2f}."
+    odd = values[known & ~tenths]
+    fewer = np.any([np.abs(np.round(np.round(odd * n) / n, 2) - odd) < 1e-6 for n in range(5, 10)], axis=0).mean() if len(odd) else 1.0
+    proven = (
+        f"{100 * tenths[known].mean():.1f} % of {known.sum():,} category means are multiples of 0.1, and {100 * fewer:.0f} % of the others are means "
+        "over 5 to 9 numbers, to two decimals. So they are means over at most 10 judgements, one for each of 10 questions; 20 judgements would "
+        f"give multiples of 0.05. The total is the mean of the categories to within {np.nanmax(gap):.2f}."
     )
+    unknown = "Whether one turn was judged, or both turns together."
     action = "kept, with n = 80 judgements instead of 160"
-    return [AuditFinding("judgements", "MT-Bench: one turn, not two", "low", [], ["mtbench-0", *parts], text, action)]
+    title = "MT-Bench: one judgement per question"
+    return [AuditFinding("judgements", title, "low", [], ["mtbench-0", *parts], proven, unknown=unknown, action=action)]

@@ -36,8 +36,10 @@ def detect_spikes(wide: Wide) -> list[AuditFinding]:
         f"{len(spikes)} scores lie more than {SPIKE:g} robust standard deviations from the mean of the epochs before and after, although "
         f"these two agree. Largest: {'; '.join(lines[:3])}."
     )
-    action = "kept: a single epoch may really fail on format, and the noise floor uses medians"
-    return [of_cells(wide, "spikes", "Scores unlike both neighbouring epochs", "low", [cell for *_, cell in spikes], text, action, lines)]
+    action = "kept; the noise floor uses medians"
+    unknown = "Whether these scores are wrong: a single epoch may really fail on format."
+    cells = [cell for *_, cell in spikes]
+    return [of_cells(wide, "spikes", "Scores unlike both neighbouring epochs", "low", cells, action, lines, proven=text, unknown=unknown)]
 
 
 def detect_pair_outliers(wide: Wide) -> list[AuditFinding]:
@@ -69,7 +71,8 @@ def detect_pair_outliers(wide: Wide) -> list[AuditFinding]:
         f"differences. Largest: {'; '.join(lines[:3])}."
     )
     cells = [(int(wide.row[side]), task) for _, task, *sides in outliers for side in sides]
-    return [of_cells(wide, "pairs", "Full and LoRA runs that differ widely", "low", cells, text, "kept", lines)]
+    unknown = "Which of the two is wrong, or whether either is."
+    return [of_cells(wide, "pairs", "Full and LoRA runs that differ widely", "low", cells, "kept", lines, proven=text, unknown=unknown)]
 
 
 def detect_isolated(wide: Wide) -> list[AuditFinding]:
@@ -98,5 +101,6 @@ def detect_isolated(wide: Wide) -> list[AuditFinding]:
         f"{count(len(cells), 'scores')} further from the model's other checkpoints than {BEYOND:g} times their range: "
         f"{'; '.join(lines[:3])}."
     )
-    action = "set to null: probably a misplaced decimal point, but it is unknown by how many places"
-    return [of_cells(wide, "isolated", "Score outside its model's range", "medium", cells, text, action, lines, null=True)]
+    likely = "No training set or epoch moves a score so far, so this is an error, such as a misplaced decimal point."
+    title, grounds = "Score outside its model's range", {"proven": text, "likely": likely, "unknown": "The right score."}
+    return [of_cells(wide, "isolated", title, "medium", cells, "set to null", lines, null=True, **grounds)]

@@ -1,6 +1,6 @@
 """Scores as a matrix of checkpoints x tasks, and the findings that detectors report about it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
@@ -16,7 +16,9 @@ REPAIRS = {"row": pl.Int64, "task": pl.String, "value": pl.Float64, "finding": p
 class AuditFinding:
     """Something about the data that a reader of results must know.
 
-    Under the policy ``repaired``, ``cells`` (row, task) are set to null and ``replaced`` (row, task, value) are recomputed.
+    ``proven``: what follows from the numbers alone; ``likely``: what a test supports; ``unknown``: what the CSV leaves open. Under the
+    policy ``repaired``, ``cells`` (row, task) are set to null and ``replaced`` (row, task, value) are recomputed, on proven or likely
+    grounds only.
     """
 
     key: str
@@ -24,11 +26,22 @@ class AuditFinding:
     severity: str
     rows: list[int]
     tasks: list[str]
-    evidence: str
+    proven: str = ""
+    likely: str = ""
+    unknown: str = ""
     action: str = "kept"
     cells: list[tuple[int, str]] = field(default_factory=list)
     replaced: list[tuple[int, str, float]] = field(default_factory=list)
     details: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if (self.cells or self.replaced) and not (self.proven or self.likely):
+            raise ValueError(f"{self.key} changes scores on no grounds")
+
+    @property
+    def evidence(self) -> dict[str, str]:
+        """What is known, by how well."""
+        return {name: text for name in ("proven", "likely", "unknown") if (text := getattr(self, name))}
 
 
 @dataclass(frozen=True)
@@ -62,12 +75,30 @@ def widen(scores: pl.DataFrame) -> Wide:
 
 
 def of_cells(
-    wide: Wide, key: str, title: str, severity: str, cells: list, evidence: str, action: str, details=(), null=False
+    wide: Wide, key: str, title: str, severity: str, cells: list, action: str, details=(), null: bool = False, **evidence: str
 ) -> AuditFinding:
-    """A finding about single ``cells`` (row, task); ``null``: they are set to null."""
+    """A finding about single ``cells`` (row, task); ``null``: they are set to null. ``evidence``: proven, likely, unknown."""
     rows, known = sorted({row for row, _ in cells}), {task for _, task in cells}
     tasks = [task for task in wide.tasks if task in known]
-    return AuditFinding(key, title, severity, rows, tasks, evidence, action, cells if null else [], details=list(details))
+    nulled = list(cells) if null else []
+    return AuditFinding(key, title, severity, rows, tasks, action=action, cells=nulled, details=list(details), **evidence)
+
+
+def repairs(findings: list[AuditFinding]) -> pl.DataFrame:
+    """One row per score that the policy ``repaired`` changes: row, task, value (null: set to null), finding. Null wins over a value."""
+    cells = [(row, task, None, f.key) for f in findings for row, task in f.cells]
+    cells += [(row, task, value, f.key) for f in findings for row, task, value in f.replaced]
+    frame = pl.DataFrame(cells, schema=REPAIRS, orient="row")
+    first_null = frame.sort(pl.col("value").is_not_null(), maintain_order=True)
+    return first_null.unique(["row", "task"], keep="first", maintain_order=True).sort("row", "task")
+
+
+def repaired(wide: Wide, findings: list[AuditFinding]) -> Wide:
+    """The matrix after the repairs of ``findings``."""
+    values, places = wide.values.copy(), {int(row): i for i, row in enumerate(wide.row)}
+    for row, task, value in repairs(findings).select("row", "task", "value").iter_rows():
+        values[places[row], wide.tasks.index(task)] = np.nan if value is None else value
+    return replace(wide, values=values)
 
 
 def name(keys: dict[str, object], dataset: bool = True) -> str:
