@@ -1,18 +1,14 @@
 """Checks that the schema cannot make: of names that the parts of a study file use, of local files, and of task files."""
 
 import os
-import re
 from collections.abc import Callable, Collection, Iterator
-from pathlib import Path
 
-import yaml
-
+from sft_atlas.study import task_checks
 from sft_atlas.study.messages import nearest, renamed
 from sft_atlas.study.runs import BASE, WITHOUT
 from sft_atlas.study.schema import Hyperparameters, Override, StudyFile, Suite
-from sft_atlas.study.task_files import JUDGED, judged, task_file, task_sources
+from sft_atlas.study.task_files import JUDGED, judged, task_file
 
-FORMER_METRICS = re.compile(r"!function\s+(sft_atlas\.scoring(\.\S+))")  # the former name of sft_atlas.evaluate.metrics
 SETTABLE = sorted(set(Hyperparameters.model_fields) - {"epochs", "method", "save_epochs"})
 
 
@@ -41,9 +37,14 @@ def local_files(file: StudyFile, path: Callable[[str], str]) -> list[str]:
     ]
 
 
-def suites(file: StudyFile) -> list[str]:
-    """Problems with the task files of suites and with their judges."""
-    return [problem for name, suite in file.suites.items() for problem in _suite(file, name, suite)]
+def suites(file: StudyFile, packages: bool = True) -> list[str]:
+    """Problems with the task files of suites and with their judges. ``packages``: see :func:`sft_atlas.study.task_checks.problems`."""
+    template = file.template.model_dump()
+    tasks = dict.fromkeys(file.benchmarks[benchmark].task for suite in file.suites.values() for benchmark in suite.benchmarks)
+    found = {task: task_checks.problems(task, template, packages) for task in tasks}
+    unusable = {task for task, problems in found.items() if problems}
+    listed = [problem for problems in found.values() for problem in problems]
+    return listed + [problem for name, suite in file.suites.items() for problem in _suite(file, name, suite, unusable)]
 
 
 def _reserved_names(file: StudyFile) -> Iterator[str]:
@@ -117,18 +118,13 @@ def _parts(file: StudyFile) -> list[tuple[str, object]]:
     return [*blocks, *((f"overrides[{i}]", override) for i, override in enumerate(file.overrides))]
 
 
-def _suite(file: StudyFile, name: str, suite: Suite) -> Iterator[str]:
+def _suite(file: StudyFile, name: str, suite: Suite, unusable: Collection[str]) -> Iterator[str]:
     protocols: dict[str, str | None] = {}  # benchmark -> how it is judged
     for benchmark in suite.benchmarks:
         task = file.benchmarks[benchmark].task
-        try:
-            keys, protocols[benchmark] = task_file(task), judged(task)
-        except (OSError, yaml.YAMLError, AttributeError) as error:
-            yield f"benchmarks.{benchmark}.task: {task} is not an lm-eval task file: {' '.join(str(error).split())}"
+        if task in unusable:
             continue
-        for source in task_sources(task):
-            for former, function in FORMER_METRICS.findall(Path(source).read_text(encoding="utf-8")):
-                yield f"{source}: {former} was renamed; write `!function sft_atlas.evaluate.metrics{function}`"
+        keys, protocols[benchmark] = task_file(task), judged(task)
         if keys.get("unsafe_code") and not file.allow_code_execution:
             yield f"allow_code_execution: {benchmark} runs code written by models; set it to true (in the sandbox), or leave {benchmark} out"
         if protocols[benchmark] not in (None, *JUDGED):
