@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sft_atlas.core.files import write_json, write_table
 from sft_atlas.evaluate.scoring_job import add_checkpoint, load_checkpoint, provenance, with_keys
-from sft_atlas.evaluate.tasks import CLUSTER, DELIMITER, PROMPT, SHOTS, BenchmarkFiles, LengthLimit, SuiteFile, task_config
+from sft_atlas.evaluate.tasks import CLUSTER, DELIMITER, ITEM, PROMPT, SHOTS, BenchmarkFiles, LengthLimit, SuiteFile, task_config
 from sft_atlas.models.prompt_template import render
 from sft_atlas.study.items import read_items
 
@@ -67,7 +67,7 @@ def _generate(adapter, configs: list[dict], seed: int, turn: int):
 def _with_prompts(config: dict, prompts: list[str]) -> dict:
     from datasets import Dataset
 
-    rows = [{PROMPT: prompt, SHOTS: 0, CLUSTER: None, "answer": ""} for prompt in prompts]
+    rows = [{PROMPT: prompt, SHOTS: 0, CLUSTER: None, ITEM: number, "answer": ""} for number, prompt in enumerate(prompts)]
     return {**config, "custom_dataset": lambda **_: {"test": Dataset.from_list(rows)}}
 
 

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.log import LOG
 from sft_atlas.evaluate.scores import samples_frame, score_row, scores_frame
-from sft_atlas.evaluate.tasks import CLUSTER, SHOTS, BenchmarkFiles, LengthLimit, task_config
+from sft_atlas.evaluate.tasks import CLUSTER, ITEM, SHOTS, BenchmarkFiles, LengthLimit, metric_name, task_config
 from sft_atlas.models.base_model import end_ids
 from sft_atlas.models.tokenization import prompt_ids
 
+UNPARSED = ("", "[invalid]")  # what is extracted where there is no answer; the second by lm-eval's filters
 CPU_BATCH = 8  # `batch_size: auto` where there is no accelerator whose memory could be tried
 
 
@@ -84,7 +85,7 @@ def run(adapter, configs: list[dict], seed: int, allow_code: bool, backend: str)
     result = run_tasks(lm=adapter, task_dict=loaded, log_samples=True, bootstrap_iters=0, confirm_run_unsafe_code=allow_code)
     scores, samples = [], []
     for config in configs:
-        name, metric = config["task"], config["metric_list"][0]["metric"]
+        name, metric = config["task"], metric_name(config)
         entries = sorted(result["samples"][name], key=lambda entry: entry["doc_id"])  # once for each filter, of which the first counts
         entries = [entry for entry in entries if entry["filter"] == result["samples"][name][0]["filter"]]
         _check_finite(entries, name, adapter)
@@ -97,7 +98,7 @@ def run(adapter, configs: list[dict], seed: int, allow_code: bool, backend: str)
 
 def _check_finite(entries: list[dict], benchmark: str, adapter) -> None:
     """AtlasError where a log-likelihood is not finite: NaN is never larger, so that the first option would be the answer."""
-    answers = {entry["doc_id"]: [response[0] for response in entry["resps"]] for entry in entries}
+    answers = {entry["doc"][ITEM]: [response[0] for response in entry["resps"]] for entry in entries}
     broken = [item for item, listed in answers.items() if not all(isinstance(one, str) or math.isfinite(one[0]) for one in listed)]
     if broken:
         checkpoint = getattr(getattr(adapter, "model", None), "name_or_path", "the checkpoint")
@@ -148,21 +149,34 @@ class TruncationWatch:
 
 
 def _sample(name: str, metric: str, entry: dict, truncation: TruncationWatch) -> dict[str, object]:
-    """The sample of one item; the answer to a choice task is the option of highest likelihood."""
+    """The sample of one item; the answer to a choice task is the option of highest likelihood.
+
+    ``output`` of a choice task is JSON: the log-likelihood of each option (or of the answer after each context, where options are
+    contexts). Where the score depends on it, each value is a pair with whether greedy decoding gives that text.
+    """
     prompts, options = zip(*entry["arguments"], strict=True)
     responses = entry["resps"]
     if isinstance(responses[0][0], str):
         output = responses[0][0]
         extracted = entry.get("extracted", entry["filtered_resps"][0])
-        parsed = entry.get("parsed", float(extracted != "[invalid]"))
+        parsed = entry.get("parsed", float(str(extracted).strip() not in UNPARSED))
         formed = entry.get("formed", parsed)
     else:
         likelihoods = [float(response[0][0]) for response in responses]
-        extracted = options[likelihoods.index(max(likelihoods))].strip()
-        output, parsed = json.dumps(dict(zip(options, likelihoods, strict=True)), ensure_ascii=False), None
-        formed = None
+        named = options if len(set(prompts)) == 1 else prompts
+        extracted = named[likelihoods.index(max(likelihoods))].strip()
+        pairs = len(options) == 1 or metric == "exact_match"
+        values = [[value, bool(response[0][1])] if pairs else value for value, response in zip(likelihoods, responses, strict=True)]
+        output, parsed, formed = json.dumps(dict(zip(named, values, strict=True)), ensure_ascii=False), None, None
+    try:
+        score, strict = float(entry[metric]), float(entry.get("strict", entry[metric]))
+    except (KeyError, TypeError, ValueError):
+        there = ", ".join(key for key, value in entry.items() if isinstance(value, int | float) and key != "doc_id")
+        raise AtlasError(
+            f"{name}: the task gives item {entry['doc'][ITEM]} no number {metric!r}, its first metric; put one that it gives first ({there})"
+        ) from None
     return {
-        "benchmark": name, "item": entry["doc_id"], "prompt": prompts[0], "target": str(entry["target"]),
-        "output": output, "extracted": str(extracted), "score": float(entry[metric]), "strict": float(entry.get("strict", entry[metric])),
+        "benchmark": name, "item": entry["doc"][ITEM], "prompt": prompts[0], "target": str(entry["target"]),
+        "output": output, "extracted": str(extracted), "score": score, "strict": strict,
         "parsed": parsed, "formed": formed, "truncated": truncation.of(entry), "shots": entry["doc"][SHOTS], "cluster": entry["doc"][CLUSTER],
     }  # fmt: skip

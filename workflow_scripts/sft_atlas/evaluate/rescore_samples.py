@@ -8,9 +8,8 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import write_table
 from sft_atlas.core.log import LOG
 from sft_atlas.evaluate.scoring_job import add_suite, with_keys, write_results
-from sft_atlas.evaluate.tasks import BenchmarkFiles, SuiteFile, task_config
+from sft_atlas.evaluate.tasks import ITEM, BenchmarkFiles, SuiteFile, task_config
 from sft_atlas.models.arguments import CHECKPOINT
-from sft_atlas.study.items import read_items
 
 FROM_GENERATION = ("prompt", "truncated", "shots")  # columns of samples that scoring does not change
 COUNTS_FROM_GENERATION = ("n_truncated", "shots", "n_fewer_shots")  # likewise of scores
@@ -43,12 +42,12 @@ def rescore(samples, scores, benchmarks: list[BenchmarkFiles], seed: int, allow_
 
     from sft_atlas.evaluate.lm_eval_runner import run
 
-    for benchmark in benchmarks:
-        count, stored = len(read_items(benchmark.items)), samples.filter(benchmark=benchmark.name).height
-        if count != stored:
-            raise AtlasError(f"{benchmark.items} has {count} items, its samples {stored}: the items changed; score the checkpoint again")
     # The prompts are those of the samples: the template was checked when the model answered.
     configs = [task_config(BenchmarkFiles(file.name, file.task, file.items), None) for file in benchmarks]
+    for benchmark, config in zip(benchmarks, configs, strict=True):
+        count, stored = len(config["custom_dataset"]()["test"]), samples.filter(benchmark=benchmark.name).height
+        if count != stored:
+            raise AtlasError(f"{benchmark.items} has {count} items, its samples {stored}: the items changed; score the checkpoint again")
     new_scores, new_samples = run(stored_answers(samples), configs, seed, allow_code, scores["backend"][0])
     keys = ["benchmark", "item"]
     new_samples = _with_columns_of(new_samples, samples, keys, FROM_GENERATION)
@@ -76,16 +75,22 @@ def stored_answers(samples):
             self.outputs = {(name, item): output for name, item, output in samples.select("benchmark", "item", "output").iter_rows()}
 
         def generate_until(self, requests, disable_tqdm: bool = False) -> list[str]:
-            return [self.outputs[request.task_name, request.doc_id] for request in requests]
+            return [self.outputs[request.task_name, request.doc[ITEM]] for request in requests]
 
         def loglikelihood(self, requests, disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-            stored = {key: json.loads(self.outputs[key]) for key in {(request.task_name, request.doc_id) for request in requests}}
-            return [(stored[request.task_name, request.doc_id][request.args[1]], False) for request in requests]
+            stored = {key: json.loads(self.outputs[key]) for key in {(request.task_name, request.doc[ITEM]) for request in requests}}
+            return [_likelihood(stored[request.task_name, request.doc[ITEM]], *request.args[:2]) for request in requests]
 
         def loglikelihood_rolling(self, requests, disable_tqdm: bool = False):
             raise AtlasError("this kind of task is not stored item by item; score the checkpoint again")
 
     return StoredAnswers()
+
+
+def _likelihood(stored: dict[str, float | list], context: str, answer: str) -> tuple[float, bool]:
+    """(log-likelihood, whether greedy decoding gives the answer), as `lm_eval_runner` stored them: by answer or by context."""
+    value = stored[answer if answer in stored else context]
+    return (value[0], value[1]) if isinstance(value, list) else (value, False)
 
 
 def add_options(p: argparse.ArgumentParser) -> None:

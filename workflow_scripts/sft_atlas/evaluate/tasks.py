@@ -1,4 +1,5 @@
-"""From an lm-eval task file and a benchmark's items to finished prompts: template checked, few-shot examples prepended as far as they fit."""
+"""From an lm-eval task file and a benchmark's items to finished prompts: task and template checked, few-shot examples prepended as far as
+they fit."""
 
 import hashlib
 from collections.abc import Callable
@@ -11,14 +12,23 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import sha256, write_json
 from sft_atlas.models.prompt_template import render
 from sft_atlas.models.tokenization import prompt_ids
+from sft_atlas.study import task_checks
 from sft_atlas.study.items import read_items
-from sft_atlas.study.task_files import task_sources
+from sft_atlas.study.lm_eval_names import LENGTHS
+from sft_atlas.study.rendering import TaskRenderer
+from sft_atlas.study.task_files import OWN_TEMPLATE, judged, task_sources
 
 PROMPT = "rendered prompt"  # column of an item's prompt
+TARGET = "right answer"  # column of what an answer is compared with
 SHOTS = "shots in the prompt"  # column of how many examples stand in it
 CLUSTER = "cluster of the item"  # column of what the item shares with others, such as a passage; null where nothing
-OWN_TEMPLATE = "own"  # `metadata: {template: own}` in a task file: the task has a prompt of its own on purpose
+ITEM = "row of the item"  # column of the item's row in its file, from 0
 DELIMITER = "\n\n"  # between examples, as in lm-eval
+# Keys of a task file that say where lm-eval would get its data and how it would group tasks: here the study says it.
+REPLACED = (
+    "dataset_path", "dataset_name", "dataset_kwargs", "training_split", "validation_split", "fewshot_split", "fewshot_config", "process_docs",
+    "should_decontaminate", "doc_to_decontamination_query", *task_checks.STRUCTURE,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,47 +69,175 @@ def task_config(
     """The lm-eval task as a dictionary that reads the benchmark's own items, with prompts as one column.
 
     Examples that exceed ``limit`` are left out; without a limit every example is used and no length is checked. Without a template
-    prompts are empty, for scoring stored answers. Raises AtlasError where the task's prompt differs from the study's template (the model
-    would be scored in a format that it was not trained on), where the task states no metric, and where a question exceeds the limit even
-    without examples.
+    prompts are empty, for scoring stored answers. Answers of a task without a function of its own are compared without surrounding white
+    space, and the answer of a `loglikelihood` task follows the delimiter. Raises AtlasError where the task file has a problem
+    (:func:`sft_atlas.study.task_checks.problems`; among them a prompt that differs from the study's template, in which the model was
+    trained), where an item cannot be rendered, and where a question exceeds the limit even without examples.
     """
     from datasets import Dataset
-    from lm_eval.tasks._yaml_loader import load_yaml
 
-    config = load_yaml(benchmark.task)
-    if not config.get("metric_list"):
-        raise AtlasError(f"{benchmark.task}: metric_list is missing; its first metric is the benchmark's score")
-    if max_new_tokens and "generation_kwargs" in config:
-        settings = config["generation_kwargs"]
-        config["generation_kwargs"] = {**settings, "max_gen_toks": min(max_new_tokens, settings.get("max_gen_toks", max_new_tokens))}
-    rows = read_items(benchmark.items)
+    config = load_task(benchmark.task, template)
+    kind = config.setdefault("output_type", "generate_until")
+    if kind == "generate_until":
+        config["generation_kwargs"] = _generation_settings(config.get("generation_kwargs") or {}, max_new_tokens)
     metadata = {"version": 1.0, **config.pop("metadata", {})}
     own = metadata.get("template") == OWN_TEMPLATE
     if own and benchmark.shots:
         raise AtlasError(f"{benchmark.task}: has a template of its own, in which there is no place for examples; remove `shots`")
-    if template is None:
+    rows = [{**row, ITEM: number} for number, row in enumerate(read_items(benchmark.items))]
+    if config.get("process_docs"):
+        rows = _processed(rows, config["process_docs"], benchmark.task)
+    renderer = TaskRenderer(config, benchmark.task)
+    answers = [_answers(renderer, row, own) for row in rows]
+    texts = [renderer.text(row) for row in rows] if own else []
+    if own and not all(isinstance(text, str) for text in texts):  # each option has a context of its own, and all the same answer
+        contexts = [[f"{option}{renderer.delimiter}{renderer.target(row)}" for option in renderer.options(row)] for row in rows]
+        _shot_counts([config.get("description", "")] * len(rows), contexts, rows, _no_examples, config, benchmark, limit)
+    elif template is None:
         rows, config["doc_to_text"] = [{**row, PROMPT: ""} for row in rows], PROMPT
-    elif not own:
-        _check_template(config, benchmark, template)
+    elif own:
+        before, after = config.get("description", ""), config.get("gen_prefix", "")  # of lm-eval, around each prompt
+        _shot_counts([f"{before}{text}{after}" for text in texts], answers, rows, _no_examples, config, benchmark, limit)
+        rows, config["doc_to_text"] = [{**row, PROMPT: text} for row, text in zip(rows, texts, strict=True)], PROMPT
+    else:
         # The same text from a column: lm-eval would compile its Jinja template anew for every item.
         prefix, suffix = template["prompt"].split("{instruction}")
-        text = config["doc_to_text"]
-        question = _jinja(text[len(prefix) : len(text) - len(suffix)], benchmark.task)
+        inner = config["doc_to_text"][len(prefix) : len(config["doc_to_text"]) - len(suffix)]
+
+        def question(row: dict) -> str:
+            return renderer.fill(inner, row, "doc_to_text")
+
         prompts = [render(template, question(row))[0] for row in rows]
-        options = [_options(config, row, benchmark.task) for row in rows]
         examples = _examples(config, benchmark, template, question)
-        counts = _shot_counts(prompts, options, rows, examples, config, benchmark, limit)
+        counts = _shot_counts(prompts, answers, rows, examples, config, benchmark, limit)
         finished = [_with_examples(prompt, examples(row), count) for row, prompt, count in zip(rows, prompts, counts, strict=True)]
         rows = [{**row, PROMPT: prompt, SHOTS: count} for row, prompt, count in zip(rows, finished, counts, strict=True)]
         config["doc_to_text"] = PROMPT
     # A cluster's name is the hash of what its items share; None where they share nothing.
-    shared = _jinja(metadata.get("cluster", ""), benchmark.task)
-    clusters = [hashlib.sha256(text.encode()).hexdigest()[:16] if text else None for text in map(shared, rows)]
+    shared = [renderer.fill(metadata.get("cluster", ""), row, "metadata.cluster") for row in rows]
+    clusters = [hashlib.sha256(text.encode()).hexdigest()[:16] if text else None for text in shared]
     rows = [{SHOTS: 0, **row, CLUSTER: cluster} for row, cluster in zip(rows, clusters, strict=True)]
-    for key in ("dataset_path", "dataset_name", "dataset_kwargs", "group", "tag", "fewshot_config", "fewshot_split"):
+    if kind == "loglikelihood":
+        rows, config["doc_to_target"] = [{**row, TARGET: answer[0]} for row, answer in zip(rows, answers, strict=True)], TARGET
+    elif kind == "generate_until" and not config.get("process_results") and not judged(str(benchmark.task)):
+        rows = _compare_stripped(config, rows, renderer)
+    for key in REPLACED:
         config.pop(key, None)
-    own_data = {"test_split": "test", "custom_dataset": lambda **_: {"test": Dataset.from_list(rows)}}
+    try:
+        data = Dataset.from_list(rows)
+    except (ValueError, TypeError) as error:  # pyarrow's errors are such
+        reason = str(error).split("\n")[0]
+        raise AtlasError(f"{benchmark.items}: a field has values of different kinds in different items: {reason}; see `columns`") from None
+    own_data = {"test_split": "test", "custom_dataset": lambda **_: {"test": data}}
     return {**config, "task": benchmark.name, "num_fewshot": 0, "metadata": metadata, **own_data}
+
+
+def load_task(path: Path, template: dict[str, str] | None) -> dict[str, object]:
+    """The keys of a task file, its functions loaded; AtlasError where it has a problem or a function cannot be loaded."""
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    found = task_checks.problems(str(path), template)
+    if found:
+        raise AtlasError(found[0])
+    try:
+        config = load_yaml(path)
+    except Exception as error:  # noqa: BLE001 (importing the module of a task's function runs any code)
+        install = f"; pip install {task_checks.requirement(error.name)}" if isinstance(error, ModuleNotFoundError) and error.name else ""
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise AtlasError(f"{path}: a module of its functions cannot be imported: {reason}{install}") from None
+    return {key: value for key, value in config.items() if value is not None}
+
+
+def metric_name(config: dict[str, object]) -> str:
+    """The name of the metric that is the benchmark's score."""
+    metric = config["metric_list"][0]["metric"]
+    return metric.__name__ if callable(metric) else metric
+
+
+def _generation_settings(settings: dict[str, object], max_new_tokens: int | None) -> dict[str, object]:
+    """Settings of generation with the length under one name, `max_gen_toks`, and no longer than ``max_new_tokens``."""
+    stated = next((settings[name] for name in LENGTHS if settings.get(name)), None)
+    lengths = [length for length in (stated, max_new_tokens) if length]
+    others = {key: value for key, value in settings.items() if key not in LENGTHS}
+    return others | ({"max_gen_toks": min(lengths)} if lengths else {})
+
+
+def _processed(rows: list[dict], function: Callable, where: Path) -> list[dict]:
+    """The items that a task's `process_docs` makes of the rows, each with ITEM; it may leave some out.
+
+    Raises AtlasError where it fails, and where the row of an item cannot be known.
+    """
+    from datasets import Dataset
+
+    try:
+        made = [dict(item) for item in function(Dataset.from_list(rows))]
+        if all(ITEM in item for item in made):
+            if len({item[ITEM] for item in made}) < len(made):
+                raise AtlasError(
+                    f"{where}: process_docs makes several items of one row, which is not supported; prepare a file with one row each"
+                )
+            return made
+        # The rows' numbers are gone. Items in the order of the rows are what it makes of each row alone.
+        tried = sorted({0, len(rows) // 2, len(rows) - 1})
+        same = len(made) == len(rows) and all([dict(item) for item in function(Dataset.from_list([rows[i]]))] == [made[i]] for i in tried)
+    except AtlasError:
+        raise
+    except Exception as error:  # noqa: BLE001 (a function of the task's author may raise anything)
+        fields = ", ".join(key for key in rows[0] if key != ITEM)
+        raise AtlasError(f"{where}: process_docs fails: {type(error).__name__}: {error}; the items have {fields}; see `columns`") from None
+    if not same:
+        raise AtlasError(
+            f"{where}: process_docs leaves out or reorders items and drops their other fields; prepare a file of the items, and remove it"
+        )
+    return [{**item, ITEM: number} for number, item in enumerate(made)]
+
+
+def _answers(renderer: TaskRenderer, row: dict, own: bool) -> list[str]:
+    """What is scored by likelihood after the prompt, delimiter included: every option, or the right answer; [] where text is generated.
+
+    The right answer of a `loglikelihood` task follows the delimiter of the template, or the one that the task states (lm-eval would
+    ignore both). An answer that begins with it gets no second one.
+    """
+    if renderer.kind == "multiple_choice":
+        if not renderer.keys.get("process_results"):
+            renderer.right_options(row)
+        return [renderer.delimiter + option for option in renderer.options(row)]
+    renderer.check(row)
+    if renderer.kind != "loglikelihood":
+        return []
+    stated = not own or "target_delimiter" in renderer.keys
+    delimiter = renderer.delimiter if stated else ""
+    return [delimiter + renderer.target(row).removeprefix(delimiter)]
+
+
+def _compare_stripped(config: dict[str, object], rows: list[dict], renderer: TaskRenderer) -> list[dict]:
+    """The rows with TARGET, and ``config`` changed to compare with it what its filters extract, both without surrounding white space."""
+    targets = []
+    for row in rows:
+        target = renderer.target(row)
+        target = "" if target is None else target
+        if "doc_to_choice" in renderer.keys and isinstance(target, int):
+            target = renderer.options(row)[renderer.right_options(row)[0]]
+        targets.append([str(text).strip() for text in target] if isinstance(target, list) else str(target).strip())
+        if not targets[-1]:
+            raise AtlasError(f"{renderer.where}: doc_to_target gives no answer for item {row[ITEM]}; remove the item, or correct `columns`")
+    if any(isinstance(target, list) for target in targets):
+        targets = [target if isinstance(target, list) else [target] for target in targets]
+    pipelines = config.get("filter_list") or [{"name": "none", "filter": [{"function": "take_first"}]}]
+    strip = {"function": "custom", "filter_fn": _strip_answers}
+    config["filter_list"] = [{**pipeline, "filter": [*pipeline["filter"], strip]} for pipeline in pipelines]
+    config["doc_to_target"] = TARGET
+    config.pop("doc_to_choice", None)
+    return [{**row, TARGET: target} for row, target in zip(rows, targets, strict=True)]
+
+
+def _strip_answers(answers, docs) -> list:
+    """A filter of lm-eval: answers without surrounding white space."""
+    return [answer.strip() if isinstance(answer, str) else answer for answer in answers]
+
+
+def _no_examples(row: dict) -> list[str]:
+    return []
 
 
 def _with_examples(prompt: str, examples: list[str], count: int) -> str:
@@ -107,60 +245,24 @@ def _with_examples(prompt: str, examples: list[str], count: int) -> str:
     return DELIMITER.join([*examples[len(examples) - count :], prompt])
 
 
-def _check_template(config: dict, benchmark: BenchmarkFiles, template: dict[str, str]) -> None:
-    prefix, suffix = template["prompt"].split("{instruction}")
-    before, _ = template["response"].split("{response}")
-    text, delimiter = config.get("doc_to_text"), config.get("target_delimiter", " ")
-    fitting = isinstance(text, str) and len(text) >= len(prefix) + len(suffix) and text.startswith(prefix) and text.endswith(suffix)
-    if not fitting or delimiter != before:
-        expected = template["prompt"].replace("{instruction}", "{{instruction}}"), before
-        raise AtlasError(
-            f"{benchmark.task}: doc_to_text and target_delimiter are {(text, delimiter)!r}, the study's template means {expected!r}, "
-            f"where any text may stand for {{{{instruction}}}}; make them agree, or state `metadata: {{template: {OWN_TEMPLATE}}}` in the task file"
-        )
-
-
-def _jinja(text: str, where: Path) -> Callable[[dict], str]:
-    """A Jinja template, compiled once; a field that an item lacks is an error."""
-    import jinja2
-    from lm_eval.utils import env
-
-    compiled = env.from_string(text)
-
-    def fill(row: dict) -> str:
-        try:
-            return compiled.render(**row)
-        except (jinja2.UndefinedError, TypeError, ValueError) as error:
-            raise AtlasError(f"{where}: {text!r} cannot be filled in: {error}; the item has {', '.join(row)}; see `columns`") from None
-
-    return fill
-
-
-def _options(config: dict, row: dict, where: Path) -> list[str]:
-    """The options of a choice task, each with the delimiter before it."""
-    choices = config.get("doc_to_choice")
-    if choices is None or config.get("output_type") != "multiple_choice":
-        return []
-    listed = row.get(choices) if isinstance(choices, str) else choices
-    if not isinstance(listed, list):
-        raise AtlasError(f"{where}: doc_to_choice must be a list or the name of a field that holds one, not {choices!r}")
-    return [config.get("target_delimiter", " ") + option for option in listed]
-
-
 def _examples(config: dict, benchmark: BenchmarkFiles, template: dict[str, str], question: Callable) -> Callable[[dict], list[str]]:
     """A function from an item to its examples, rendered with their answers."""
     if benchmark.shots is None:
-        return lambda row: []
-    target = config.get("fewshot_config", {}).get("doc_to_target", config.get("doc_to_target"))
+        return _no_examples
+    shots = [{**row, ITEM: number} for number, row in enumerate(read_items(benchmark.shots))]
+    if config.get("process_docs"):
+        shots = _processed(shots, config["process_docs"], benchmark.task)
+    shown = TaskRenderer(config | {key: value for key, value in (config.get("fewshot_config") or {}).items() if value}, benchmark.task)
 
     def answer(row: dict) -> str:
-        given = row[target] if target in row else _jinja(str(target), benchmark.task)(row)
-        if isinstance(given, int) and not isinstance(given, bool):
-            given = _options(config, row, benchmark.task)[given].removeprefix(config.get("target_delimiter", " "))
+        given = shown.target(row)
+        given = given[0] if isinstance(given, list) and given else given
+        if isinstance(given, int) and not isinstance(given, bool) and "doc_to_choice" in shown.keys:
+            given = shown.options(row)[shown.right_options(row)[0]]
         return str(given).strip()
 
     groups: dict[object, list[str]] = {}
-    for row in read_items(benchmark.shots):
+    for row in shots:
         groups.setdefault(row[benchmark.by] if benchmark.by else None, []).append("".join(render(template, question(row), answer(row))))
 
     def chosen(row: dict) -> list[str]:
@@ -197,7 +299,7 @@ def _shot_counts(prompts, options, rows, examples, config, benchmark, limit: Len
     if limit is None:
         return counts
     generated = config.get("generation_kwargs", {}).get("max_gen_toks", limit.default_answer)
-    room = 0 if config.get("output_type") == "multiple_choice" else generated
+    room = generated if config["output_type"] == "generate_until" else 0
     waiting = list(range(len(rows)))
     too_long = []
     while waiting:
@@ -210,7 +312,7 @@ def _shot_counts(prompts, options, rows, examples, config, benchmark, limit: Len
             counts[i] -= 1
     if too_long:
         raise AtlasError(
-            f"{benchmark.name}: {len(too_long)} prompts with their answers are longer than {limit.max_length} tokens, the first is item {min(too_long)}; "
+            f"{benchmark.name}: {len(too_long)} prompts with their answers are longer than {limit.max_length} tokens, the first is item {rows[min(too_long)][ITEM]}; "
             "raise max_length of the suite, lower max_gen_toks of the task, or drop the items"
         )
     return counts
