@@ -20,3 +20,14 @@ def test_a_merged_set_is_its_members_in_order(tmp_path):
     manifest = json.loads((output.parent / "manifest.json").read_text())
     assert manifest["sources"] == {"blue": 2, "red": 2}
     assert manifest["settings"]["members"] == ["red", "blue"]
+
+
+def test_conversations_and_single_exchanges_are_merged(tmp_path):
+    paths = [tmp_path / name / "1/train.parquet" for name in ("red", "blue")]
+    for path, more in zip(paths, ({}, {"messages": "[]"}), strict=True):
+        path.parent.mkdir(parents=True)
+        pl.DataFrame({"instruction": ["q"], "response": "x", "source": "s"} | more).write_parquet(path)
+    output = tmp_path / "both/1/train.parquet"
+    words = ["--name", "both", "--rows", "1", "--inputs", *map(str, paths), "--output", str(output)]
+    merge_datasets.main(job.parser(merge_datasets).parse_args(words))
+    assert pl.read_parquet(output)["messages"].to_list() == [None, "[]"]

@@ -125,6 +125,36 @@ def test_typed_conversations_and_their_numbers_are_read():
     assert records.first_exchange(rows, "chat", "x").rows() == [("3", "2.5")]
 
 
+LONG = [("assistant", "Welcome."), ("user", " Hi? "), ("assistant", "Hello."), ("user", "And?"), ("assistant", "Bye."), ("user", "Thanks.")]
+SYSTEM = ("system", "Be brief.")
+
+
+def test_all_turns_of_a_conversation_are_kept_up_to_its_last_reply(tmp_path):
+    chats = {
+        "whole": chat(*LONG),
+        "with a system turn": chat(SYSTEM, *LONG[1:3]),
+        "two user turns": chat(*LONG[1:3], *LONG[3:4], *LONG[5:], LONG[4]),
+        "an empty reply": chat(LONG[1], ("assistant", "Hello."), LONG[3], ("assistant", "")),
+        "no reply": chat(LONG[1]),
+        "a late system turn": chat(*LONG[1:3], SYSTEM, *LONG[3:5]),
+        "the same again": chat(*LONG),
+    }
+    path = tmp_path / "chats.jsonl"
+    path.write_text("".join(json.dumps({"chat": turns, "source": name}) + "\n" for name, turns in chats.items()))
+    source = dataset(columns={"conversation": "chat"}, turns="all")
+    frame = records.to_pairs(records.read_rows(source, path, "train"), source.columns, "datasets.chats", source.turns)
+    kept, dropped = prepare_dataset.clean(frame, source)
+    assert kept["source"].to_list() == ["whole", "with a system turn"]
+    assert dropped["turns without text or out of order"] == 4 and dropped["repeated row"] == 1
+    roles = [[(turn["role"], turn["content"]) for turn in json.loads(text)] for text in kept["messages"]]
+    assert roles[0] == [("user", "Hi?"), ("assistant", "Hello."), ("user", "And?"), ("assistant", "Bye.")]
+    assert roles[1] == [SYSTEM, ("user", "Hi?"), ("assistant", "Hello.")]
+    assert kept.select("instruction", "response").row(0) == ("Hi?", "Hello.")
+    assert list(records.user_turns(kept)) == ["Hi?", "And?", "Hi?"] and list(records.user_turns(kept.drop("messages"))) == ["Hi?", "Hi?"]
+    first = records.to_pairs(records.read_rows(source, path, "train"), source.columns, "datasets.chats")
+    assert "messages" not in first.columns
+
+
 NO_CHATS = {
     "text": ("Hi?", r"row 2, column 'chat': \"Hi\?\" is not a list of turns"),
     "other keys": ([{"speaker": "human", "text": "Hi?"}], "row 2, column 'chat': the turn .* needs `role` and `content`, or `from` and"),

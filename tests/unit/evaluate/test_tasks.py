@@ -8,8 +8,9 @@ from lm_eval.api.model import LM
 from sft_atlas.core.errors import AtlasError, ConfigError
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.evaluate import lm_eval_runner, rescore_samples
-from sft_atlas.evaluate.tasks import DELIMITER, PROMPT, SHOTS, BenchmarkFiles, LengthLimit, task_config
+from sft_atlas.evaluate.tasks import PROMPT, SHOTS, BenchmarkFiles, LengthLimit, task_config
 from sft_atlas.models.base_model import ModelFolder, load_tokenizer
+from sft_atlas.models.prompt_template import DELIMITER
 from sft_atlas.study import checks, study, task_files
 from sft_atlas.study.messages import strict_yaml
 from sft_atlas.study.schema import StudyFile, Template
@@ -53,6 +54,31 @@ def test_examples_stand_before_the_question_in_the_same_template(written):
     texts, counts = prompts(task_config(files, TEMPLATE))
     assert texts == [DELIMITER.join([prompt_of("question 0") + " answer 0", prompt_of("question 1") + " answer 1", prompt_of("who")])]
     assert counts == [2]
+
+
+def test_with_a_chat_template_a_question_is_a_users_turn_and_examples_are_turns_before_it(written, tmp_path):
+    from helpers.chat import chat_tokenizer
+    from sft_atlas.models import prompt_template
+
+    template = prompt_template.read('"chat"', chat_tokenizer("gemma"))
+    items = [{"instruction": "who?", "answer": "me", "answers": ["me"]}]
+
+    def turn(question):
+        return f"<start_of_turn>user\nAnswer the question as briefly as possible.\n{question}?<end_of_turn>\n<start_of_turn>model\n"
+
+    config = task_config(written(items, rows(1)), template)
+    assert prompts(config) == (["<s>" + turn("question 0") + "answer 0<end_of_turn>\n" + turn("who")], [1])
+    assert config["target_delimiter"] == ""
+    choice = task_config(written([{"instruction": "who?", "choices": ["me", "you"], "label": 0}], task="choice.yaml"), template)
+    whole = ["<s><start_of_turn>user\nwho?<end_of_turn>\n<start_of_turn>model\n"]
+    assert prompts(choice)[0] == whole
+    other = tmp_path / "other.yaml"  # one that was not written for the default template
+    other.write_text((TASKS / "choice.yaml").read_text().replace('"###Question: {{instruction}}\\n###Answer:"', "instruction"))
+    assert prompts(task_config(BenchmarkFiles("quiz", other, tmp_path / "items.jsonl"), template))[0] == whole
+    described = tmp_path / "described.yaml"
+    described.write_text(other.read_text() + "description: Think.\n")
+    with pytest.raises(AtlasError, match="description: lm-eval would add it to the prompt"):
+        task_config(BenchmarkFiles("quiz", described, tmp_path / "items.jsonl"), template)
 
 
 def test_examples_that_do_not_fit_are_dropped_and_counted_and_the_question_stays_whole(written, tiny_base):

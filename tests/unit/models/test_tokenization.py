@@ -26,10 +26,10 @@ def test_template_renders_braces_literally_and_reads_only_what_it_knows():
         " {instruction}",
     )
     assert prompt_template.render(TEMPLATE, "q") == ("###Question: q\n###Answer:", "")
-    assert prompt_template.read(json.dumps(TEMPLATE)) == TEMPLATE
+    assert prompt_template.read(json.dumps(TEMPLATE), None) == TEMPLATE
     for broken in ("{", "[]", '{"prompt": "{instruction}"}', '{"prompt": "no", "response": "{response}"}'):
         with pytest.raises(AtlasError, match="template"):
-            prompt_template.read(broken)
+            prompt_template.read(broken, None)
 
 
 def test_eos_counts_only_where_asked(tiny_tokenizer):

@@ -61,6 +61,13 @@ def test_a_card_says_what_the_checkpoint_is():
     assert "lora" not in text
 
 
+def test_a_card_says_how_to_prompt_with_a_chat_template():
+    entry = record() | {"template": {"chat": "{% for m in messages %}...", "before": "", "after": "<|im_end|>"}}
+    text = write_card.card(entry, base(), [], [], "paper", 2)
+    assert "tokenizer.apply_chat_template(messages, add_generation_prompt=True, enable_thinking=False)" in text
+    assert "A reply ends in `<|im_end|>`" in text and "{% for" not in text
+
+
 @pytest.mark.parametrize(("dora", "said"), [(False, "LoRA adapter (rank 4) of llama"), (True, "DoRA adapter (rank 4) of llama")])
 def test_a_card_names_the_kind_of_adapter(dora, said):
     entry = record()

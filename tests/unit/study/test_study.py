@@ -390,6 +390,16 @@ MISTAKES = {
         {"recipes|base": SMALL["recipes"]["full"]},
         "recipes.base: the name is reserved for the base models; choose another",
     ),
+    "template of another name": ({"template": "chatml"}, "template: Input should be 'chat' (got 'chatml')"),
+    "unknown key of the template": ({"template": {"promt": "x"}}, "template.promt: unknown key; did you mean 'prompt'?"),
+    "turns without conversations": (
+        {"datasets|red|turns": "all"},
+        "datasets.red: turns: all needs conversations; name their column with `columns: {conversation: ...}`",
+    ),
+    "turns without a chat template": (
+        {"datasets|red|turns": "all", "datasets|red|columns": {"conversation": "chat"}},
+        "datasets.red.turns: all needs the chat template of the tokenizer; set `template: chat`, or remove turns",
+    ),
     "template without its place": (
         {"template": {"prompt": "Question:"}},
         "template: prompt needs {instruction} once and response needs {response} once",

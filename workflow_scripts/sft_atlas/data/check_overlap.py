@@ -10,11 +10,11 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import write_json, write_table
 from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import record_provenance
-from sft_atlas.data.records import item_hash
+from sft_atlas.data.records import item_hash, user_turns
 
 
 def main(args: argparse.Namespace) -> None:
-    training = {f"{path.parent.parent.name}/{path.parent.name}": pl.read_parquet(path)["instruction"] for path in args.training}
+    training = {f"{path.parent.parent.name}/{path.parent.name}": user_turns(pl.read_parquet(path)) for path in args.training}
     benchmarks = {path.parent.name: pl.read_ndjson(path, infer_schema_length=None)["instruction"] for path in args.benchmarks}
     table = overlap(training, benchmarks)
     lines = [f"{dataset} x {benchmark}: {shared} of {n} items" for dataset, benchmark, _, n, shared, _ in table.iter_rows() if shared]

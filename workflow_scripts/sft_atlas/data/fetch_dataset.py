@@ -12,7 +12,7 @@ NETWORK = True
 
 def main(args: argparse.Namespace) -> None:
     entry = at_commit(Dataset.model_validate_json(args.entry))
-    frame = to_pairs(read_rows(entry, args.path, "train"), entry.columns, f"datasets.{args.name}")
+    frame = to_pairs(read_rows(entry, args.path, "train"), entry.columns, f"datasets.{args.name}", entry.turns)
     write_table(args.output, frame)
     write_manifest(args.output, frame, entry.model_dump(exclude_defaults=True), {"source": args.path} if args.path else {})
 

@@ -11,7 +11,7 @@ from sft_atlas.data.records import write_manifest
 
 def main(args: argparse.Namespace) -> None:
     inputs = {path.parent.parent.name: path for path in args.inputs}
-    frame = pl.concat([pl.read_parquet(path) for path in args.inputs])
+    frame = pl.concat([pl.read_parquet(path) for path in args.inputs], how="diagonal")  # only conversations have messages
     write_table(args.output, frame)
     write_manifest(args.output, frame, {"dataset": args.name, "rows": args.rows, "members": list(inputs)}, inputs)
 

@@ -30,8 +30,10 @@ def clean(frame: pl.DataFrame, dataset: Dataset) -> tuple[pl.DataFrame, dict[str
         "empty instruction": pl.col("instruction") != "",
         "empty response": pl.col("response") != "",
         "unwanted response": ~pl.col("response").str.to_lowercase().is_in(unwanted),
-        "repeated row": pl.struct("instruction", "response").is_first_distinct(),
+        "repeated row": pl.struct(pl.exclude("source")).is_first_distinct(),
     }
+    if "messages" in frame.columns:
+        steps = {"turns without text or out of order": pl.col("messages").is_not_null()} | steps
     dropped = {}
     for reason, keep in steps.items():
         kept = frame.filter(keep)

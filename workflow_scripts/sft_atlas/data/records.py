@@ -1,9 +1,11 @@
 """Rows of a source (a file, the hub, or generated tasks), normalised to instruction and response."""
 
 import hashlib
+import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import dropwhile, repeat, takewhile
 from pathlib import Path
 
 import polars as pl
@@ -17,7 +19,7 @@ from sft_atlas.data.local_files import as_text, read_file, shown
 from sft_atlas.study.paths import MANIFEST
 from sft_atlas.study.schema import Columns, Source
 
-ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "system": "ignored", "developer": "ignored"}
+ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "system": "system", "developer": "system"}
 ROW = "row of the source"  # column with the number of each row, from 1, for messages
 
 
@@ -99,10 +101,18 @@ def _from_hub(source: Source) -> pl.DataFrame:
     return hub.request(load, "dataset", source.hub, source.revision).to_polars()
 
 
-def to_pairs(frame: pl.DataFrame, columns: Columns, name: str) -> pl.DataFrame:
-    """Columns instruction, response and source (null where unknown), one row for each row of ``frame``. ``name``: for messages."""
+def to_pairs(frame: pl.DataFrame, columns: Columns, name: str, turns: str = "first") -> pl.DataFrame:
+    """Columns instruction, response and source (null where unknown), one row for each row of ``frame``. ``name``: for messages.
+
+    With ``turns`` all of a conversation, instruction and response are its first ones, and a column messages has the whole of it.
+    """
+    more = []
     if columns.conversation:
-        frame, columns = first_exchange(frame, columns.conversation, name), Columns()
+        conversations = frame
+        column = columns.conversation
+        frame, columns = first_exchange(frame, column, name), Columns()
+        if turns == "all":
+            more, frame = ["messages"], frame.with_columns(all_turns(conversations, column, name))
     texts = [columns.instruction, columns.response, *([columns.input] if columns.input else [])]
     require_columns(frame, texts, name)
     frame = frame.with_columns(_texts(frame, column, name) for column in texts)
@@ -112,7 +122,7 @@ def to_pairs(frame: pl.DataFrame, columns: Columns, name: str) -> pl.DataFrame:
         instruction = pl.when(extra == "").then(instruction).otherwise(instruction + "\n" + extra)
     labels = [column for column in ("source", "task") if column in frame.columns and not frame.schema[column].is_nested()]
     source = pl.col(labels[0]).cast(pl.String) if labels else pl.lit(None, pl.String)
-    return frame.select(instruction.alias("instruction"), pl.col(columns.response).alias("response"), source.alias("source"))
+    return frame.select(instruction.alias("instruction"), pl.col(columns.response).alias("response"), source.alias("source"), *more)
 
 
 def _texts(frame: pl.DataFrame, column: str, name: str) -> pl.Series:
@@ -139,27 +149,47 @@ def first_exchange(frame: pl.DataFrame, column: str, name: str) -> pl.DataFrame:
     A conversation is a list of texts (user and assistant in turn), of ``{role, content}`` or of ``{from, value}``; content may be a list
     of text parts. Raises AtlasError with the row for other turns, and with their names for roles that are not in ROLES.
     """
-    require_columns(frame, [column], name)
-    unknown: dict[str, int] = {}  # role -> first row with it
-    pairs = []
-    for number, turns in zip(row_numbers(frame), frame[column].to_list(), strict=True):
-        try:
-            pairs.append(_first_exchange(turns or [], lambda role, row=number: unknown.setdefault(role, row)))
-        except ValueError as error:
-            raise AtlasError(f"{name}: row {number}, column {column!r}: {error}") from None
-    if unknown:
-        roles = ", ".join(f"{role!r} (first in row {number})" for role, number in unknown.items())
-        raise AtlasError(f"{name}: column {column!r} has turns with the role {roles}; rename it to one of {', '.join(ROLES)}")
+    pairs = _of_conversations(frame, column, name, _first_exchange)
     others = [other for other in ("source", "task") if other in frame.columns and other != column]
     texts = pl.DataFrame(pairs, schema={"instruction": pl.String, "response": pl.String}, orient="row")
     return texts.with_columns(frame[other] for other in others)
 
 
-def _first_exchange(turns: list, report_unknown) -> tuple[str | None, str | None]:
-    """The first user turn and the next assistant turn. ValueError where a turn is no turn; unknown roles before the reply are reported."""
+def all_turns(frame: pl.DataFrame, column: str, name: str) -> pl.Series:
+    """Each conversation as JSON, a list of {role, content}; its format and errors are those of :func:`first_exchange`.
+
+    It may begin with system turns; what the assistant says before the first user turn, and user turns after the last reply, are left out.
+    Null where user and assistant do not take turns, a turn has no text, or there is no reply.
+    """
+    return pl.Series("messages", _of_conversations(frame, column, name, _messages), dtype=pl.String)
+
+
+def user_turns(frame: pl.DataFrame) -> Iterator[str]:
+    """Every instruction of a training set: of a conversation, those of all its user turns."""
+    for instruction, listed in zip(frame["instruction"], frame["messages"] if "messages" in frame.columns else repeat(None), strict=False):
+        yield from [turn["content"] for turn in json.loads(listed) if turn["role"] == "user"] if listed else [instruction]
+
+
+def _of_conversations(frame: pl.DataFrame, column: str, name: str, take) -> list:
+    """``take`` of the turns (speaker, text) of each conversation. AtlasError with the row for what is no turn, and for unknown roles."""
+    require_columns(frame, [column], name)
+    unknown: dict[str, int] = {}  # role -> first row with it
+    results = []
+    for number, turns in zip(row_numbers(frame), frame[column].to_list(), strict=True):
+        try:
+            results.append(take(_turns(turns or [], lambda role, row=number: unknown.setdefault(role, row))))
+        except ValueError as error:
+            raise AtlasError(f"{name}: row {number}, column {column!r}: {error}") from None
+    if unknown:
+        roles = ", ".join(f"{role!r} (first in row {number})" for role, number in unknown.items())
+        raise AtlasError(f"{name}: column {column!r} has turns with the role {roles}; rename it to one of {', '.join(ROLES)}")
+    return results
+
+
+def _turns(turns: list, report_unknown) -> Iterator[tuple[str, str | None]]:
+    """Speaker (user, assistant or system) and text of each turn; unknown roles are reported. ValueError where a turn is no turn."""
     if not isinstance(turns, list):
         raise ValueError(f"{shown(turns)} is not a list of turns")
-    instruction, asked = None, False
     for position, turn in enumerate(turns):
         content = turn
         role = "assistant" if position % 2 else "user"
@@ -169,14 +199,35 @@ def _first_exchange(turns: list, report_unknown) -> tuple[str | None, str | None
             content = turn.get(key)
             if role is None or (key is None and not turn.keys() & {"content", "value", "tool_calls"}):
                 raise ValueError(f"the turn {shown(turn)} needs `role` and `content`, or `from` and `value`")
-        speaker = ROLES.get(str(role).strip().lower(), "unknown")
-        if speaker == "unknown":
+        speaker = ROLES.get(str(role).strip().lower())
+        if speaker is None:
             report_unknown(str(role))
-        elif speaker == "user" and not asked:
-            instruction, asked = _turn_text(content), True
+        else:
+            yield speaker, _turn_text(content)
+
+
+def _first_exchange(turns: Iterator[tuple[str, str | None]]) -> tuple[str | None, str | None]:
+    """The first user turn and the next assistant turn."""
+    instruction, asked = None, False
+    for speaker, text in turns:
+        if speaker == "user" and not asked:
+            instruction, asked = text, True
         elif speaker == "assistant" and asked:
-            return instruction, _turn_text(content)
+            return instruction, text
     return instruction, None
+
+
+def _messages(turns: Iterator[tuple[str, str | None]]) -> str | None:
+    listed = [(speaker, (text or "").strip()) for speaker, text in turns]
+    system = list(takewhile(lambda turn: turn[0] == "system", listed))
+    spoken = list(dropwhile(lambda turn: turn[0] == "assistant", listed[len(system) :]))
+    while spoken and spoken[-1][0] == "user":
+        spoken.pop()
+    in_turn = [speaker for speaker, _ in spoken] == ["user", "assistant"] * (len(spoken) // 2)
+    if not spoken or not in_turn or not all(text for _, text in spoken):
+        return None
+    begin = [("system", "\n\n".join(text for _, text in system))] if any(text for _, text in system) else []
+    return json.dumps([{"role": speaker, "content": text} for speaker, text in (*begin, *spoken)], ensure_ascii=False)
 
 
 def _turn_text(content: object) -> str | None:

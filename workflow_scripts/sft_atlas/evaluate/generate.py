@@ -5,8 +5,8 @@ from pathlib import Path
 
 from sft_atlas.core.files import write_json, write_table
 from sft_atlas.evaluate.scoring_job import add_checkpoint, load_checkpoint, provenance, with_keys
-from sft_atlas.evaluate.tasks import CLUSTER, DELIMITER, ITEM, PROMPT, SHOTS, BenchmarkFiles, LengthLimit, SuiteFile, task_config
-from sft_atlas.models.prompt_template import render
+from sft_atlas.evaluate.tasks import CLUSTER, ITEM, PROMPT, SHOTS, BenchmarkFiles, LengthLimit, SuiteFile, task_config
+from sft_atlas.models.prompt_template import DELIMITER, render, render_after
 from sft_atlas.study.items import read_items
 
 GPUS = 1
@@ -23,7 +23,7 @@ def main(args: argparse.Namespace) -> None:
     write_table(args.output, with_keys(args, frame))
 
 
-def answers(adapter, tokenizer, benchmarks: list[BenchmarkFiles], template: dict[str, str], seed: int, max_new_tokens: int | None):
+def answers(adapter, tokenizer, benchmarks: list[BenchmarkFiles], template: dict, seed: int, max_new_tokens: int | None):
     """Answers by an lm-eval model, one row per item and turn: benchmark, item, turn, prompt, output, truncated.
 
     The second turn follows the first in one prompt. ``output`` is null where the conversation leaves no room for a second answer.
@@ -40,7 +40,7 @@ def answers(adapter, tokenizer, benchmarks: list[BenchmarkFiles], template: dict
             continue
         config, first = configs[file.name], first_turns.filter(benchmark=file.name).sort("item")
         prompts = [
-            DELIMITER.join([prompt + template["response"].replace("{response}", output.strip()), render(template, item["turns"][1])[0]])
+            _second_prompt(template, item, prompt, output.strip())
             for item, prompt, output in zip(items, first["prompt"], first["output"], strict=True)
         ]
         room = config["generation_kwargs"]["max_gen_toks"]
@@ -51,6 +51,13 @@ def answers(adapter, tokenizer, benchmarks: list[BenchmarkFiles], template: dict
         too_long = [(file.name, i, 2, prompts[i], None, None) for i in range(len(items)) if i not in set(fitting)]
         parts.append(pl.DataFrame(too_long, schema=first_turns.schema, orient="row"))
     return pl.concat(parts).sort("benchmark", "item", "turn")
+
+
+def _second_prompt(template: dict, item: dict, prompt: str, output: str) -> str:
+    """The prompt of the second turn: the first one (with a chat template without examples), its answer, and the question."""
+    if "chat" in template:
+        return render_after(template, [(item["turns"][0], output)], item["turns"][1])
+    return DELIMITER.join([prompt + render(template, "", output)[1], render(template, item["turns"][1])[0]])
 
 
 def _generate(adapter, configs: list[dict], seed: int, turn: int):

@@ -62,7 +62,7 @@ class EvaluateInputs:
         suite = self.file.suites[wildcards.suite]
         limit = f" --max-new-tokens {suite.max_new_tokens}" if suite.max_new_tokens else ""
         numbers = f"--batch-size {suite.batch_size} --max-length {suite.max_length}{limit} --seed {self.file.seed}"
-        return f"--template {shlex.quote(self.file.template.model_dump_json())} {numbers}{self.code_option(wildcards)}"
+        return f"--template {shlex.quote(self.file.template_json)} {numbers}{self.code_option(wildcards)}"
 
     def code_option(self, wildcards) -> str:
         """The permission to run code that models write, for the suites that do."""

@@ -20,7 +20,7 @@ def main(args: argparse.Namespace) -> None:
     import polars as pl
 
     def texts(path: Path) -> Iterator[str]:
-        return ("\n".join(row) for row in pl.read_parquet(path, columns=["instruction", "response"]).iter_rows())
+        return ("\n".join(text for text in row if text) for row in pl.read_parquet(path).drop("source", strict=False).iter_rows())
 
     training = {(path.parent.parent.name, int(path.parent.name)): texts(path) for path in args.training}
     benchmarks = {path.parent.name: [item["instruction"] for item in read_items(path)] for path in args.benchmarks}

@@ -1,6 +1,7 @@
 """What the jobs that score a checkpoint on a suite share: their options, the loaded checkpoint, and the files they write."""
 
 import argparse
+import json
 from pathlib import Path
 
 from sft_atlas.core.files import write_json, write_table
@@ -43,13 +44,15 @@ def load_checkpoint(args: argparse.Namespace):
     import torch
 
     torch.set_num_threads(args.threads)
-    template, base, facts = prompt_template.read(args.template), ModelFolder.read(args.base), {}
+    base, facts = ModelFolder.read(args.base), {}
+    tokenizer = load_tokenizer(base)
+    template = prompt_template.read(args.template, tokenizer)
     facts["template_sha256"] = prompt_template.fingerprint(template)
     if args.weights:
         prompt_template.require_trained_with(template, args.weights)
     model = load_model(base, args.weights, facts=facts)
     facts |= {"device": str(model.device), "weights": str(args.weights or base.path)}
-    return model, load_tokenizer(base), template, facts
+    return model, tokenizer, template, facts
 
 
 def with_keys(args: argparse.Namespace, frame):
@@ -65,7 +68,7 @@ def provenance(args: argparse.Namespace, **facts: object) -> dict[str, object]:
     settings = {"suite": suite.name} | {name: getattr(args, name) for name in SETTINGS if name in args}
     files = {f"{file.name}.{kind}": getattr(file, kind) for file in suite.benchmarks for kind in ("task", "items", "shots")}
     if "base" in args:
-        settings["template"] = prompt_template.read(args.template)
+        settings["template"] = json.loads(args.template)
         files["base"] = args.base
     return record_provenance(settings, {name: path for name, path in files.items() if path}, **facts, usage=resource_usage())
 

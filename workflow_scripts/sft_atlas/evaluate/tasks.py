@@ -10,12 +10,13 @@ from pydantic.dataclasses import dataclass
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import sha256, write_json
-from sft_atlas.models.prompt_template import render
+from sft_atlas.models.prompt_template import render_after, response_prefix
 from sft_atlas.models.tokenization import prompt_ids
 from sft_atlas.study import task_checks
 from sft_atlas.study.items import read_items
 from sft_atlas.study.lm_eval_names import LENGTHS
 from sft_atlas.study.rendering import TaskRenderer
+from sft_atlas.study.schema import Template
 from sft_atlas.study.task_files import OWN_TEMPLATE, judged, task_sources
 
 PROMPT = "rendered prompt"  # column of an item's prompt
@@ -23,7 +24,6 @@ TARGET = "right answer"  # column of what an answer is compared with
 SHOTS = "shots in the prompt"  # column of how many examples stand in it
 CLUSTER = "cluster of the item"  # column of what the item shares with others, such as a passage; null where nothing
 ITEM = "row of the item"  # column of the item's row in its file, from 0
-DELIMITER = "\n\n"  # between examples, as in lm-eval
 # Keys of a task file that say where lm-eval would get its data and how it would group tasks: here the study says it.
 REPLACED = (
     "dataset_path", "dataset_name", "dataset_kwargs", "training_split", "validation_split", "fewshot_split", "fewshot_config", "process_docs",
@@ -64,7 +64,7 @@ class SuiteFile:
 
 
 def task_config(
-    benchmark: BenchmarkFiles, template: dict[str, str] | None, limit: "LengthLimit | None" = None, max_new_tokens: int | None = None
+    benchmark: BenchmarkFiles, template: dict | None, limit: "LengthLimit | None" = None, max_new_tokens: int | None = None
 ) -> dict[str, object]:
     """The lm-eval task as a dictionary that reads the benchmark's own items, with prompts as one column.
 
@@ -87,30 +87,40 @@ def task_config(
     rows = [{**row, ITEM: number} for number, row in enumerate(read_items(benchmark.items))]
     if config.get("process_docs"):
         rows = _processed(rows, config["process_docs"], benchmark.task)
+    if template is not None and not own:
+        config["target_delimiter"] = response_prefix(template)
     renderer = TaskRenderer(config, benchmark.task)
     answers = [_answers(renderer, row, own) for row in rows]
     texts = [renderer.text(row) for row in rows] if own else []
     if own and not all(isinstance(text, str) for text in texts):  # each option has a context of its own, and all the same answer
         contexts = [[f"{option}{renderer.delimiter}{renderer.target(row)}" for option in renderer.options(row)] for row in rows]
-        _shot_counts([config.get("description", "")] * len(rows), contexts, rows, _no_examples, config, benchmark, limit)
+        _shot_counts(lambda i, count: config.get("description", ""), contexts, rows, [0] * len(rows), config, benchmark, limit)
     elif template is None:
         rows, config["doc_to_text"] = [{**row, PROMPT: ""} for row in rows], PROMPT
     elif own:
         before, after = config.get("description", ""), config.get("gen_prefix", "")  # of lm-eval, around each prompt
-        _shot_counts([f"{before}{text}{after}" for text in texts], answers, rows, _no_examples, config, benchmark, limit)
+        _shot_counts(lambda i, count: f"{before}{texts[i]}{after}", answers, rows, [0] * len(rows), config, benchmark, limit)
         rows, config["doc_to_text"] = [{**row, PROMPT: text} for row, text in zip(rows, texts, strict=True)], PROMPT
     else:
         # The same text from a column: lm-eval would compile its Jinja template anew for every item.
-        prefix, suffix = template["prompt"].split("{instruction}")
-        inner = config["doc_to_text"][len(prefix) : len(config["doc_to_text"]) - len(suffix)]
+        inner = _inner(config["doc_to_text"], template)
 
         def question(row: dict) -> str:
-            return renderer.fill(inner, row, "doc_to_text")
+            text = renderer.text(row) if inner is None else renderer.fill(inner, row, "doc_to_text")
+            if not isinstance(text, str):
+                raise AtlasError(
+                    f"{benchmark.task}: doc_to_text gives a number, not a question; state `metadata: {{template: {OWN_TEMPLATE}}}` there"
+                )
+            return text
 
-        prompts = [render(template, question(row))[0] for row in rows]
-        examples = _examples(config, benchmark, template, question)
-        counts = _shot_counts(prompts, answers, rows, examples, config, benchmark, limit)
-        finished = [_with_examples(prompt, examples(row), count) for row, prompt, count in zip(rows, prompts, counts, strict=True)]
+        questions, examples = [question(row) for row in rows], list(map(_examples(config, benchmark, question), rows))
+
+        def prompt(i: int, count: int) -> str:
+            """The prompt of item ``i`` after the last ``count`` of its examples."""
+            return render_after(template, examples[i][len(examples[i]) - count :], questions[i])
+
+        counts = _shot_counts(prompt, answers, rows, [len(listed) for listed in examples], config, benchmark, limit)
+        finished = [prompt(i, count) for i, count in enumerate(counts)]
         rows = [{**row, PROMPT: prompt, SHOTS: count} for row, prompt, count in zip(rows, finished, counts, strict=True)]
         config["doc_to_text"] = PROMPT
     # A cluster's name is the hash of what its items share; None where they share nothing.
@@ -132,7 +142,7 @@ def task_config(
     return {**config, "task": benchmark.name, "num_fewshot": 0, "metadata": metadata, **own_data}
 
 
-def load_task(path: Path, template: dict[str, str] | None) -> dict[str, object]:
+def load_task(path: Path, template: dict | None) -> dict[str, object]:
     """The keys of a task file, its functions loaded; AtlasError where it has a problem or a function cannot be loaded."""
     from lm_eval.tasks._yaml_loader import load_yaml
 
@@ -236,19 +246,21 @@ def _strip_answers(answers, docs) -> list:
     return [answer.strip() if isinstance(answer, str) else answer for answer in answers]
 
 
-def _no_examples(row: dict) -> list[str]:
-    return []
+def _inner(text: object, template: dict) -> str | None:
+    """The part of doc_to_text that stands for the instruction, a Jinja template.
+
+    With a chat template it is what stands between the two parts of the default template, as in the task files here; None where that is not
+    around it, and all of doc_to_text is the instruction.
+    """
+    prefix, suffix = (Template().prompt if "chat" in template else template["prompt"]).split("{instruction}")
+    around = isinstance(text, str) and len(text) >= len(prefix) + len(suffix) and text.startswith(prefix) and text.endswith(suffix)
+    return text[len(prefix) : len(text) - len(suffix)] if around else None
 
 
-def _with_examples(prompt: str, examples: list[str], count: int) -> str:
-    """The last ``count`` examples and the prompt."""
-    return DELIMITER.join([*examples[len(examples) - count :], prompt])
-
-
-def _examples(config: dict, benchmark: BenchmarkFiles, template: dict[str, str], question: Callable) -> Callable[[dict], list[str]]:
-    """A function from an item to its examples, rendered with their answers."""
+def _examples(config: dict, benchmark: BenchmarkFiles, question: Callable) -> Callable[[dict], list[tuple[str, str]]]:
+    """A function from an item to its examples: questions with their answers."""
     if benchmark.shots is None:
-        return _no_examples
+        return lambda row: []
     shots = [{**row, ITEM: number} for number, row in enumerate(read_items(benchmark.shots))]
     if config.get("process_docs"):
         shots = _processed(shots, config["process_docs"], benchmark.task)
@@ -261,11 +273,11 @@ def _examples(config: dict, benchmark: BenchmarkFiles, template: dict[str, str],
             given = shown.options(row)[shown.right_options(row)[0]]
         return str(given).strip()
 
-    groups: dict[object, list[str]] = {}
+    groups: dict[object, list[tuple[str, str]]] = {}
     for row in shots:
-        groups.setdefault(row[benchmark.by] if benchmark.by else None, []).append("".join(render(template, question(row), answer(row))))
+        groups.setdefault(row[benchmark.by] if benchmark.by else None, []).append((question(row), answer(row)))
 
-    def chosen(row: dict) -> list[str]:
+    def chosen(row: dict) -> list[tuple[str, str]]:
         key = row[benchmark.by] if benchmark.by else None
         if key not in groups:
             raise AtlasError(f"{benchmark.shots}: no example has {benchmark.by} {key!r}, as items do; correct `shots.by`, or add examples")
@@ -293,9 +305,11 @@ class LengthLimit:
         return [max(next(counted) for _ in listed or [""]) for listed in options]
 
 
-def _shot_counts(prompts, options, rows, examples, config, benchmark, limit: LengthLimit | None) -> list[int]:
-    """How many examples each item keeps: as many as fit, the last ones first, so that the question is never truncated."""
-    counts = [len(examples(row)) for row in rows]
+def _shot_counts(prompt: Callable, options, rows, counts: list[int], config, benchmark, limit: LengthLimit | None) -> list[int]:
+    """How many of its ``counts`` examples each item keeps: as many as fit, the last ones first, so that the question is never truncated.
+
+    ``prompt``: the text of an item, by its index and a number of examples.
+    """
     if limit is None:
         return counts
     generated = config.get("generation_kwargs", {}).get("max_gen_toks", limit.default_answer)
@@ -303,7 +317,7 @@ def _shot_counts(prompts, options, rows, examples, config, benchmark, limit: Len
     waiting = list(range(len(rows)))
     too_long = []
     while waiting:
-        texts = [_with_examples(prompts[i], examples(rows[i]), counts[i]) for i in waiting]
+        texts = [prompt(i, counts[i]) for i in waiting]
         lengths = limit.longest(texts, [options[i] for i in waiting])
         over = [i for i, length in zip(waiting, lengths, strict=True) if length + room > limit.max_length]
         too_long += [i for i in over if counts[i] == 0]

@@ -26,7 +26,7 @@ class MeasureInputs:
         settings = self.measure.representation
         return (
             f"--items-per-benchmark {settings.items_per_benchmark} --seed {self.study.file.seed}"
-            f" --template {shlex.quote(self.study.file.template.model_dump_json())} --estimators {' '.join(settings.estimators)}"
+            f" --template {shlex.quote(self.study.file.template_json)} --estimators {' '.join(settings.estimators)}"
             f" --batch-size {settings.batch_size} --max-length {settings.max_length}"
         )
 

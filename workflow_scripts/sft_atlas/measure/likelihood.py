@@ -7,9 +7,15 @@ from sft_atlas.models.tokenization import batches, encode
 
 
 def token_log_likelihoods(model, tokenizer, prompts: list[str], responses: list[str], batch_size: int, max_length: int, with_eos=True):
-    """Negative log-likelihoods (nats, summed over tokens) of each response given its prompt, and of the full text.
+    """:func:`log_likelihoods` of each response given its prompt, ``with_eos`` at its end or without."""
+    encoded = [encode(tokenizer, prompt, response, with_eos) for prompt, response in zip(prompts, responses, strict=True)]
+    return log_likelihoods(model, tokenizer, [(ids, [(first, len(ids))]) for ids, first in encoded], batch_size, max_length)
 
-    Returns ``(frame, dropped)``. The polars frame has one row per scored sample in the order of the input: sample (index
+
+def log_likelihoods(model, tokenizer, encoded: list[tuple[list[int], list[tuple[int, int]]]], batch_size: int, max_length: int):
+    """Negative log-likelihoods (nats, summed over tokens) of responses, and of the full text.
+
+    ``encoded``: of each sample the token ids, and the spans [start, stop) of its responses. Returns ``(frame, dropped)``. The polars frame has one row per scored sample in the order of the input: sample (index
     of the input), nll_response, tokens_response, nll_full, tokens_full; "full" is every token with a token before it.
     Nothing is truncated: ``dropped`` lists the samples longer than ``max_length`` tokens or without a token to score.
     Raises :class:`AtlasError` where the model's output is not finite.
@@ -17,9 +23,9 @@ def token_log_likelihoods(model, tokenizer, prompts: list[str], responses: list[
     import polars as pl
     import torch
 
-    encoded = [encode(tokenizer, prompt, response, with_eos) for prompt, response in zip(prompts, responses, strict=True)]
-    starts = [max(first, 1) for _, first in encoded]  # the very first token has nothing that predicts it
-    kept = [index for index, (ids, _) in enumerate(encoded) if starts[index] < len(ids) <= max_length]
+    # The very first token has nothing that predicts it.
+    scored = [[(max(start, 1), stop) for start, stop in spans if max(start, 1) < stop] for _, spans in encoded]
+    kept = [index for index, (ids, _) in enumerate(encoded) if scored[index] and len(ids) <= max_length]
     scores = {}
     for chosen, ids, mask in batches([encoded[index][0] for index in kept], batch_size, tokenizer.pad_token_id, model.device):
         with torch.inference_mode():
@@ -29,7 +35,8 @@ def token_log_likelihoods(model, tokenizer, prompts: list[str], responses: list[
                 predicted = logits[row, : length - 1].float()
                 targets = ids[row, 1:length, None]
                 nll = (predicted.logsumexp(-1) - predicted.gather(-1, targets)[:, 0]).cpu().double()
-                scores[index] = (nll[starts[index] - 1 :].sum().item(), length - starts[index], nll.sum().item(), length - 1)
+                response = sum(nll[start - 1 : stop - 1].sum().item() for start, stop in scored[index])
+                scores[index] = (response, sum(stop - start for start, stop in scored[index]), nll.sum().item(), length - 1)
         del logits
     broken = sorted(index for index, score in scores.items() if not math.isfinite(score[2]))
     if broken:

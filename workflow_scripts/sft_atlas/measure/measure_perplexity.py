@@ -8,10 +8,11 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import write_json, write_table
 from sft_atlas.core.log import progress
 from sft_atlas.core.provenance import record_provenance, resource_usage
-from sft_atlas.measure.likelihood import token_log_likelihoods
+from sft_atlas.measure.likelihood import log_likelihoods
 from sft_atlas.models import prompt_template
 from sft_atlas.models.arguments import add_forward_pass, add_keys, add_model, key_columns
 from sft_atlas.models.base_model import ModelFolder, device, load_model, load_tokenizer
+from sft_atlas.models.tokenization import encode_row
 
 GPUS = 1
 KEYS = ("model", "dataset", "rows")
@@ -23,21 +24,19 @@ def main(args: argparse.Namespace) -> None:
     import torch
 
     torch.set_num_threads(args.threads)
-    base, template = ModelFolder.read(args.base), prompt_template.read(args.template)
-    data = pl.read_parquet(args.data, columns=["instruction", "response"])[: args.limit]
-    rendered = [prompt_template.render(template, instruction, response) for instruction, response in data.iter_rows()]
-    prompts, responses = [prompt for prompt, _ in rendered], [response for _, response in rendered]
-    model, tokenizer = load_model(base), load_tokenizer(base)
+    base = ModelFolder.read(args.base)
+    tokenizer = load_tokenizer(base)
+    template = prompt_template.read(args.template, tokenizer)
+    rows = pl.read_parquet(args.data)[: args.limit].to_dicts()
+    samples = [encode_row(tokenizer, template, row) for row in rows]
+    model = load_model(base)
     started = time.perf_counter()
-    scores, dropped = token_log_likelihoods(model, tokenizer, prompts, responses, args.batch_size, args.max_length)
+    scores, dropped = log_likelihoods(model, tokenizer, samples, args.batch_size, args.max_length)
     seconds = time.perf_counter() - started
     if scores.is_empty():
-        raise AtlasError(f"none of the {len(prompts)} samples of {args.data} fits into {args.max_length} tokens")
-    sizes = pl.DataFrame({
-        "sample": range(len(prompts)),
-        "bytes_response": [len(response.encode()) for response in responses],
-        "bytes_full": [len((prompt + response).encode()) for prompt, response in rendered],
-    })  # fmt: skip
+        raise AtlasError(f"none of the {len(rows)} samples of {args.data} fits into {args.max_length} tokens")
+    sizes = [(sample, *prompt_template.row_bytes(template, row)) for sample, row in enumerate(rows)]
+    sizes = pl.DataFrame(sizes, schema=dict.fromkeys(("sample", "bytes_response", "bytes_full"), pl.Int64), orient="row")
     columns = ("sample", "nll_response", "tokens_response", "bytes_response", "nll_full", "tokens_full", "bytes_full")
     frame = scores.join(sizes, on="sample", how="left", maintain_order="left").select(*key_columns(args, *KEYS), *columns)
     settings = {"template": template} | {name: getattr(args, name) for name in ("limit", "batch_size", "max_length", "threads")}
@@ -54,7 +53,12 @@ def main(args: argparse.Namespace) -> None:
 def add_options(p: argparse.ArgumentParser) -> None:
     add_keys(p, *KEYS)
     add_model(p, weights=False)
-    p.add_argument("--data", type=Path, required=True, help="training set: Parquet with the columns instruction and response")
+    p.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        help="training set: Parquet with the columns instruction and response, for conversations messages",
+    )
     p.add_argument("--limit", type=int, help="score the first N rows only (default: all)")
     add_forward_pass(p)
     p.add_argument("--output", type=Path, required=True, help="Parquet, one row per sample")

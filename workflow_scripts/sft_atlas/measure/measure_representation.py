@@ -25,14 +25,16 @@ def main(args: argparse.Namespace) -> None:
     import torch
 
     torch.set_num_threads(args.threads)
-    base, template, files = ModelFolder.read(args.base), prompt_template.read(args.template), dict(args.items)
+    base, files = ModelFolder.read(args.base), dict(args.items)
+    tokenizer = load_tokenizer(base)
+    template = prompt_template.read(args.template, tokenizer)
     if args.weights:
         prompt_template.require_trained_with(template, args.weights)
     if len(files) < len(args.items):
         raise AtlasError("--items names a benchmark twice")
     items = [item for name, path in files.items() for item in sample_items(name, path, args.items_per_benchmark, args.seed)]
     rendered = [prompt_template.render(template, item["instruction"], item["answer"]) for item in items]
-    model, tokenizer = load_model(base, args.weights, dtype=DTYPE), load_tokenizer(base)
+    model = load_model(base, args.weights, dtype=DTYPE)
     keys = key_columns(args, *CHECKPOINT)
 
     prompts, answers = [prompt for prompt, _ in rendered], [answer for _, answer in rendered]

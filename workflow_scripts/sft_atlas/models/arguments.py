@@ -10,6 +10,7 @@ KEYS = {
     "epoch": "epoch of the checkpoint; 0 for the base model itself",
     "rows": "size of the sample, in rows of each source dataset",
 }
+TEMPLATE_HELP = "prompt template: JSON with the strings prompt and response, or the JSON string chat"
 INTEGERS = ("epoch", "rows")
 CHECKPOINT = ("model", "dataset", "recipe", "epoch")
 
@@ -29,7 +30,7 @@ def add_model(parser: argparse.ArgumentParser, weights: bool = True) -> None:
 
 def add_forward_pass(parser: argparse.ArgumentParser, batch_size=int) -> None:
     """``--template``, ``--batch-size`` (parsed by ``batch_size``), ``--max-length`` and ``--threads``."""
-    parser.add_argument("--template", required=True, help="prompt template: JSON with the strings prompt and response")
+    parser.add_argument("--template", required=True, help=TEMPLATE_HELP)
     parser.add_argument("--batch-size", type=batch_size, default=8, help="sequences per forward pass")
     parser.add_argument("--max-length", type=int, default=2048, help="tokens of the longest sequence")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")

@@ -46,9 +46,7 @@ in the study {study} of sft-atlas, after arXiv 2506.14681.
 
 Use this format; the model was trained on no other.
 
-```
-{template["prompt"]}{template["response"]}
-```
+{_prompt(template)}
 
 ## Scores
 
@@ -88,6 +86,18 @@ def _front_matter(source: dict, adapter: bool, scores: list[dict], study: str, t
         model_name=title,
         eval_results=results or None,
     ).to_yaml()
+
+
+def _prompt(template: dict) -> str:
+    """The format of training, for people who use the weights."""
+    if "chat" not in template:
+        return f"```\n{template['prompt']}{template['response']}\n```"
+    end = template["after"].strip()
+    return (
+        "The chat template of the base model's tokenizer, with `enable_thinking=False` where it has that switch:\n\n"
+        "```python\ntokenizer.apply_chat_template(messages, add_generation_prompt=True, enable_thinking=False)\n```\n\n"
+        f"A reply ends in `{end}`: stop there (`eos_token_id=tokenizer.convert_tokens_to_ids({end!r})`)."
+    )
 
 
 def _what(settings: dict) -> str:

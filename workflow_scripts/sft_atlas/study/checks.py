@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from sft_atlas.study import task_checks
 from sft_atlas.study.messages import nearest, renamed
 from sft_atlas.study.runs import BASE, WITHOUT
-from sft_atlas.study.schema import Hyperparameters, Override, StudyFile, Suite
+from sft_atlas.study.schema import CHAT, Hyperparameters, Override, StudyFile, Suite
 from sft_atlas.study.task_files import JUDGED, judged, task_file
 
 SETTABLE = sorted(set(Hyperparameters.model_fields) - {"epochs", "method", "save_epochs"})
@@ -14,7 +14,7 @@ SETTABLE = sorted(set(Hyperparameters.model_fields) - {"epochs", "method", "save
 
 def names(file: StudyFile) -> list[str]:
     """Problems with reserved, undefined and repeated names, with leave-one-out blocks, and with keys that `set` must not change."""
-    checks = (_reserved_names, _undefined_names, _repeated_benchmarks, _leave_one_out, _settings)
+    checks = (_reserved_names, _undefined_names, _repeated_benchmarks, _leave_one_out, _settings, _conversations)
     return [problem for check in checks for problem in check(file)]
 
 
@@ -39,7 +39,7 @@ def local_files(file: StudyFile, path: Callable[[str], str]) -> list[str]:
 
 def suites(file: StudyFile, packages: bool = True) -> list[str]:
     """Problems with the task files of suites and with their judges. ``packages``: see :func:`sft_atlas.study.task_checks.problems`."""
-    template = file.template.model_dump()
+    template = {CHAT: None} if file.template == CHAT else file.template.model_dump()
     tasks = dict.fromkeys(file.benchmarks[benchmark].task for suite in file.suites.values() for benchmark in suite.benchmarks)
     found = {task: task_checks.problems(task, template, packages) for task in tasks}
     unusable = {task for task, problems in found.items() if problems}
@@ -110,6 +110,12 @@ def _settings(file: StudyFile) -> Iterator[str]:
             if key not in SETTABLE:
                 unknown = f"not a hyper-parameter that may differ{nearest(key, SETTABLE)} (allowed: {', '.join(SETTABLE)})"
                 yield f"{path}.set.{key}: {renamed(Hyperparameters, key) or unknown}"
+
+
+def _conversations(file: StudyFile) -> Iterator[str]:
+    for name, dataset in file.datasets.items():
+        if dataset.turns == "all" and file.template != CHAT:
+            yield f"datasets.{name}.turns: all needs the chat template of the tokenizer; set `template: chat`, or remove turns"
 
 
 def _parts(file: StudyFile) -> list[tuple[str, object]]:

@@ -98,7 +98,7 @@ def _message(item: dict, schema: type[Part], loc: tuple) -> str:
 
 def _is_branch(part: object) -> bool:
     """Whether a location element names a branch of a union (pydantic adds them) rather than a key."""
-    return isinstance(part, str) and (part.startswith(("literal[", "list[", "constrained-str", "function-")))
+    return isinstance(part, str) and (part.startswith(("literal[", "list[", "constrained-str", "function-", "branch-")))
 
 
 def _part(schema: object, loc: tuple) -> type[Part]:
@@ -108,8 +108,6 @@ def _part(schema: object, loc: tuple) -> type[Part]:
             schema = schema.model_fields[step].annotation
         else:
             schema = typing.get_args(schema)[-1]
-        if isinstance(schema, types.UnionType) or typing.get_origin(schema) is typing.Union:
+        while isinstance(schema, types.UnionType) or typing.get_origin(schema) in (typing.Union, typing.Annotated):
             schema = next(part for part in typing.get_args(schema) if part is not type(None))
-        if typing.get_origin(schema) is typing.Annotated:
-            schema = typing.get_args(schema)[0]
     return schema

@@ -4,9 +4,10 @@
 """
 
 import functools
+import json
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from sft_atlas.study.runs import WITHOUT
 
@@ -54,6 +55,12 @@ class Template(Part):
             raise ValueError("prompt needs {instruction} once and response needs {response} once")
         return self
 
+
+CHAT = "chat"
+TemplateOrChat = Annotated[
+    Annotated[Template, Tag("branch-keys")] | Annotated[Literal["chat"], Tag("branch-word")],
+    Discriminator(lambda value: "branch-word" if isinstance(value, str) else "branch-keys"),
+]
 
 # ---------------------------------------------------------------- how a run is trained
 
@@ -214,7 +221,9 @@ class Columns(Part):
     instruction: str = Field("instruction", description="Column with the instruction.")
     input: str | None = Field(None, description="Column appended to the instruction on a new line, if not empty (Alpaca's `input`).")
     response: str = Field("response", description="Column with the response.")
-    conversation: str | None = Field(None, description="Column with lists of turns: the first user turn and its reply are used.")
+    conversation: str | None = Field(
+        None, description="Column with lists of turns, of which the first user turn and its reply are used, or all."
+    )
 
 
 class BenchmarkColumns(Columns):
@@ -252,6 +261,9 @@ class Source(Part):
 class Dataset(Source):
     """A training set of instructions and responses, or a merge of others."""
 
+    turns: Literal["first", "all"] = Field(
+        "first", description="Of `columns.conversation`: the first user turn and its reply, or every turn, with the loss on all replies."
+    )
     merge: Names | None = Field(None, description='Datasets to concatenate after sampling each; `"*"`: every dataset that is not a merge.')
     seed: int = Field(0, description="Seed of generation and sampling; smaller samples are subsets of larger ones.")
     drop_responses: list[str] = Field([], description="Drop rows with these responses, ignoring case (the paper drops `none`).")
@@ -265,6 +277,8 @@ class Dataset(Source):
             raise ValueError("merge must name at least one dataset, and none twice")
         if self.merge and self.filter:
             raise ValueError("set filter on the merged datasets, not on the merge")
+        if self.turns == "all" and not self.columns.conversation:
+            raise ValueError("turns: all needs conversations; name their column with `columns: {conversation: ...}`")
         return exactly_one(self, "path", "hub", "tasks", "merge")
 
 
@@ -562,7 +576,9 @@ class StudyFile(Part):
     on_overlap: Literal["error", "report"] = Field("error", description="What to do if a training row equals a benchmark item.")
     allow_code_execution: bool = Field(False, description="Run code written by models (HumanEval, MBPP), in the sandbox.")
     threads: Positive = Field(1, description="CPU threads of each training or scoring job.")
-    template: Template = Field(Template(), description="Prompt template of training, perplexity and evaluation.")
+    template: TemplateOrChat = Field(
+        Template(), description="Prompt template of training, perplexity and evaluation; chat: the one of each base model's tokenizer."
+    )
     models: dict[Name, Model] = Field(min_length=1, description="Base models.")
     datasets: dict[Name, Dataset] = Field(min_length=1, description="Training sets.")
     benchmarks: dict[Name, Benchmark] = Field(min_length=1, description="Benchmarks.")
@@ -576,6 +592,11 @@ class StudyFile(Part):
     select: Select | None = Field(None, description="Part of the study to run; usually given on the command line.")
     advise: Advise | None = Field(None, exclude=True, description="What `snakemake advise` ranks; usually given on the command line.")
     release: Release = Field(Release(), description="Upload to the model hub.")
+
+    @property
+    def template_json(self) -> str:
+        """The template as JSON, for the command lines of jobs."""
+        return json.dumps(CHAT) if self.template == CHAT else self.template.model_dump_json()
 
     @functools.cached_property
     def source_datasets(self) -> tuple[str, ...]:

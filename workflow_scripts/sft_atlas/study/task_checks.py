@@ -13,6 +13,7 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.study.lm_eval_names import LENGTHS, Names, generation_settings, lm_eval_names, package_folder
 from sft_atlas.study.messages import nearest
 from sft_atlas.study.rendering import compiled
+from sft_atlas.study.schema import CHAT
 from sft_atlas.study.task_files import OWN_TEMPLATE, Function, judged, metadata, task_file, task_sources
 
 # Metrics that lm-eval computes as one number per item, by kind of task; a benchmark's score is their mean.
@@ -37,10 +38,10 @@ FORMER_METRICS = re.compile(r"!function\s+(sft_atlas\.scoring(\.\S+))")  # the f
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "PyYAML", "PIL": "pillow", "antlr4": "antlr4-python3-runtime", "bs4": "beautifulsoup4"}
 
 
-def problems(path: str, template: dict[str, str] | None = None, packages: bool = True) -> list[str]:
+def problems(path: str, template: dict | None = None, packages: bool = True) -> list[str]:
     """What keeps a task file from being used; nothing where it can be.
 
-    ``template``: the study's, which the prompt must be, unless the file has its own; None: not compared. ``packages``: whether this Python
+    ``template``: the study's, which the prompt must be, unless the file has its own or it is a chat template; None: not compared. ``packages``: whether this Python
     is that of the scoring jobs, so that a package missing here is missing there. Data are not read: see
     :mod:`sft_atlas.study.rendering`.
     """
@@ -73,23 +74,24 @@ def problems(path: str, template: dict[str, str] | None = None, packages: bool =
     return found
 
 
-def template_mismatch(path: str, keys: dict[str, object], template: dict[str, str]) -> str | None:
+def template_mismatch(path: str, keys: dict[str, object], template: dict) -> str | None:
     """Why a task's prompt is not the study's template, in which the model is trained; None where it is, or the task has its own on purpose."""
     if metadata(path).get("template") == OWN_TEMPLATE:
         return None
-    prefix, suffix = template["prompt"].split("{instruction}")
-    before, _ = template["response"].split("{response}")
-    text, delimiter = keys.get("doc_to_text"), keys.get("target_delimiter", " ")
-    fitting = isinstance(text, str) and not isinstance(text, Function) and len(text) >= len(prefix) + len(suffix)
     where = f"in a task file of your own with `include: {Path(path).resolve()}`" if _is_lm_evals(path) else "in the task file"
     own = f"state `metadata: {{template: {OWN_TEMPLATE}}}` {where}"
-    if not (fitting and text.startswith(prefix) and text.endswith(suffix)) or delimiter != before:
-        expected = template["prompt"].replace("{instruction}", "{{instruction}}"), before
-        shown = f"!function {text}" if isinstance(text, Function) else text
-        return (
-            f"{path}: doc_to_text and target_delimiter are {(shown, delimiter)!r}, the study's template means {expected!r}, "
-            f"where any text may stand for {{{{instruction}}}}; make them agree, or {own}"
-        )
+    if CHAT not in template:  # with a chat template, doc_to_text is the user's turn, whatever it is
+        prefix, suffix = template["prompt"].split("{instruction}")
+        before, _ = template["response"].split("{response}")
+        text, delimiter = keys.get("doc_to_text"), keys.get("target_delimiter", " ")
+        fitting = isinstance(text, str) and not isinstance(text, Function) and len(text) >= len(prefix) + len(suffix)
+        if not (fitting and text.startswith(prefix) and text.endswith(suffix)) or delimiter != before:
+            expected = template["prompt"].replace("{instruction}", "{{instruction}}"), before
+            shown = f"!function {text}" if isinstance(text, Function) else text
+            return (
+                f"{path}: doc_to_text and target_delimiter are {(shown, delimiter)!r}, the study's template means {expected!r}, "
+                f"where any text may stand for {{{{instruction}}}}; make them agree, or {own}"
+            )
     for key in ("description", "gen_prefix"):
         if keys.get(key):
             return f"{path}: {key}: lm-eval would add it to the prompt, which is then not the study's template; remove it, or {own}"

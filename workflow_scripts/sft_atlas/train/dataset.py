@@ -1,10 +1,11 @@
 """The tokenised samples of a run with their loss mask, and the preflight page that shows them."""
 
+import itertools
 from dataclasses import dataclass
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.models.prompt_template import render
-from sft_atlas.models.tokenization import encode, prompt_ids
+from sft_atlas.models.prompt_template import chat_text, messages_of, render
+from sft_atlas.models.tokenization import encode_row, prompt_ids
 
 IGNORE_INDEX = -100  # label of a token without loss, as in torch and transformers
 SHOWN = 3  # samples decoded in the preflight
@@ -12,28 +13,41 @@ SHOWN = 3  # samples decoded in the preflight
 
 @dataclass(frozen=True)
 class Sample:
-    """A tokenised sample: its row in the training set, token ids, and the index of the first supervised token."""
+    """A tokenised sample: its row in the training set, token ids, and the index of the first supervised token.
+
+    ``between``: spans [start, stop) after that without loss: the user's later turns of a conversation, with the text around them.
+    """
 
     row: int
     ids: list[int]
     first: int
+    between: tuple[tuple[int, int], ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
     def labels(self) -> list[int]:
-        return [IGNORE_INDEX] * self.first + self.ids[self.first :]
+        labels = [IGNORE_INDEX] * self.first + self.ids[self.first :]
+        for start, stop in self.between:
+            labels[start:stop] = [IGNORE_INDEX] * (stop - start)
+        return labels
 
     @property
     def supervised(self) -> int:
         """Tokens with loss."""
-        return len(self.ids) - self.first
+        return len(self.ids) - self.first - sum(stop - start for start, stop in self.between)
+
+    @property
+    def parts(self) -> list[tuple[list[int], bool]]:
+        """Token ids in order, in runs with loss (True) or without."""
+        edges = [0, self.first, *(edge for span in self.between for edge in span), len(self.ids)]
+        return [(self.ids[start:stop], i % 2 == 1) for i, (start, stop) in enumerate(itertools.pairwise(edges))]
 
 
 @dataclass(frozen=True)
 class Samples:
-    """The samples that are trained on, and the rows that are too long (dropped whole: a response is never cut).
+    """The samples that are trained on, and the rows that are too long (dropped whole: neither a response nor a conversation is cut).
 
     ``scored``: token ids of the first prompts alone, as they are scored.
     """
@@ -48,17 +62,38 @@ class Samples:
         return max(map(len, self.kept), default=0)
 
 
-def tokenize(rows: list[dict[str, str]], tokenizer, template: dict[str, str], max_length: int) -> Samples:
-    """Tokenise rows {instruction, response}; the last token of each sample is a supervised EOS."""
+def tokenize(rows: list[dict[str, str]], tokenizer, template: dict, max_length: int) -> Samples:
+    """Tokenise rows {instruction, response}, or with a chat template also {messages}, a conversation as JSON.
+
+    The last token of each sample, and of each reply of a conversation, is a supervised EOS. AtlasError, with the row, where a chat template
+    refuses a conversation.
+    """
     kept, overlong = [], []
     for row, texts in enumerate(rows):
-        ids, first = encode(tokenizer, *render(template, texts["instruction"], texts["response"]), with_eos=True)
-        if len(ids) > max_length:
+        try:
+            sample = _tokenize_row(row, texts, tokenizer, template)
+        except AtlasError as error:
+            raise AtlasError(f"row {row} of the training set: {error}") from None
+        if len(sample) > max_length:
             overlong.append(row)
         else:
-            kept.append(Sample(row, ids, first))
-    prompts = [render(template, rows[sample.row]["instruction"])[0] for sample in kept[:SHOWN]]
+            kept.append(sample)
+    prompts = [_first_prompt(rows[sample.row], template) for sample in kept[:SHOWN]]
     return Samples(kept, overlong, tuple(prompt_ids(tokenizer, prompts)))
+
+
+def _tokenize_row(row: int, texts: dict, tokenizer, template: dict) -> Sample:
+    ids, spans = encode_row(tokenizer, template, texts)
+    between = tuple((before[1], after[0]) for before, after in itertools.pairwise(spans))
+    return Sample(row, ids, spans[0][0], between)
+
+
+def _first_prompt(texts: dict, template: dict) -> str:
+    """The prompt of a row's first reply, as it is scored."""
+    if "chat" not in template:
+        return render(template, texts["instruction"])[0]
+    turns = messages_of(texts)
+    return chat_text(template, turns[: next(i for i, turn in enumerate(turns) if turn["role"] == "assistant")], True)
 
 
 def preflight(samples: Samples, tokenizer, name: str, memory: str = "not forecast") -> str:
@@ -99,8 +134,8 @@ def preflight(samples: Samples, tokenizer, name: str, memory: str = "not forecas
         f"peak memory        {memory}",
     ]
     for index, sample in enumerate(samples.kept[:SHOWN]):
-        prompt, response = tokenizer.decode(sample.ids[: sample.first]), tokenizer.decode(sample.ids[sample.first :])
-        lines += ["", f"--- row {sample.row}: {len(sample.ids)} tokens, {sample.supervised} supervised", f"{prompt}[[{response}]]"]
+        decoded = "".join(f"[[{tokenizer.decode(ids)}]]" if supervised else tokenizer.decode(ids) for ids, supervised in sample.parts)
+        lines += ["", f"--- row {sample.row}: {len(sample.ids)} tokens, {sample.supervised} supervised", decoded]
         if samples.scored[index : index + 1]:
             scored = samples.scored[index]
             lines.append("scored prompt: " + ("the same tokens" if scored == sample.ids[: sample.first] else tokenizer.decode(scored)))

@@ -25,7 +25,7 @@ class TrainInputs:
 
     def template(self, wildcards) -> str:
         """The prompt template of the study, as JSON."""
-        return self.file.template.model_dump_json()
+        return self.file.template_json
 
     def data(self, wildcards) -> str:
         """The training set of a run."""

@@ -12,7 +12,7 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import lock_folder, write_json, write_table, write_text
 from sft_atlas.core.provenance import record_provenance, resource_usage
 from sft_atlas.models import prompt_template
-from sft_atlas.models.arguments import add_keys, add_model, key_columns
+from sft_atlas.models.arguments import TEMPLATE_HELP, add_keys, add_model, key_columns
 from sft_atlas.models.base_model import ModelFolder, device, load_tokenizer
 from sft_atlas.study.paths import HISTORY, PREFLIGHT, RECORD
 from sft_atlas.study.schema import Hyperparameters
@@ -31,9 +31,9 @@ def main(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     settings = Hyperparameters.model_validate_json(args.settings)
     name = f"{args.model}/{args.dataset}/{args.recipe}"
-    template = prompt_template.read(args.template)
     base = ModelFolder.read(args.base)
     tokenizer = load_tokenizer(base)
+    template = prompt_template.read(args.template, tokenizer)
     samples = dataset.tokenize(pl.read_parquet(args.data).to_dicts(), tokenizer, template, settings.max_length)
     if args.worker:
         facts = trainer.fine_tune(base, samples, tokenizer, settings, args.state, name)
@@ -97,7 +97,7 @@ def add_options(p: argparse.ArgumentParser) -> None:
     add_keys(p, *KEYS)
     p.add_argument("--data", type=Path, required=True, help="train.parquet")
     p.add_argument("--settings", required=True, help="hyper-parameters, as JSON")
-    p.add_argument("--template", required=True, help="prompt template: JSON with the strings prompt and response")
+    p.add_argument("--template", required=True, help=TEMPLATE_HELP)
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--state", type=Path, required=True, help="state folder of the run, which survives a failed job")
     p.add_argument("--output", type=Path, required=True, help="folder of the run, for its results")
