@@ -128,6 +128,7 @@ rule test_claims:
     input:
         tables=published_inputs.tables(*published_names.POLICIES),
         scores=published_inputs.SCORES,
+        source=published_inputs.SOURCE,
         code=sources("test_claims"),
     output:
         table=published_inputs.CLAIMS,
@@ -139,5 +140,5 @@ rule test_claims:
     params:
         tables=lambda wildcards, input: os.path.dirname(input.scores),
     shell:
-        "python workflow_scripts/run.py test_claims --scores {input.scores} --tables {params.tables}"
+        "python workflow_scripts/run.py test_claims --scores {input.scores} --source {input.source} --tables {params.tables}"
         " --table {output.table} --page {output.page} --log {log}"

@@ -132,7 +132,8 @@ def test_effects_on_the_map_have_the_planted_directions():
         return start + reach * directions.get(dataset, 0)
 
     effects = {row["effect"]: row for row in analyse_map.effects(made(place), STUDY).iter_rows(named=True)}
-    assert effects["spread"]["low"] > 0 and effects["size"]["low"] > 0 and effects["method"]["high"] < 0
+    assert effects["spread"]["value"] > 0 and effects["size"]["value"] > 0 and effects["method"]["value"] < 0
+    assert np.isnan(effects["size"]["low"])  # four training sets are too few for an interval
     assert effects["same set"]["value"] == 1.0 and effects["same set"]["reference"] == pytest.approx(0.25)
     assert effects["same set"]["p"] < 0.1  # 24 names for 4 sets
     # LoRA at half the way of full fine-tuning: its squared divergence is a quarter of it

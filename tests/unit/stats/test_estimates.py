@@ -142,3 +142,60 @@ def test_explained_share_needs_two_labels():
 def test_everything_is_the_same_for_the_same_seed():
     y, group = np.random.default_rng(1).normal(size=48), np.repeat(np.arange(6), 8)
     assert estimates.paired_difference(y, group, seed=5) == estimates.paired_difference(y, group, seed=5)
+
+
+# ---------------------------------------------------------------- one side, few units
+
+
+def one_sided(rng: np.random.Generator, n: int, effect: float) -> estimates.Estimate:
+    return estimates.paired_difference(effect + rng.normal(size=n), np.arange(n), 0, resamples=99)
+
+
+@pytest.mark.parametrize("n", [6, 9, 15])
+def test_one_sided_tests_have_their_level_and_find_an_effect_on_their_side(n):
+    rng = np.random.default_rng(n)
+    null = [one_sided(rng, n, 0.0) for _ in range(300)]
+    assert is_at_most([one.p_greater <= 0.05 for one in null]) and is_at_most([one.p_less <= 0.05 for one in null])
+    planted = [one_sided(rng, n, 1.5) for _ in range(40)]
+    assert np.mean([one.p_greater <= 0.05 for one in planted]) > 0.8 and min(one.p_less for one in planted) > 0.5
+
+
+def test_one_sided_p_is_that_of_scipy():
+    values = np.random.default_rng(1).normal(0.4, 1, 8)
+    one = estimates.paired_difference(values, np.arange(8), 0)
+    for side, p in (("greater", one.p_greater), ("less", one.p_less)):
+        exact = stats.permutation_test((values,), np.mean, permutation_type="samples", n_resamples=np.inf, alternative=side)
+        assert p == pytest.approx(
+            np.mean(
+                exact.null_distribution >= values.mean() - 1e-12 if side == "greater" else exact.null_distribution <= values.mean() + 1e-12
+            )
+        )
+
+
+def test_fewer_than_five_units_have_a_range_and_no_interval():
+    one = estimates.paired_difference([0.1, 0.3, 0.8, 0.6], ["a", "a", "b", "c"], 0, unit="base models")
+    assert np.isnan(one.low) and (one.smallest, one.largest) == pytest.approx((0.2, 0.8)) and one.interval_method == "none"
+    assert not np.isnan(estimates.paired_difference(np.arange(5.0), np.arange(5), 0).low)
+
+
+def test_the_smallest_p_is_that_of_units_that_all_agree():
+    for n in (2, 5, 6, 9, 12):
+        assert estimates.smallest_p(n) == pytest.approx(estimates.paired_difference(np.ones(n), np.arange(n), 0).p)
+    assert estimates.smallest_p([1, 9]) == pytest.approx([1.0, 0.00390625])
+
+
+def cells(rng: np.random.Generator, effect: float) -> tuple[list[float], list[int]]:
+    """p and n of 40 cells, of which half have only four units and cannot be decided; ``effect`` in half of the others."""
+    n = [4] * 20 + [9] * 20
+    found = [one_sided(rng, size, effect if i % 2 else 0.0) for i, size in enumerate(n)]
+    return [one.p for one in found], n
+
+
+def test_cells_that_cannot_be_decided_are_not_in_the_correction():
+    rng = np.random.default_rng(3)
+    p, n = cells(rng, 2.0)
+    q = estimates.decidable_q(p, n)
+    assert np.isnan(q[:20]).all() and (q[20:] < 0.05).sum() >= 8
+    assert (q[20:] <= estimates.benjamini_hochberg(p)[20:]).all()
+    # Without any effect, a false positive anywhere is as rare as the level.
+    assert is_at_most([np.nanmin(estimates.decidable_q(*cells(rng, 0.0))) < 0.05 for _ in range(60)])

@@ -38,6 +38,7 @@ def test_false_positives_are_five_percent_where_some_sets_help_everyone(models, 
     rng = np.random.default_rng(1)
     result = [two_way.correlation(*world(rng, models, sets), np.arange(models), seed=i, count=399) for i in range(400)]
     assert is_nominal([one.p <= 0.05 for one in result])
+    assert is_nominal([one.p_greater <= 0.05 for one in result]) and is_nominal([one.p_less <= 0.05 for one in result])
     assert is_at_most([one.excludes_zero for one in result])
 
 

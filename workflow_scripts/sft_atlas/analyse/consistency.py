@@ -18,7 +18,8 @@ from sft_atlas.stats.estimates import (
     Estimate,
     benjamini_hochberg,
     correlation_matrix,
-    expanded_interval,
+    decidable_q,
+    interval_over_clusters,
     paired_difference,
     signed_rank_p,
 )
@@ -54,7 +55,8 @@ def cube(cells: pl.DataFrame, value: str, axes: tuple[str, ...]) -> tuple[list[l
 def consistency(cells: pl.DataFrame, value: str, seed: int) -> pl.DataFrame:
     """Per training set and benchmark over base models: mean effect, interval (bootstrap over models), share above 0, p-values.
 
-    ``p`` is the exact sign-flip test, ``p_wilcoxon`` the signed-rank test, ``q`` Benjamini-Hochberg of ``p`` over all rows.
+    ``p`` is the exact sign-flip test, ``p_wilcoxon`` the signed-rank test, ``q`` Benjamini-Hochberg of ``p`` over the rows with enough base
+    models to reach 0.05 (:func:`decidable_q`), NaN in the others.
     """
     rows = []
     for (dataset, benchmark), part in cells.group_by("dataset", "benchmark", maintain_order=True):
@@ -66,7 +68,7 @@ def consistency(cells: pl.DataFrame, value: str, seed: int) -> pl.DataFrame:
         rows.append({**keys, **vars(estimate), "positive": positive, "p_wilcoxon": signed_rank_p(numbers)})
     schema = {**columns("dataset benchmark value", TEXT), "n": WHOLE, **columns("effect low high positive p p_wilcoxon", REAL)}
     frame = pl.DataFrame(rows, schema)
-    return frame.with_columns(pl.Series("q", benjamini_hochberg(frame["p"].to_numpy()), dtype=pl.Float64))
+    return frame.with_columns(pl.Series("q", decidable_q(frame["p"].to_numpy(), frame["n"].to_numpy()), dtype=pl.Float64))
 
 
 # ---------------------------------------------------------------- concordance of rankings
@@ -109,7 +111,7 @@ def concordance(cells: pl.DataFrame, seed: int) -> pl.DataFrame:
         own = ((ranks.sum(axis=0) - ranks.sum() / ranks.shape[1]) ** 2).sum()
         r = correlation_matrix(ranks)[0]
         drawn = mean_of_pairs(r, rng.integers(judges, size=(RESAMPLES, judges)))
-        low, high = expanded_interval(drawn, judges)
+        low, high = interval_over_clusters(drawn, judges)
         p = float((1 + (spread >= own - 1e-9).sum()) / (1 + PERMUTATIONS))
         rows.append((benchmark, judges, values.shape[1], w, float(np.nanmean(r[np.triu_indices(judges, 1)])), low, high, p))
     schema = {"benchmark": TEXT, **columns("n datasets", WHOLE), **columns("w effect low high p", REAL)}
@@ -195,9 +197,11 @@ def grouped_pairs(
     orders = rng.permuted(np.broadcast_to(np.arange(size), (PERMUTATIONS * 5, size)), axis=1)
     moved, seen = (array[orders[:, :, None], orders[:, None, :]] for array in (np.where(known, r, 0.0), known))
     null = _mean_where(moved, seen & first) - _mean_where(moved, seen & second)
-    p = (1 + np.nansum(np.abs(null) >= abs(effect) - 1e-12)) / (1 + len(null))
-    low, high = expanded_interval(difference(rng.integers(size, size=(RESAMPLES, size))), size)
-    return Estimate(what, effect, low, high, float(p), pairs, "alike pairs", f"bootstrap over {size} models")
+    hits = np.array([np.nansum(side >= own - 1e-12) for side, own in ((np.abs(null), abs(effect)), (null, effect), (-null, -effect))])
+    p, greater, less = ((1 + hits) / (1 + len(null))).tolist()
+    low, high = interval_over_clusters(difference(rng.integers(size, size=(RESAMPLES, size))), size)
+    kind = f"bootstrap over {size} models"
+    return Estimate(what, effect, low, high, p, pairs, "alike pairs", kind, p_greater=greater, p_less=less)
 
 
 def _mean_where(values: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -8,8 +8,8 @@ repair exists and sets the others to null.
 
 POLICIES = ("raw", "repaired")
 TABLES = (
-    "gains", "consistency", "concordance", "similarity", "similarity_tests", "components", "loadings", "variance", "lora_full", "size",
-    "trajectories", "epoch_change", "left_out", "transfer", "noise",
+    "gains", "consistency", "concordance", "similarity", "similarity_tests", "components", "loadings", "variance", "lora_full",
+    "method_pairs", "size", "trajectories", "epoch_change", "left_out", "transfer", "noise",
 )  # fmt: skip
 FIGURES = (
     "gains", "similarity", "similarity_base_free", "components", "consistency", "lora_full", "epochs", "size", "leave_one_out",

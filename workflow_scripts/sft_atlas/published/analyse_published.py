@@ -14,7 +14,7 @@ from sft_atlas.core.files import write_table
 from sft_atlas.published import TABLES, frames
 from sft_atlas.published.arguments import add_arguments
 from sft_atlas.stats import two_way
-from sft_atlas.stats.estimates import benjamini_hochberg, correlation_matrix, paired_difference, signed_rank_p
+from sft_atlas.stats.estimates import Estimate, benjamini_hochberg, correlation_matrix, decidable_q, paired_difference, signed_rank_p
 
 LANGUAGES = (("mmlu-0", "jmmlu-0"), ("mmlu-0", "cmmlu-0"), ("jmmlu-0", "cmmlu-0"), ("mmlu-5", "jmmlu-0"), ("mmlu-5", "cmmlu-0"))
 
@@ -23,6 +23,7 @@ def tables(data: frames.Data, seed: int = frames.SEED) -> dict[str, pl.DataFrame
     """Every table, by the names in :data:`sft_atlas.published.TABLES`."""
     full = select.of_leading_method(data.cells)
     components, loadings = component_tables(full, seed)
+    pairs = method_pairs(data)
     return {
         "gains": gains(data),
         "consistency": pl.concat([consistency.consistency(full, value, seed) for value in consistency.VALUES]),
@@ -32,7 +33,8 @@ def tables(data: frames.Data, seed: int = frames.SEED) -> dict[str, pl.DataFrame
         "components": components,
         "loadings": loadings,
         "variance": pl.concat([variance.variance(data.cells, value, seed) for value in ("score", "gain")]),
-        "lora_full": contrasts(method_differences(data.cells), "model", seed),
+        "lora_full": lora_full(pairs, seed),
+        "method_pairs": pairs,
         "size": size(data, seed),
         "trajectories": trajectories(data),
         "epoch_change": epoch_change(data, seed),
@@ -47,6 +49,13 @@ def gains(data: frames.Data) -> pl.DataFrame:
     keys = ["model", "dataset", "method", "benchmark"]
     tests = select.tested(select.single(data.gains, data.study))
     return data.cells.join(tests.select(*keys, "n", pl.col("stderr") * 100, "p", "q"), on=keys, how="left", maintain_order="left")
+
+
+NUMBERS = ("effect", "low", "high", "p", "p_greater", "p_less")
+
+
+def _numbers(estimate: Estimate) -> tuple[float, ...]:
+    return tuple(getattr(estimate, name) for name in NUMBERS)
 
 
 # ---------------------------------------------------------------- similarity of models
@@ -66,8 +75,8 @@ def similarity_tests(full: pl.DataFrame, study: dict, seed: int) -> pl.DataFrame
         labels = [study["models"][name] for name in names]
         for question, (same, other) in questions.items():
             estimate = consistency.grouped_pairs(r, labels, seed, question, same, other)
-            rows.append((value, question, estimate.n, estimate.effect, estimate.low, estimate.high, estimate.p))
-    schema = {"value": pl.String, "question": pl.String, "n": pl.Int64, **dict.fromkeys(("effect", "low", "high", "p"), pl.Float64)}
+            rows.append((value, question, estimate.n, len(names), *_numbers(estimate)))
+    schema = {"value": pl.String, "question": pl.String, "n": pl.Int64, "models": pl.Int64, **dict.fromkeys(NUMBERS, pl.Float64)}
     return add_q(pl.DataFrame(rows, schema=schema, orient="row"))
 
 
@@ -111,22 +120,24 @@ def transfer(cells: pl.DataFrame, seed: int) -> pl.DataFrame:
             )
             estimate = two_way.correlation(x, y, models, seed)
             r, n = correlation_matrix(np.stack([gain_x.ravel(), gain_y.ravel()]))
-            shared = int((np.isfinite(x) & np.isfinite(y)).any(axis=1).sum())
-            numbers = estimate.n, estimate.effect, estimate.low, estimate.high, estimate.p, float(r[0, 1]), int(n[0, 1])
+            shared = int(((np.isfinite(x) & np.isfinite(y)).sum(axis=1) > 1).sum())  # one run says nothing within a base model
+            numbers = estimate.n, *_numbers(estimate), float(r[0, 1]), int(n[0, 1])
             rows.append((method, *pair, shared, *numbers, estimate.interval_method))
     columns = {"method": pl.String, "first": pl.String, "second": pl.String, "models": pl.Int64, "n": pl.Int64}
-    columns |= dict.fromkeys(("effect", "low", "high", "p", "gain_r"), pl.Float64) | {"gain_n": pl.Int64, "interval": pl.String}
+    columns |= dict.fromkeys((*NUMBERS, "gain_r"), pl.Float64) | {"gain_n": pl.Int64, "interval": pl.String}
     return add_q(pl.DataFrame(rows, schema=columns, orient="row"))
 
 
+NEGLIGIBLE = 2.0  # points that count as no gain
 CLUSTERS = {"model": "base models", "dataset": "training sets"}
 
 
 def contrasts(frame: pl.DataFrame, cluster: str, seed: int) -> pl.DataFrame:
     """Mean of the column ``difference`` per benchmark and, as ``all``, of each pair's mean over benchmarks, in points.
 
-    ``cluster`` names the column of independent units. ``p`` is the sign-flip test, ``p_wilcoxon`` the signed-rank test over the units'
-    means, ``q`` over the single benchmarks.
+    ``cluster`` names the column of independent units, ``models`` counts the base models. ``p`` is the sign-flip test, ``p_greater`` and
+    ``p_less`` its sides, ``p_negligible`` the one-sided test that the difference is below NEGLIGIBLE points, ``p_wilcoxon`` the signed-rank
+    test over the units' means, ``q`` over the single benchmarks with enough units.
     """
     parts = [(str(name), part) for (name,), part in frame.group_by("benchmark", maintain_order=True)]
     keys = [key for key in frame.columns if key not in ("benchmark", "difference")]
@@ -135,22 +146,46 @@ def contrasts(frame: pl.DataFrame, cluster: str, seed: int) -> pl.DataFrame:
     for name, part in parts:
         known = part.drop_nulls("difference")
         estimate = paired_difference(known["difference"].to_numpy(), known[cluster].to_numpy(), seed, name, CLUSTERS[cluster])
+        beyond = paired_difference(known["difference"].to_numpy() - NEGLIGIBLE, known[cluster].to_numpy(), seed, resamples=1999)
         means = known.group_by(cluster, maintain_order=True).agg(pl.col("difference").mean())["difference"].to_numpy()
-        numbers = estimate.effect, estimate.low, estimate.high, estimate.p, signed_rank_p(means)
-        rows.append((name, known.height, estimate.n, estimate.unit, *numbers, estimate.interval_method))
-    schema = {"benchmark": pl.String, "pairs": pl.Int64, "n": pl.Int64, "unit": pl.String}
-    schema |= dict.fromkeys(("effect", "low", "high", "p", "p_wilcoxon"), pl.Float64) | {"interval": pl.String}
+        counts = known.height, known["model"].n_unique(), estimate.n, estimate.unit
+        numbers = *_numbers(estimate), estimate.smallest, estimate.largest, beyond.p_less, signed_rank_p(means)
+        rows.append((name, *counts, *numbers, estimate.interval_method))
+    schema = {"benchmark": pl.String, "pairs": pl.Int64, "models": pl.Int64, "n": pl.Int64, "unit": pl.String}
+    schema |= dict.fromkeys((*NUMBERS, "smallest", "largest", "p_negligible", "p_wilcoxon"), pl.Float64) | {"interval": pl.String}
     result = pl.DataFrame(rows, schema=schema, orient="row")
-    q = benjamini_hochberg(result.filter(pl.col("benchmark") != "all")["p"].to_numpy())
+    single = result.filter(pl.col("benchmark") != "all")
+    q = decidable_q(single["p"].to_numpy(), single["n"].to_numpy())
     return result.with_columns(pl.Series("q", [*q, np.nan], dtype=pl.Float64))
 
 
-def method_differences(cells: pl.DataFrame) -> pl.DataFrame:
-    """``difference``: score of LoRA minus full fine-tuning for the same model, dataset and benchmark, in points."""
+DATA = ("single sets", "merged set")
+
+
+def method_pairs(data: frames.Data) -> pl.DataFrame:
+    """``difference``: score of LoRA minus full fine-tuning for the same model, dataset and benchmark, in points; ``data`` is one of DATA.
+
+    Single sets: the main recipes. The merged set: runs of the same rows and schedule at the last epoch that both keep.
+    """
     keys = ["model", "dataset", "benchmark"]
-    full, lora = (cells.filter(pl.col("method") == method).select(*keys, "score") for method in ("full", "lora"))
-    pairs = full.join(lora, on=keys, suffix="_lora", maintain_order="left")
+    whole = data.scores.filter(pl.col("dataset").is_in(select.kinds(data.study, "merged")), pl.col("epoch") > 0)
+    same = ["rows", "schedule", "epoch"]
+    merged = _paired(whole.with_columns(pl.col("score") * 100), [*keys, *same])
+    merged = merged.filter(pl.col("epoch") == pl.col("epoch").max().over(keys)).unique(keys, keep="first", maintain_order=True)
+    parts = {DATA[0]: _paired(data.cells, keys), DATA[1]: merged}
+    return pl.concat([part.select(pl.lit(name).alias("data"), *keys, "difference") for name, part in parts.items()])
+
+
+def _paired(frame: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+    full, lora = (frame.filter(pl.col("method") == method).select(*keys, "score") for method in ("full", "lora"))
+    pairs = full.join(lora, on=keys, suffix="_lora", maintain_order="left", nulls_equal=True)
     return pairs.select(*keys, (pl.col("score_lora") - pl.col("score")).alias("difference"))
+
+
+def lora_full(pairs: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """The contrasts of :func:`method_pairs` for single sets and for the merged set."""
+    parts = {name: pairs.filter(pl.col("data") == name).drop("data") for name in DATA}
+    return pl.concat([contrasts(part, "model", seed).select(pl.lit(name).alias("data"), pl.all()) for name, part in parts.items()])
 
 
 def size(data: frames.Data, seed: int) -> pl.DataFrame:

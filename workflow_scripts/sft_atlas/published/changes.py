@@ -7,10 +7,10 @@ from sft_atlas.analyse import select
 from sft_atlas.core import markdown
 from sft_atlas.published import POLICIES, columns
 from sft_atlas.published.claims import VARIABLES
-from sft_atlas.stats.wording import SIGNIFICANT, count, p_value
+from sft_atlas.stats.wording import METHODS, SIGNIFICANT, count, p_value, span
 
 TESTS = {
-    "lora_full": ["benchmark"],
+    "lora_full": ["benchmark", "data"],
     "size": ["benchmark", "epochs"],
     "transfer": ["method", "first", "second"],
     "consistency": ["dataset", "benchmark", "value"],
@@ -23,10 +23,9 @@ def describe(tables: dict[str, dict[str, pl.DataFrame]]) -> list[str]:
     rows = [(name, raw[name], repaired[name]) for name in raw if name in repaired and raw[name] != repaired[name]]
     rows += _most_similar(tables)
     counts = [f"{name}: {len(changed(tables, name, keys))} of {tables['raw'][name].height}" for name, keys in TESTS.items()]
-    text = (
-        f"Tests that gain or lose significance (q < {SIGNIFICANT}), change sign, or cannot be made after the repairs: {'; '.join(counts)}."
-    )
-    return [*markdown.table(("quantity", *POLICIES), rows, pad=False), "", *markdown.wrap(text)]
+    text = f"Tests that gain or lose significance (q < {SIGNIFICANT}) or change sign after the repairs: {'; '.join(counts)}."
+    head = [*markdown.table(("quantity", *POLICIES), rows, pad=False), ""] if rows else ["No number in this comparison changes.", ""]
+    return [*head, *markdown.wrap(text)]
 
 
 def changed(tables: dict[str, dict[str, pl.DataFrame]], name: str, keys: list[str]) -> list[dict]:
@@ -43,36 +42,52 @@ def changed(tables: dict[str, dict[str, pl.DataFrame]], name: str, keys: list[st
 
 def _estimate(row: dict, unit: str = "", digits: int = 2) -> str:
     effect, low, high = (f"{row[key]:+.{digits}f}" for key in ("effect", "low", "high"))
-    return f"{effect}{unit} [{low} to {high}], {p_value(row['q'], 'q')}, n = {row['n']}"
+    if np.isnan(row["effect"]):
+        return "too few data"
+    interval = "" if np.isnan(row["low"]) else f" [{low} to {high}]"
+    q = "not tested" if np.isnan(row["q"]) else p_value(row["q"], "q")
+    return f"{effect}{unit}{interval}, {q}, n = {row['n']}"
+
+
+def _significant(tables: dict[str, pl.DataFrame]) -> str:
+    """How many gains are significant, of those that the base models are enough to decide."""
+    part = tables["consistency"].filter(pl.col("value") == "gain")
+    decidable = part.filter(pl.col("q").is_not_nan())
+    if decidable.is_empty():
+        return f"cannot be decided with {span(part['n'])} base models a cell" if part.height else "none"
+    rest = part.height - decidable.height
+    found = f"{(decidable['q'] < SIGNIFICANT).sum()} of {decidable.height} (n = {span(decidable['n'])} base models)"
+    return f"{found}; {rest} cannot be decided with {span(part.filter(pl.col('q').is_nan())['n'])} base models" if rest else found
 
 
 def _gains(tables: dict[str, pl.DataFrame]) -> dict[str, str]:
     gains = tables["gains"]
+    method = METHODS.get(select.leading_method(gains), "")
     usable = gains.group_by("model", "benchmark").agg(pl.col("gain").is_not_null().any())["gain"]
-    tests = tables["consistency"].filter(pl.col("value") == "gain")["q"]
     numbers = {
         "usable base scores (model x benchmark)": f"{usable.sum()} of {len(usable)}",
-        f"significant gains (training set x benchmark, q < {SIGNIFICANT})": f"{(tests < SIGNIFICANT).sum()} of {tests.is_not_nan().sum()}",
+        f"significant gains (training set x benchmark, q < {SIGNIFICANT})": _significant(tables),
     }
-    for task in ("boolq-5", "mmlu-5", "alpacaeval-0", "mmlu-0", "hellaswag-10"):
+    present = set(gains["benchmark"])
+    for task in (name for name in ("boolq-5", "mmlu-5", "alpacaeval-0", "mmlu-0", "hellaswag-10") if name in present):
         part = select.of_leading_method(gains).filter(pl.col("benchmark") == task).drop_nulls("gain")
         mean = (
             f"{part['gain'].mean():+.1f} points, n = {count(part['model'].n_unique(), 'base models')}"
             if part.height
             else "no base score left"
         )
-        numbers[f"mean gain on {columns.task(task).label}, full fine-tuning"] = mean
+        numbers[f"mean gain on {columns.task(task).label}, {method}"] = mean
     return numbers
 
 
 def _contrasts(tables: dict[str, pl.DataFrame]) -> dict[str, str]:
     numbers = {}
     for task in ("mmlu-5", "math-0", "mbpp-0"):
-        for row in tables["lora_full"].filter(pl.col("benchmark") == task).iter_rows(named=True):
-            numbers[f"LoRA minus full fine-tuning on {columns.task(task).label}"] = _estimate(row, " points", 1)
+        for row in tables["lora_full"].filter(pl.col("benchmark") == task, pl.col("pairs") > 0).iter_rows(named=True):
+            numbers[f"LoRA minus full fine-tuning on {columns.task(task).label}, {row['data']}"] = _estimate(row, " points", 1)
     for task in ("cmmlu-0", "jmmlu-0"):
         for method, label in (("full", "full fine-tuning"), ("lora", "LoRA")):
-            keys = pl.col("first") == "mmlu-5", pl.col("second") == task, pl.col("method") == method
+            keys = pl.col("first") == "mmlu-5", pl.col("second") == task, pl.col("method") == method, pl.col("n") > 0
             for row in tables["transfer"].filter(*keys).iter_rows(named=True):
                 numbers[f"r of MMLU 5 and {columns.task(task).label} within models, {label}"] = _estimate(row)
     return numbers
@@ -89,8 +104,9 @@ def _structure(tables: dict[str, pl.DataFrame]) -> dict[str, str]:
     numbers["family effect on the similarity of gains"] = _estimate(part.row(0, named=True)) if defined else "too few pairs"
     part = tables["trajectories"]
     part = part.filter(pl.col("kind") == "single", pl.col("epoch") == 1).filter(pl.col("rows") == pl.col("rows").min())
-    series = f"{part.height} of {part['model'].n_unique() * part['benchmark'].n_unique()}"
-    numbers["trajectories that start at epoch 1 (model x benchmark, 1,000 rows)"] = series
+    if part.height:
+        series = f"{part.height} of {part['model'].n_unique() * part['benchmark'].n_unique()}"
+        numbers["trajectories that start at epoch 1 (model x benchmark, fewest rows)"] = series
     return numbers
 
 

@@ -1,4 +1,8 @@
-"""The paper's claims and their statistics: claims that scores can test, claims about the table itself, claims that need more than scores."""
+"""The paper's claims and their statistics: claims that scores can test, claims about the table itself, claims that need more than scores.
+
+Every comparison on which a claim rests is a statistic of its own. Those whose benchmarks or training sets the table lacks are left out, and
+so are their names in the description of the test.
+"""
 
 from dataclasses import dataclass, field
 
@@ -7,23 +11,37 @@ import polars as pl
 
 from sft_atlas.analyse import select
 from sft_atlas.published import POLICIES, analyse_published, columns, frames, overall
-from sft_atlas.stats.estimates import paired_difference
-from sft_atlas.stats.wording import SIGNIFICANT
+from sft_atlas.stats.estimates import Estimate, interval_over_clusters, paired_difference
+from sft_atlas.stats.wording import SIGNIFICANT, count, span
 from sft_atlas.study.runs import WITHOUT
 
 READINGS = ("base-free", "gain")
 VALUE = {"base-free": "centred", "gain": "gain"}
-MATHEMATICS, CODE = ("math-0", "gsm8k-0", "gsm8k-4"), ("code_alpaca", "magicoder")
-MATHEMATICAL_SETS = ("openmath", "math")
-OPEN_QA = ("nq-0", "nq-1", "nq-5", "nq-25", "truthfulqa-0")
-MATHEMATICS_AND_KNOWLEDGE = (*MATHEMATICS, "mmlu-0", "mmlu-5", "boolq-0")
+MATHEMATICS, KNOWLEDGE = ("math-0", "gsm8k-0", "gsm8k-4"), ("mmlu-0", "mmlu-5", "boolq-0")
+CODE_SETS, MATHEMATICAL_SETS = ("code_alpaca", "magicoder"), ("openmath", "math")
+OTHER_SETS = {  # what code data is compared with
+    "chat sets": ("alpaca_cleaned", "lima", "ultrachat"),
+    "FLAN sets": ("flan_knowledge", "flan_reasoning", "flan_comprehension"),
+}
+OPEN_QUESTIONS = {
+    "NaturalQuestions": ("nq-0", "nq-1", "nq-5", "nq-25"),
+    "TruthfulQA": ("truthfulqa-0",),
+    "MT-Bench": ("mtbench-0",),
+    "AlpacaEval": ("alpacaeval-0",),
+}
 VARIABLES = {"benchmark": "benchmarks", "dataset": "training sets", "model": "base models"}
 POINTS = " points"
+PERMUTATIONS = 9999
 
 
 @dataclass(frozen=True)
 class Statistic:
-    """One number of a claim under a policy and a reading (base-free or gain); ``decides``: whether the verdict depends on it."""
+    """One number of a claim under a policy and a reading (base-free or gain); ``decides``: whether the verdict depends on it.
+
+    ``greater`` and ``less`` are the one-sided p-values for an effect above and below 0, NaN where the test has no such side.
+    ``negligible``: of the test that the effect is below the claim's margin. ``least`` is the smallest p that n units can give. ``smallest``
+    and ``largest``: ends of the units' own values, which units too few for an interval have instead.
+    """
 
     label: str
     policy: str
@@ -31,27 +49,36 @@ class Statistic:
     effect: float
     low: float = np.nan
     high: float = np.nan
-    p: float = np.nan
+    greater: float = np.nan
+    less: float = np.nan
+    negligible: float = np.nan
+    least: float = 0.0
     n: int = 0
     unit: str = "base models"
     effect_unit: str = ""
     digits: int = 2
     signed: bool = True
     decides: bool = True
+    smallest: float = np.nan
+    largest: float = np.nan
+    note: str = ""  # instead of an interval
 
-    @property
-    def excludes_zero(self) -> bool:
-        return self.low > 0 or self.high < 0
+
+def of_row(row: dict, label: str, policy: str, reading: str, scale: float = 1.0, **options: object) -> Statistic:
+    """A statistic from a mapping with effect, low, high, p_greater, p_less and n: a row of a table, or ``vars`` of an estimate."""
+    numbers = {key: scale * row[key] for key in ("effect", "low", "high", "smallest", "largest") if key in row}
+    sides = {"greater": row["p_greater"], "less": row["p_less"]}
+    return Statistic(label, policy, reading, n=row["n"], **numbers, **sides, **options)
 
 
-def of_row(row: dict, label: str, policy: str, reading: str, **options: object) -> Statistic:
-    """A statistic from a mapping with effect, low, high, p and n: a row of a table, or ``vars`` of an estimate."""
-    return Statistic(label, policy, reading, row["effect"], row["low"], row["high"], row["p"], row["n"], **options)
+def of_estimate(estimate: Estimate, label: str, policy: str, reading: str, **options: object) -> Statistic:
+    """A statistic of a sign-flip test over base models."""
+    return of_row(vars(estimate), label, policy, reading, least=2.0 ** -max(estimate.n, 0), **options)
 
 
 def of_count(number: float, label: str, policy: str, reading: str, **options: object) -> Statistic:
     """A count or share, which has no sign, no decimals and no test."""
-    return Statistic(label, policy, reading, number, **{"digits": 0, "signed": False, **options})
+    return Statistic(label, policy, reading, number, **{"digits": 0, "signed": False, "decides": False, **options})
 
 
 @dataclass(frozen=True)
@@ -62,84 +89,125 @@ class Claim:
     text: str
     method: str  # for claims without statistics: the evidence, or what is needed
     statistics: list[Statistic] = field(default_factory=list)
-    direction: int = 1  # predicted sign of the effect; 0: no difference
+    direction: int = 1  # predicted sign of the effect; 0: no difference, or none above the margin
     margin: float = np.nan  # for a claim of no difference: the largest negligible effect
+    one_sided: bool = False  # with a margin: only effects above it speak against the claim
     note: str = ""
     fixed: str = ""  # a verdict that needs no test
+    scope: str = ""  # what the verdict holds for, where that is less than base models at large
+
+
+def labels(tasks) -> str:
+    """Benchmarks with their numbers of shots, such as ``MATH and GSM8K (0 and 4 shots)``."""
+    shots: dict[str, list[int]] = {}
+    for key in tasks:
+        entry = columns.task(key)
+        shots.setdefault(entry.label.removesuffix(f" {entry.shots}"), []).append(entry.shots)
+    return _and(f"{name} ({_and(map(str, numbers))} shots)" if len(numbers) > 1 else name for name, numbers in shots.items())
+
+
+def _and(names) -> str:
+    *most, last = list(names) or ["none"]
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def present(tables: dict[str, pl.DataFrame], key: str, names) -> tuple[str, ...]:
+    """Those of some benchmarks or training sets that the table has."""
+    have = set(tables["gains"].drop_nulls("score")[key])
+    return tuple(name for name in names if name in have)
 
 
 def synergies(policy: str, tables: dict[str, pl.DataFrame]) -> list[Statistic]:
     statistics = []
     for reading, value in VALUE.items():
-        part = tables["consistency"].filter(pl.col("value") == value, pl.col("n") > 5)
-        if part.height:
-            share = 100 * float((part["q"] < SIGNIFICANT).mean())
-            options = {"n": part.height, "unit": "cells", "effect_unit": " %", "decides": False}
+        part = tables["consistency"].filter(pl.col("value") == value)
+        decidable = part.filter(pl.col("q").is_not_nan())
+        if decidable.height:
+            share = 100 * float((decidable["q"] < SIGNIFICANT).mean())
+            note = f"n = {span(decidable['n'])} base models a cell"
+            options = {"n": decidable.height, "unit": f"of {part.height} cells", "effect_unit": " %", "note": note}
             statistics.append(of_count(share, "cells with q < 0.05", policy, reading, **options))
     concordance = overall.concordance(select.of_leading_method(tables["gains"]), frames.SEED)
-    return [*statistics, of_row(vars(concordance), "rank correlation between models", policy, "base-free")]
+    return [*statistics, _one_sided(concordance, "rank correlation between models", policy)]
+
+
+def _one_sided(estimate: Estimate, label: str, policy: str) -> Statistic:
+    """A statistic whose only test is of an effect above 0."""
+    return of_row(vars(estimate) | {"p_greater": estimate.p}, label, policy, "base-free")
 
 
 def breadth(policy: str, tables: dict[str, pl.DataFrame]) -> list[Statistic]:
     statistics = []
     for reading, value in VALUE.items():
-        part = tables["consistency"].filter(pl.col("value") == value)
+        part = tables["consistency"].filter(pl.col("value") == value, pl.col("q").is_not_nan())
         helped = part.group_by("dataset", maintain_order=True).agg(
-            ((pl.col("q") < SIGNIFICANT) & (pl.col("effect") > 0)).sum().alias("helped")
+            ((pl.col("q") < SIGNIFICANT) & (pl.col("effect") > 0)).sum().alias("helped"), pl.len().alias("columns")
         )
         helped = helped.sort("helped", descending=True, maintain_order=True)
-        if helped.height < 2:
-            continue
-        for label, (name, number) in (("most", helped.row(0)), ("fewest", helped.row(-1))):
-            label = f"{label}: {columns.DATASETS.get(name, (name,))[0]}"
-            options = {"n": part["benchmark"].n_unique(), "unit": "columns", "decides": False}
-            statistics.append(of_count(float(number), label, policy, reading, **options))
+        if helped.height > 1:
+            better = "better than the mean set" if reading == "base-free" else "better than the base model"
+            for label, (name, number, cells) in (("most", helped.row(0)), ("fewest", helped.row(-1))):
+                label = f"{label} columns {better}: {columns.DATASETS.get(name, (name,))[0]}"
+                statistics.append(of_count(float(number), label, policy, reading, n=cells, unit="columns"))
         if reading == "base-free":
-            statistics.append(_spread_of_sets(policy, tables["gains"]))
+            statistics += _spread_of_sets(policy, tables["gains"])
     return statistics
 
 
-def _spread_of_sets(policy: str, cells: pl.DataFrame) -> Statistic:
+def _spread_of_sets(policy: str, cells: pl.DataFrame) -> list[Statistic]:
     """SD over training sets of their mean effect, each benchmark at unit spread; p shuffles the sets within models."""
     full = select.of_leading_method(cells)
-    scaled = full.with_columns((pl.col("centred") / pl.col("centred").std().over("benchmark")).alias("z"))
-    wide = scaled.group_by("model", "dataset").agg(pl.col("z").mean()).pivot("dataset", index="model", values="z").drop("model").to_numpy()
-    wide = wide[np.isfinite(wide).all(axis=1)]
+    spread = pl.col("centred").std().over("benchmark")
+    scaled = full.with_columns(pl.when(spread > 0).then(pl.col("centred") / spread).alias("z"))
+    wide = scaled.group_by("model", "dataset", maintain_order=True).agg(pl.col("z").mean()).pivot("dataset", index="model", values="z")
+    values = wide.drop("model").cast(pl.Float64).to_numpy()
+    values = values[np.isfinite(values).all(axis=1)]
+    if len(values) < 2 or values.shape[1] < 3:
+        return []
     rng = np.random.default_rng(frames.SEED)
-    effect = float(wide.mean(axis=0).std(ddof=1))
-    null = rng.permuted(np.broadcast_to(wide, (9999, *wide.shape)), axis=2).mean(axis=1).std(axis=1, ddof=1)
-    drawn = wide[rng.integers(len(wide), size=(9999, len(wide)))].mean(axis=1).std(axis=1, ddof=1)
-    low, high = np.percentile(drawn, [2.5, 97.5])
+    effect = float(values.mean(axis=0).std(ddof=1))
+    null = rng.permuted(np.broadcast_to(values, (PERMUTATIONS, *values.shape)), axis=2).mean(axis=1).std(axis=1, ddof=1)
+    drawn = values[rng.integers(len(values), size=(PERMUTATIONS, len(values)))].mean(axis=1).std(axis=1, ddof=1)
+    low, high = interval_over_clusters(drawn, len(values))
     p = float((1 + (null >= effect - 1e-12).sum()) / (1 + len(null)))
-    return Statistic("SD of the sets' mean effects", policy, "base-free", effect, float(low), float(high), p, len(wide), signed=False)
+    return [Statistic("SD of the sets' mean effects", policy, "base-free", effect, low, high, p, n=len(values), signed=False)]
 
 
 def code_for_mathematics(policy: str, tables: dict[str, pl.DataFrame]) -> list[Statistic]:
-    full = select.of_leading_method(tables["gains"])
-    full = full.filter(pl.col("benchmark").is_in(MATHEMATICS), ~pl.col("dataset").is_in(MATHEMATICAL_SETS))
-    code = pl.col("dataset").is_in(CODE)
-    by_set = full.group_by("model", "dataset", maintain_order=True).agg(pl.col("score").mean(), pl.col("gain").mean())
-    difference = (pl.col("score").filter(code).mean() - pl.col("score").filter(~code).mean()).alias("difference")
-    gain = by_set.filter(code).group_by("model", maintain_order=True).agg(pl.col("gain").mean().alias("difference"))
-    return [
-        _mean_of(by_set.group_by("model", maintain_order=True).agg(difference), "code minus other sets", policy, "base-free", digits=1),
-        _mean_of(gain, "gain of code sets", policy, "gain", digits=1),
-    ]
+    """Each code set against each group of other sets, and against the base model."""
+    full = select.of_leading_method(tables["gains"]).filter(pl.col("benchmark").is_in(MATHEMATICS)).drop_nulls("score")
+    # Sets of a base model are compared on the benchmarks that all of them have.
+    sets = pl.col("dataset").n_unique()
+    full = full.filter(sets.over("model", "benchmark") == sets.over("model"))
+    means = full.group_by("model", "dataset", maintain_order=True).agg(pl.col("score").mean(), pl.col("gain").mean())
+    statistics = []
+    for name in present(tables, "dataset", CODE_SETS):
+        own, label = means.filter(pl.col("dataset") == name), columns.DATASETS[name][0]
+        for group, names in OTHER_SETS.items():
+            others = means.filter(pl.col("dataset").is_in(names)).group_by("model", maintain_order=True).agg(pl.col("score").mean())
+            pairs = own.join(others, on="model", suffix="_others", maintain_order="left")
+            pairs = pairs.select("model", (pl.col("score") - pl.col("score_others")).alias("difference"))
+            if pairs["difference"].count():
+                statistics.append(_mean_of(pairs, f"{label} minus {group}", policy, "base-free", digits=1))
+        gain = own.select("model", pl.col("gain").alias("difference"))
+        if gain["difference"].count():
+            statistics.append(_mean_of(gain, f"{label} minus the base model", policy, "gain", digits=1))
+    return statistics
 
 
 def _mean_of(frame: pl.DataFrame, label: str, policy: str, reading: str, effect_unit: str = POINTS, **options: object) -> Statistic:
     """Mean over base models of the column ``difference``."""
     estimate = paired_difference(frame["difference"].cast(pl.Float64).to_numpy(), frame["model"].to_numpy(), frames.SEED)
-    return of_row(vars(estimate), label, policy, reading, effect_unit=effect_unit, **options)
+    return of_estimate(estimate, label, policy, reading, effect_unit=effect_unit, **options)
 
 
 def similarity(policy: str, tables: dict[str, pl.DataFrame], of: str) -> list[Statistic]:
     statistics = []
     for reading, value in VALUE.items():
         part = tables["similarity_tests"].filter(pl.col("value") == value, pl.col("question") == f"same {of} - other {of}")
-        statistics += [
-            of_row(row, "difference of mean r", policy, reading, unit=f"pairs of one {of}") for row in part.iter_rows(named=True)
-        ]
+        for row in part.iter_rows(named=True):
+            unit = f"pairs of one {of} among {count(row['models'], 'base models')}"
+            statistics.append(of_row(row, "difference of mean r", policy, reading, unit=unit))
     return statistics
 
 
@@ -148,8 +216,8 @@ def components(policy: str, tables: dict[str, pl.DataFrame]) -> list[Statistic]:
     for reading, value in VALUE.items():
         for row in tables["components"].filter(pl.col("value") == value, pl.col("component") == 1).iter_rows(named=True):
             label = f"components, {VARIABLES[row['variables']]} as variables"
-            options = {"low": row["needed_low"], "high": row["needed_high"], "n": row["n"], "unit": "variables"}
-            statistics.append(of_count(float(row["needed"]), label, policy, reading, **options))
+            note = f"{row['needed_low']:.0f} to {row['needed_high']:.0f} by chance"
+            statistics.append(of_count(float(row["needed"]), label, policy, reading, n=row["n"], unit="variables", note=note))
     return statistics
 
 
@@ -159,31 +227,69 @@ def components_verdict(table: pl.DataFrame) -> str:
     return "not testable here" if needed.is_empty() else "supported" if few.all() else "mixed" if few.any() else "contradicted"
 
 
-def lora_minus_full(policy: str, tables: dict[str, pl.DataFrame], benchmarks: tuple[str, ...]) -> list[Statistic]:
-    pairs = analyse_published.method_differences(tables["gains"].filter(pl.col("benchmark").is_in(benchmarks))).drop_nulls("difference")
-    means = pairs.group_by("model", "dataset", maintain_order=True).agg(pl.col("difference").mean())
-    return [_mean_of(means, "LoRA minus full", policy, "base-free")]
+def lora_minus_full(policy: str, tables: dict[str, pl.DataFrame], groups: dict[str, tuple[str, ...]]) -> list[Statistic]:
+    """Per group of benchmarks, after single sets and after the merged set: mean over base models that have all of the group's benchmarks."""
+    statistics = []
+    for group, names in groups.items():
+        names = present(tables, "benchmark", names)
+        for data in analyse_published.DATA:
+            pairs = tables["method_pairs"].filter(pl.col("data") == data, pl.col("benchmark").is_in(names)).drop_nulls("difference")
+            means = pairs.group_by("model", "dataset", maintain_order=True).agg(pl.col("difference").mean(), pl.len().alias("size"))
+            means = means.filter(pl.col("size") == len(names))
+            if not means.height:
+                continue
+            judged = all(columns.task(name).scale == columns.JUDGE for name in names)
+            estimate = paired_difference(means["difference"].to_numpy(), means["model"].to_numpy(), frames.SEED)
+            options = {"effect_unit": " on the scale of 1 to 10" if judged else POINTS, "scale": 9 / 100 if judged else 1.0}
+            statistics.append(of_estimate(estimate, f"{group}, {data}", policy, "base-free", **options))
+    return statistics
+
+
+def reversals(tables: dict[str, pl.DataFrame]) -> str:
+    """The groups of open questions on which the merged set turns LoRA against full fine-tuning around, in a sentence."""
+    statistics = {s.label: s for s in lora_minus_full("repaired", tables, OPEN_QUESTIONS)}
+    pairs = {group: [statistics.get(f"{group}, {data}") for data in analyse_published.DATA] for group in OPEN_QUESTIONS}
+    turned = [group for group, (one, all_) in pairs.items() if one and all_ and (one.low > 0 > all_.high or one.high < 0 < all_.low)]
+    note = "The difference between methods needs no base score, so there is no separate statistic on gains."
+    return f"The merged set reverses the difference on {_and(turned)}. {note}" if turned else note
 
 
 def size(policy: str, tables: dict[str, pl.DataFrame]) -> list[Statistic]:
-    part = tables["size"].filter(pl.col("epochs") == "last", pl.col("benchmark") == "all")
-    rows = part.to_dicts() or [{"effect": np.nan, "low": np.nan, "high": np.nan, "p": np.nan, "n": 0, "unit": "base models"}]
-    return [of_row(row, "20,000 minus 1,000 rows", policy, "base-free", unit=row["unit"], effect_unit=POINTS) for row in rows]
+    part = tables["size"].filter(pl.col("epochs") == "last", pl.col("benchmark") == "all", pl.col("n") > 0)
+    label = "largest minus smallest number of rows"
+    return [
+        of_row(
+            row, label, policy, "base-free", unit=row["unit"], effect_unit=POINTS, negligible=row["p_negligible"], least=2.0 ** -row["n"]
+        )
+        for row in part.iter_rows(named=True)
+    ]
+
+
+def scope_of_size(table: pl.DataFrame) -> str:
+    part = table.filter(pl.col("epochs") == "last", pl.col("benchmark") == "all", pl.col("unit") == "training sets")
+    return f"for {_these(part['models'][0])} only" if part.height and part["n"][0] else ""
+
+
+def _these(models: int) -> str:
+    return "this base model" if models == 1 else f"these {models} base models"
 
 
 def transfer(policy: str, tables: dict[str, pl.DataFrame]) -> list[Statistic]:
     statistics = []
-    for row in select.of_leading_method(tables["transfer"]).iter_rows(named=True):
-        label = f"{columns.task(row['first']).label} and {columns.task(row['second']).label}"
-        statistics.append(of_row(row, label, policy, "base-free", unit="runs"))
-        statistics.append(Statistic(label, policy, "gain", row["gain_r"], n=row["gain_n"], unit="runs", decides=False))
+    for row in tables["transfer"].filter(pl.col("n") > 0).iter_rows(named=True):
+        method = {"full": "full", "lora": "LoRA"}.get(row["method"], row["method"])
+        label = f"{method}: {columns.task(row['first']).label} and {columns.task(row['second']).label}"
+        unit = f"base models ({row['n']} runs)"
+        statistics.append(of_row(row | {"n": row["models"]}, label, policy, "base-free", unit=unit))
+        if row["gain_n"] and np.isfinite(row["gain_r"]):
+            statistics.append(Statistic(label, policy, "gain", row["gain_r"], n=row["gain_n"], unit="runs", decides=False))
     return statistics
 
 
 def share_of_model(policy: str, tables: dict[str, pl.DataFrame]) -> list[Statistic]:
     share = vars(overall.model_minus_set(tables["gains"], frames.SEED))
-    percent = share | {key: 100 * share[key] for key in ("effect", "low", "high")}
-    return [of_row(percent, "model minus training set", policy, "base-free", effect_unit=" % of variance", digits=0)]
+    options = {"effect_unit": " % of variance", "digits": 0, "scale": 100}
+    return [of_row(share, "model minus training set", policy, "base-free", **options)]
 
 
 def convergence(policy: str, tables: dict[str, pl.DataFrame]) -> list[Statistic]:
@@ -193,7 +299,8 @@ def convergence(policy: str, tables: dict[str, pl.DataFrame]) -> list[Statistic]
         (pl.col("spread").last() / pl.col("spread").first()).log().alias("ratio"), pl.col("epoch").first().alias("first"), pl.len()
     )
     means = ends.filter(pl.col("first") == 1, pl.col("len") > 1).group_by("model", maintain_order=True)
-    return [_mean_of(means.agg(pl.col("ratio").mean().alias("difference")), "log ratio of spreads", policy, "base-free", effect_unit="")]
+    means = means.agg(pl.col("ratio").mean().alias("difference"))
+    return [_mean_of(means, "log ratio of spreads", policy, "base-free", effect_unit="")] if means.height else []
 
 
 def all_claims(tables: dict[str, dict[str, pl.DataFrame]], scores: pl.DataFrame) -> list[Claim]:
@@ -203,39 +310,52 @@ def all_claims(tables: dict[str, dict[str, pl.DataFrame]], scores: pl.DataFrame)
 
 def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
     """Claims with statistics; ``tables`` by policy and name."""
+    repaired = tables["repaired"]
 
     def under_both(function, *arguments: object) -> list[Statistic]:
         return [statistic for policy in POLICIES for statistic in function(policy, tables[policy], *arguments)]
 
+    def listed(tasks) -> str:
+        return labels(present(tables["raw"], "benchmark", tasks))
+
+    code = _and(columns.DATASETS[name][0] for name in present(tables["raw"], "dataset", CODE_SETS))
+    others = {
+        group: ", ".join(columns.DATASETS[name][0] for name in present(tables["raw"], "dataset", sets))
+        for group, sets in OTHER_SETS.items()
+    }
+    against = " and the ".join(f"{group} ({names})" for group, names in others.items() if names)
+    questions = listed(task for tasks in OPEN_QUESTIONS.values() for task in tasks)
+    pairs = "LoRA minus full fine-tuning, after single training sets and after the merged set; base models that lack a benchmark of a group are left out"
     return [
         Claim(
             "synergies",
             "Some synergies between training sets and benchmarks hold across all base models, others vary",
-            "share of training set x benchmark cells with a significant effect over base models (q < 0.05; at most 5 % if there were no effect)"
+            "share of training set x benchmark cells with a significant effect over base models (q < 0.05; about 5 % if there were no effect)"
             " and mean Spearman correlation between two models' rankings of the training sets, over benchmarks (variants of a benchmark"
-            " averaged). p of the correlation shuffles each model's training sets, in the same way on all benchmarks",
+            " averaged). p of the correlation shuffles each model's training sets, in the same way on all benchmarks. Cells of fewer than six"
+            " base models cannot reach p < 0.05; they are left out, also of the correction. The correlation decides",
             under_both(synergies),
         ),
         Claim(
             "breadth",
             "Some training sets help many benchmarks, others few or none",
-            "number of benchmark columns on which a training set is better than the others (base-free) or than the base model (gain) with"
-            " q < 0.05, for the set with the most and the set with the fewest. The SD of the sets' mean effects decides; its p shuffles the"
-            " sets within each model",
+            "number of benchmark columns on which a training set is better than the mean of all sets (base-free) or than the base model (gain)"
+            " with q < 0.05, for the set with the most and the set with the fewest, of the columns with six or more base models. The SD of the"
+            " sets' mean effects decides; its p shuffles the sets within each model",
             under_both(breadth),
+            note="The SD shows that sets differ; whether one helps, against the base model, is in the counts of gains.",
         ),
         Claim(
             "code-mathematics",
             "Code data helps mathematics",
-            "mean over MATH and GSM8K. Base-free: CodeAlpaca and Magicoder minus the sets that are neither code nor mathematics. Gain:"
-            " CodeAlpaca and Magicoder minus the base model",
+            f"mean over {listed(MATHEMATICS)}. Base-free: {code}, each against the {against}. Gain: the same sets against the base model",
             under_both(code_for_mathematics),
         ),
         Claim(
             "family",
             "Models of the same family respond alike",
             "mean correlation between two models' effects over training sets x benchmarks, pairs of one family minus pairs of different"
-            " families",
+            " families. p shuffles the base models' families",
             under_both(similarity, "family"),
         ),
         Claim(
@@ -251,56 +371,59 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
             "components",
             "About 5 principal components explain over 90 % of the changes",
             "number of components that explain 90 % of the variance, with benchmarks, training sets or base models as variables (the paper does"
-            " not say which). The interval is the number that unrelated variables need (each variable shuffled independently); n counts the"
-            " variables",
+            " not say which), beside the number that unrelated variables need (each variable shuffled independently); n counts the variables",
             under_both(components),
-            fixed=components_verdict(tables["repaired"]["components"]),
-            note="Supported means 5 or fewer for every choice of variables. Fewer components than this exceed chance (column `beyond` of"
-            " components.parquet).",
+            fixed=components_verdict(repaired["components"]),
+            note="Supported means 5 or fewer for every choice of variables, contradicted for none. The column `beyond` of components.parquet"
+            " counts the components that exceed chance.",
         ),
         Claim(
             "lora-qa",
-            "LoRA is slightly better on open question answering",
-            "LoRA minus full fine-tuning, mean over NaturalQuestions (0, 1, 5, 25 shots) and TruthfulQA",
-            under_both(lora_minus_full, OPEN_QA),
-            note="The difference between methods needs no base score, so there is no separate statistic on gains.",
+            "LoRA is slightly better on open questions",
+            f"{pairs}. Open questions: {questions}",
+            under_both(lora_minus_full, OPEN_QUESTIONS),
+            note=reversals(repaired),
         ),
         Claim(
             "full-mathematics",
             "Full fine-tuning is slightly better on mathematics and knowledge",
-            "LoRA minus full fine-tuning, mean over MATH, GSM8K (0, 4), MMLU (0, 5) and BoolQ 0",
-            under_both(lora_minus_full, MATHEMATICS_AND_KNOWLEDGE),
+            f"{pairs}. Mathematics: {listed(MATHEMATICS)}; knowledge: {listed(KNOWLEDGE)}",
+            under_both(lora_minus_full, {"mathematics": MATHEMATICS, "knowledge": KNOWLEDGE}),
             direction=-1,
         ),
         Claim(
             "size",
             "20,000 rows bring no consistent gain over 1,000",
-            "20,000 minus 1,000 rows at the last epoch, constant schedule, mean over benchmarks. No gain means an interval inside ± 2 points",
+            "largest minus smallest number of rows at the last epoch that both keep, mean over benchmarks. One-sided: the claim is supported if"
+            f" a gain of {analyse_published.NEGLIGIBLE:g} points or more is ruled out, contradicted if there is a gain",
             under_both(size),
             direction=0,
-            margin=2.0,
-            note="If n counts training sets, the base models are too few to resample: interval and p hold for these base models only.",
+            margin=analyse_published.NEGLIGIBLE,
+            one_sided=True,
+            scope=scope_of_size(repaired["size"]),
+            note="Where n counts training sets, the base models are too few to be units.",
         ),
         Claim(
             "languages",
             "What helps on MMLU helps on its Chinese and Japanese versions",
-            "correlation over training sets within base models, full fine-tuning. p shuffles training sets, in the same way in all base models; the"
-            " interval resamples base models and training sets. Gain: correlation of gains over all models and sets, without a test",
+            "correlation over training sets within base models, for full fine-tuning and for LoRA. p shuffles training sets, in the same way in"
+            " all base models; the interval resamples base models and training sets. Gain: correlation of gains over all models and sets,"
+            " without a test",
             under_both(transfer),
         ),
         Claim(
             "base-decides",
             "The base model decides where a tuned model ends up",
             "share of the variance of scores due to the base model minus the share due to the training set, mean over benchmarks (variants"
-            " averaged). The interval resamples base models and training sets. The paper's claim is about its map of likelihoods; this is the"
-            " analogue for scores",
+            " averaged). The interval, which resamples base models and training sets, decides. The paper's claim is about its map of"
+            " likelihoods; this is the analogue for scores",
             under_both(share_of_model),
         ),
         Claim(
             "epochs-converge",
             "Over the epochs, runs on different training sets converge",
-            "log ratio of the SD over training sets, last to first epoch (1,000 rows, constant schedule), mean over benchmarks per model."
-            " The paper's claim is about its map of likelihoods; this is the analogue for scores. Three base models cannot give p < 0.25",
+            "log ratio of the SD over training sets, last to first epoch (fewest rows), mean over benchmarks per model. The paper's claim is"
+            " about its map of likelihoods; this is the analogue for scores",
             under_both(convergence),
             direction=-1,
         ),
@@ -318,8 +441,8 @@ def described(scores: pl.DataFrame) -> list[Claim]:
     tuned = scores.filter(pl.col("epoch") > 0).select("row").n_unique()
     without = scores.filter(pl.col("dataset").str.starts_with(WITHOUT))["model"].n_unique()
     categories = scores.filter(pl.col("benchmark").str.starts_with("mtbench-"), pl.col("score").is_not_null())["score"]
-    tenths = float(((categories * 10 - (categories * 10).round()).abs() < 1e-6).mean())
-    return [
+    tenths = float(((categories * 10 - (categories * 10).round()).abs() < 1e-6).mean()) if len(categories) else np.nan
+    claims = [
         Claim(
             "checkpoints",
             "1,059 checkpoints of 12 base models",
@@ -330,16 +453,19 @@ def described(scores: pl.DataFrame) -> list[Claim]:
         Claim(
             "leave-one-out",
             "Leave-one-out was run on three base models",
-            f"the table has leave-one-out runs of {without} base model{'s' if without != 1 else ''}",
+            f"the table has leave-one-out runs of {count(without, 'base models')}",
             fixed="supported" if without >= 3 else "not testable here",
         ),
         Claim(
             "mt-bench",
             "MT-Bench with 80 x 2 turns",
-            f"{100 * tenths:.0f} % of category means are multiples of 0.1, as for 10 judgements, which is one turn",
-            fixed="contradicted" if tenths > 0.8 else "supported",
+            f"{100 * tenths:.0f} % of category means are multiples of 0.1, so there is one judgement for each of 10 questions, not one for each"
+            " of 20 turns",
+            fixed="undecided" if tenths > 0.8 else "supported",
+            note="The judge may have rated one turn, or both turns together." if tenths > 0.8 else "",
         ),
     ]
+    return claims if len(categories) else claims[:2]
 
 
 def untestable() -> list[Claim]:

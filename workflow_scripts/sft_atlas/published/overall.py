@@ -11,7 +11,7 @@ import polars as pl
 from sft_atlas.analyse import variance
 from sft_atlas.analyse.consistency import PERMUTATIONS, cube, mean_of_pairs
 from sft_atlas.published.columns import task
-from sft_atlas.stats.estimates import RESAMPLES, Estimate, expanded_interval, undefined
+from sft_atlas.stats.estimates import RESAMPLES, Estimate, interval_over_clusters, undefined
 
 DRAWS = 499
 
@@ -46,7 +46,7 @@ def concordance(cells: pl.DataFrame, seed: int) -> Estimate:
     r = np.stack([mean_of_pairs(part @ part.T, draws) for part in np.moveaxis(ranks, 2, 0)])
     weight = np.where(np.isfinite(r), weights(columns)[:, None], 0.0)
     drawn = np.nansum(weight * r, axis=0) / np.maximum(weight.sum(axis=0), 1e-9)
-    low, high = expanded_interval(drawn[1:], len(ranks))
+    low, high = interval_over_clusters(drawn[1:], len(ranks))
     known = np.nan_to_num(ranks)
     per_pair = weights(columns) / (judges[judges > 1] * (judges[judges > 1] - 1))
     null = _shuffled(known, per_pair, seed)

@@ -1,7 +1,8 @@
 """Effects with intervals and p-values, for results that share base models, runs and items.
 
 Pure functions of arrays. Intervals are 95 % expanded percentile bootstrap intervals (Hesterberg 2015, arXiv 1411.5279: plain
-percentiles are too narrow with few clusters) unless ``interval_method`` says otherwise; with 5 clusters they still cover only about 90 %.
+percentiles are too narrow with few clusters) unless ``interval_method`` says otherwise; with 5 clusters they still cover only about 90 %,
+and below 5 differences have none.
 Permutation p-values count the observed arrangement, (1 + hits) / (1 + permutations), so that none is ever 0. Every random number comes
 from an explicit seed.
 """
@@ -21,7 +22,11 @@ ITEM_NOISE = "normal, item noise only"
 
 @dataclass(frozen=True)
 class Estimate:
-    """One number with its uncertainty. ``n`` counts what ``unit`` names; NaN marks what is undefined."""
+    """One number with its uncertainty. ``n`` counts what ``unit`` names; NaN marks what is undefined.
+
+    ``p`` is two-sided; ``p_greater`` and ``p_less`` are one-sided, for the claims that the effect is above and below 0. ``smallest`` and
+    ``largest`` are the ends of the units' own means, for units too few for an interval.
+    """
 
     what: str
     effect: float
@@ -31,6 +36,10 @@ class Estimate:
     n: int
     unit: str = "observations"
     interval_method: str = ""
+    p_greater: float = np.nan
+    p_less: float = np.nan
+    smallest: float = np.nan
+    largest: float = np.nan
 
     @property
     def excludes_zero(self) -> bool:
@@ -62,6 +71,21 @@ def two_sided_p(z, n) -> np.ndarray:
     return np.where(n > 1, 2 * stdtr(np.maximum(n - 1, 1), -np.abs(z)), np.nan)
 
 
+def smallest_p(n) -> np.ndarray:
+    """The smallest two-sided p that the exact sign-flip test of ``n`` units can give: 2 of 2^n arrangements; 1 below 2 units."""
+    n = np.asarray(n, dtype=float)
+    return np.where(n < 2, 1.0, 2.0 ** (1 - np.minimum(n, EXACT_CLUSTERS)))
+
+
+def decidable_q(p, n, level: float = 0.05) -> np.ndarray:
+    """Adjusted p-values of sign-flip tests over ``n`` units each, NaN where n is too small to reach ``level`` before any correction.
+
+    Such tests cannot be decided whatever their data are, so they are left out of the correction: n does not depend on the effects, so the
+    false discovery rate stays below the level (Gilbert 2005, doi:10.1111/j.1467-9876.2005.00475.x).
+    """
+    return benjamini_hochberg(np.where(smallest_p(n) <= level, np.asarray(p, dtype=float), np.nan))
+
+
 def expanded_interval(drawn: np.ndarray, n: int, means: int = 1) -> tuple[float, float]:
     """The 95 % expanded percentile interval of bootstrap draws from ``n`` units around ``means`` estimated means."""
     from scipy.special import ndtr, stdtrit
@@ -70,6 +94,11 @@ def expanded_interval(drawn: np.ndarray, n: int, means: int = 1) -> tuple[float,
     tail = 100 * float(ndtr(-np.sqrt(n / free) * stdtrit(free, 0.975)))
     low, high = np.nanpercentile(drawn, [tail, 100 - tail])
     return float(low), float(high)
+
+
+def interval_over_clusters(drawn: np.ndarray, clusters: int) -> tuple[float, float]:
+    """:func:`expanded_interval` of draws of whole clusters; NaN below five clusters."""
+    return expanded_interval(drawn, clusters) if clusters >= FEWEST_CLUSTERS else (np.nan, np.nan)
 
 
 def wilson(hits: int, n: int, what: str, unit: str) -> Estimate:
@@ -163,7 +192,7 @@ def paired_difference(differences, clusters, seed: int, what: str = "", unit: st
     """Mean of paired ``differences``; bootstrap and sign-flip test treat each cluster's differences as one.
 
     The test flips the sign of whole clusters, over all 2^k arrangements up to 12 clusters and at random beyond. The interval
-    resamples clusters. ``n`` counts clusters. Undefined below 2 clusters.
+    resamples clusters, of which it needs five. ``n`` counts clusters. Without a test below 2 clusters.
     """
     differences, clusters = np.asarray(differences, dtype=float), np.asarray(clusters)
     keep = np.isfinite(differences)
@@ -175,11 +204,18 @@ def paired_difference(differences, clusters, seed: int, what: str = "", unit: st
     rng = np.random.default_rng(seed)
     exact = k <= EXACT_CLUSTERS
     signs = all_signs(k) if exact else rng.choice((-1.0, 1.0), size=(resamples, k))
-    hits = np.sum(np.abs(signs @ sums) >= abs(sums.sum()) * (1 - 1e-9))
-    p = hits / len(signs) if exact else (1 + hits) / (1 + len(signs))
+    flipped, total = signs @ sums, sums.sum()
+    near = abs(total) * 1e-9
+    hits = np.array([np.sum(np.abs(flipped) >= abs(total) - near), np.sum(flipped >= total - near), np.sum(flipped <= total + near)])
+    p, p_greater, p_less = hits / len(signs) if exact else (1 + hits) / (1 + len(signs))
     drawn = rng.integers(k, size=(resamples, k))
-    low, high = expanded_interval(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), k)
-    return Estimate(what, float(sums.sum() / counts.sum()), float(low), float(high), float(p), k, unit, f"bootstrap over {k} {unit}")
+    low, high = interval_over_clusters(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), k)
+    method = f"bootstrap over {k} {unit}" if k >= FEWEST_CLUSTERS else "none"
+    means = sums / counts
+    return Estimate(
+        what, float(total / counts.sum()), low, high, float(p), k, unit, method, float(p_greater), float(p_less),
+        float(means.min()), float(means.max()),
+    )  # fmt: skip
 
 
 def signed_rank_p(values) -> float:

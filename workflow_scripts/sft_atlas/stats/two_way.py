@@ -93,10 +93,11 @@ def correlation(x, y, clusters, seed: int, what: str = "", count: int = RESAMPLE
     effect = float((a * b).sum() / scale)
     shuffles, exact = shuffled_orders(x.shape[1], seed, count)
     cross = a.T @ b  # sum over groups; a shuffle picks one entry per row
-    null = np.abs(cross[np.arange(x.shape[1]), shuffles].sum(axis=1)) / scale
+    null = cross[np.arange(x.shape[1]), shuffles].sum(axis=1) / scale
     groups, sets, kind, units = cell_weights(clusters, x.shape[1], seed, count)
     low, high = expanded_interval(ratio(weighted_moments(x, y, groups, sets)), units)
-    return Estimate(what, effect, max(low, -1.0), min(high, 1.0), shuffle_p(null, abs(effect), exact), n, interval_method=kind)
+    p, greater, less = (shuffle_p(*each, exact) for each in ((np.abs(null), abs(effect)), (null, effect), (-null, -effect)))
+    return Estimate(what, effect, max(low, -1.0), min(high, 1.0), p, n, interval_method=kind, p_greater=greater, p_less=less)
 
 
 def compact(x: np.ndarray, y: np.ndarray, clusters) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -36,7 +36,7 @@ def verdict(estimate: Estimate, q: float, up: str, down: str, neither: str) -> s
 def describe(estimate: Estimate, q: float, scale: float = 1, unit: str = "", digits: int = 2) -> str:
     """Number, interval, p, q and n, such as ``-0.42 [-0.61 to -0.10], p = 0.003, q = 0.01, n = 18 runs``.
 
-    The interval's method is named unless it is a bootstrap over the n given.
+    The interval's method is named unless it is a bootstrap over the n given. Units too few for an interval have their range instead.
     """
     if np.isnan(estimate.effect):
         return f"not defined, n = {count(estimate.n, estimate.unit)}"
@@ -45,6 +45,9 @@ def describe(estimate: Estimate, q: float, scale: float = 1, unit: str = "", dig
         usual = estimate.interval_method == f"bootstrap over {estimate.n} {estimate.unit}"
         method = "" if usual else f"; {estimate.interval_method}"
         text += f" [{number(scale * estimate.low, digits)} to {number(scale * estimate.high, digits)}{method}]"
+    elif not np.isnan(estimate.smallest):
+        ends = " to ".join(number(scale * value, digits) for value in (estimate.smallest, estimate.largest))
+        text += f" (range of {count(estimate.n, estimate.unit)}: {ends})"
     if not np.isnan(estimate.p):
         text += f", {p_value(estimate.p)}, {p_value(q, 'q')}"
     return f"{text}, n = {count(estimate.n, estimate.unit)}"
