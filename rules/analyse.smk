@@ -97,6 +97,7 @@ rule advise:
         "../envs/analyse.yaml"
     params:
         options=advice.options,
+        learned_at=advice.learned_at,
     shell:
-        "python workflow_scripts/run.py advise --study {input.study} {params.options}"
+        "python workflow_scripts/run.py advise --study {input.study} {params.options} {params.learned_at}"
         " --output-page {output.page} --output-table {output.table} --log {log} && cat {output.page}"

@@ -15,10 +15,11 @@ from sft_atlas import published as published_names
 from sft_atlas.analyse.inputs import AdviseInputs
 from sft_atlas.cluster import recover, requests
 from sft_atlas.cluster.inputs import ClusterInputs
-from sft_atlas.core import gpus, warm
+from sft_atlas.core import gpus, job_order, warm
 from sft_atlas.core.errors import AtlasError, ConfigError
+from sft_atlas.core.parameters import untracked
 from sft_atlas.core.sources import sources
-from sft_atlas.data.inputs import DataInputs
+from sft_atlas.data.inputs import PRESENTATION, DataInputs
 from sft_atlas.evaluate.inputs import METRICS, EvaluateInputs
 from sft_atlas.measure.inputs import MeasureInputs
 from sft_atlas.plan.forecast import Forecast

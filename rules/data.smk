@@ -98,7 +98,8 @@ rule fetch_benchmark:
     conda:
         "../envs/data.yaml"
     params:
-        entry=data.entry("benchmark"),
+        entry=untracked(data.entry("benchmark")),
+        source=data.entry("benchmark", without=PRESENTATION),
     shell:
         "python workflow_scripts/run.py fetch_benchmark --name {wildcards.benchmark} --entry {params.entry:q} --path {input.path:q}"
         " --output {output} --log {log}"
@@ -162,6 +163,8 @@ rule merge_datasets:
         "../envs/data.yaml"
     resources:
         **cluster.resources("merge_datasets"),
+    params:
+        members=data.member_names,  # in this order, which Snakemake does not see in the input
     shell:
         "python workflow_scripts/run.py merge_datasets --name {wildcards.dataset} --rows {wildcards.rows}"
         " --inputs {input} --output {output} --log {log}"
@@ -188,7 +191,7 @@ rule fetch_encoder:
 rule check_overlap:
     """Prove by hash that no training row is a benchmark item."""
     input:
-        training=data.samples(study.sources),
+        training=sorted(data.samples(study.sources)),
         benchmarks=data.items(),
     output:
         tables.named("overlap"),

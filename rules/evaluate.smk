@@ -45,6 +45,7 @@ rule evaluate:
     input:
         base=paths.model,
         weights=evaluate.weights,
+        trained=evaluate.trained,
         suite=paths.suite,
     output:
         scores=paths.scores,
@@ -117,6 +118,7 @@ rule generate:
     input:
         base=paths.model,
         weights=evaluate.weights,
+        trained=evaluate.trained,
         suite=paths.suite,
     output:
         paths.answers,
@@ -164,7 +166,7 @@ rule judge:
     params:
         settings=lambda wildcards: study.file.suites[wildcards.suite].judge.model_dump_json(),
         seed=study.file.seed,
-        state=paths.judgement_state,
+        state=untracked(paths.judgement_state),
     shell:
         "python workflow_scripts/run.py judge --answers {input.answers}"
         " --model {wildcards.model} --dataset {wildcards.dataset} --recipe {wildcards.recipe} --epoch {wildcards.epoch}"
@@ -182,7 +184,7 @@ rule contamination:
 rule measure_contamination:
     """Count the benchmark items that share a run of 13 words with a row of each training set."""
     input:
-        training=data.samples(study.sources),
+        training=sorted(data.samples(study.sources)),
         benchmarks=data.items(),
         code=sources("measure_contamination"),
     output:

@@ -21,15 +21,13 @@ rule measure_perplexity:
     resources:
         **cluster.resources("measure_perplexity"),
     params:
-        rows=lambda wildcards: study.smallest_rows(wildcards.dataset),
-        limit=f"--limit {study.file.measure.perplexity.rows}" if study.file.measure.perplexity.rows else "",
-        batch_size=study.file.measure.perplexity.batch_size,
-        max_length=study.file.measure.perplexity.max_length,
+        settings=measure.perplexity,
+        batch_size=untracked(study.file.measure.perplexity.batch_size),
         template=train.template,
     shell:
         "python workflow_scripts/run.py measure_perplexity --base {input.base} --data {input.data}"
-        " --model {wildcards.model} --dataset {wildcards.dataset} --rows {params.rows} {params.limit} --template {params.template:q}"
-        " --batch-size {params.batch_size} --max-length {params.max_length} --threads {threads} --output {output} --log {log}"
+        " --model {wildcards.model} --dataset {wildcards.dataset} {params.settings} --template {params.template:q}"
+        " --batch-size {params.batch_size} --threads {threads} --output {output} --log {log}"
 
 
 rule measure_dataset:
@@ -72,14 +70,11 @@ rule measure_similarity:
         **cluster.resources("measure_similarity"),
     params:
         options=measure.similarity_options,
-        rows=study.file.measure.similarity.rows,
-        text=study.file.measure.similarity.text,
-        batch_size=study.file.measure.similarity.batch_size,
-        max_length=study.file.measure.similarity.max_length,
-        seed=study.file.seed,
+        settings=measure.similarity,
+        batch_size=untracked(study.file.measure.similarity.batch_size),
     shell:
-        "python workflow_scripts/run.py measure_similarity {params.options} --rows {params.rows} --text {params.text}"
-        " --batch-size {params.batch_size} --max-length {params.max_length} --seed {params.seed} --output {output} --log {log}"
+        "python workflow_scripts/run.py measure_similarity {params.options} {params.settings} --batch-size {params.batch_size}"
+        " --output {output} --log {log}"
 
 
 rule measure_layers:
@@ -87,6 +82,7 @@ rule measure_layers:
     input:
         base=paths.model,
         weights=paths.weights,
+        trained=paths.record,
     output:
         paths.layers,
     log:
@@ -111,6 +107,7 @@ rule measure_representation:
     input:
         base=paths.model,
         weights=evaluate.weights,
+        trained=evaluate.trained,
         data=measure.items(),
     output:
         dimension=paths.dimension,
@@ -126,8 +123,9 @@ rule measure_representation:
     params:
         options=measure.items_options,
         settings=measure.representation,
+        batch_size=untracked(study.file.measure.representation.batch_size),
     shell:
         "python workflow_scripts/run.py measure_representation --base {input.base} --weights {input.weights}"
         " --model {wildcards.model} --dataset {wildcards.dataset} --recipe {wildcards.recipe} --epoch {wildcards.epoch}"
-        " {params.options} {params.settings} --threads {threads}"
+        " {params.options} {params.settings} --batch-size {params.batch_size} --threads {threads}"
         " --output-dimension {output.dimension} --output-likelihood {output.likelihood} --log {log}"

@@ -92,6 +92,7 @@ rule write_card:
         "../envs/data.yaml"
     params:
         study=study.name,
+        order=" ".join(study.file.suites),  # that of the scores, which Snakemake does not see in the input
     shell:
         "python workflow_scripts/run.py write_card --record {input.record} --base {input.base} --scores {input.scores}"
         " --base-scores {input.before} --study {params.study} --epoch {wildcards.epoch} --output {output} --log {log}"

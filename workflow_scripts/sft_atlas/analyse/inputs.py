@@ -41,8 +41,11 @@ class AdviseInputs:
             raise WorkflowError(
                 f"there are no gains to learn from: run this study ({self.gains}) or snakemake published ({self.published})"
             )
-        # The time stamp is a parameter, so new gains make Snakemake write the advice again.
-        stamp = os.stat(self.gains if from_study else self.published).st_mtime_ns
         files = [f"--{kind} {path}" for kind in ("perplexity", "properties", "similarity") for path in getattr(input, kind)]
         names = " ".join(f"--dataset {name}" for name in self.datasets)
-        return f"--model {self.model} {names} --learn-from {self.paths.tables if from_study else self.published} --learned-at {stamp} {' '.join(files)}"
+        return f"--model {self.model} {names} --learn-from {self.paths.tables if from_study else self.published} {' '.join(files)}"
+
+    def learned_at(self, wildcards) -> str:
+        """The time stamp of what is learned from: new gains make Snakemake write the advice again, but are not made for it."""
+        source = next((path for path in (self.gains, self.published) if os.path.exists(path)), None)
+        return f"--learned-at {os.stat(source).st_mtime_ns if source else 0}"

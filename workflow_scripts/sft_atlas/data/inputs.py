@@ -1,9 +1,12 @@
 """Input and parameter functions of ``rules/data.smk``: look-ups in the study, without files."""
 
+from collections.abc import Set
+
 from sft_atlas.study.paths import Paths
 from sft_atlas.study.study import Study
 
 COSMETIC = {"label", "group", "family", "language", "chance", "parameters"}  # keys of an entry that change no result of its job
+PRESENTATION = {"task", "shots"}  # keys of a benchmark that do not change its items
 
 
 class DataInputs:
@@ -20,9 +23,9 @@ class DataInputs:
         self.fetched = [name for name in study.all_models if name not in self.pretrained]
         self.with_shots = [name for name, entry in self.file.benchmarks.items() if entry.shots]
 
-    def entry(self, kind: str):
-        """A function from wildcards to the JSON of a model's, dataset's or benchmark's entry, without its cosmetic keys."""
-        return lambda wildcards: self.entries[kind][wildcards[kind]].model_dump_json(exclude=COSMETIC, exclude_defaults=True)
+    def entry(self, kind: str, without: Set[str] = frozenset()):
+        """A function from wildcards to the JSON of a model's, dataset's or benchmark's entry, without its cosmetic and the given keys."""
+        return lambda wildcards: self.entries[kind][wildcards[kind]].model_dump_json(exclude=COSMETIC | without, exclude_defaults=True)
 
     def local_path(self, kind: str):
         """A function from wildcards to the local file or folder that an entry names; [] where it names none."""
@@ -33,13 +36,18 @@ class DataInputs:
         return [self.paths.fill(self.paths.sample, dataset=name, rows=rows) for name in datasets for rows in self.study.sample_sizes(name)]
 
     def items(self) -> list[str]:
-        """The items of every benchmark in a suite."""
-        return [self.paths.fill(self.paths.items, benchmark=name) for suite in self.file.suites.values() for name in suite.benchmarks]
+        """The items of every benchmark in a suite, by name: what is made of them does not depend on the order of suites."""
+        names = {name for suite in self.file.suites.values() for name in suite.benchmarks}
+        return [self.paths.fill(self.paths.items, benchmark=name) for name in sorted(names)]
 
     def members(self, wildcards) -> list[str]:
         """The samples that a merged set consists of."""
         names = self.study.members(wildcards.dataset)
         return [self.paths.fill(self.paths.sample, dataset=name, rows=wildcards.rows) for name in names]
+
+    def member_names(self, wildcards) -> str:
+        """The names of those sets."""
+        return " ".join(self.study.members(wildcards.dataset))
 
     def shots_path(self, wildcards) -> str | list:
         """The local file of a benchmark's few-shot examples; [] where they come from elsewhere."""

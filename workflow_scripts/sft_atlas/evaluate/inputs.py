@@ -33,6 +33,10 @@ class EvaluateInputs:
         """The folder of a checkpoint's weights; nothing for a base model."""
         return [] if wildcards.dataset == BASE else self.paths.weights.format(**wildcards)
 
+    def trained(self, wildcards) -> str | list:
+        """The record of the run that gave a checkpoint: weights may be deleted, and a later training must still be noticed."""
+        return [] if wildcards.dataset == BASE else self.paths.record.format(**wildcards)
+
     def tasks(self, wildcards) -> list[str]:
         """The lm-eval task files of a suite."""
         return [self.file.benchmarks[name].task for name in self._benchmarks(wildcards)]
@@ -49,11 +53,11 @@ class EvaluateInputs:
         """The examples of a suite's few-shot benchmarks."""
         return [self.paths.fill(self.paths.shots, benchmark=name) for name in self._few_shot(wildcards)]
 
-    def benchmark_options(self, wildcards, input) -> str:
+    def benchmark_options(self, wildcards) -> str:
         """Name, task file and items of each benchmark, and its examples, as options."""
-        files = zip(self._benchmarks(wildcards), input.tasks, input.data, strict=True)
+        files = zip(self._benchmarks(wildcards), self.tasks(wildcards), self.items(wildcards), strict=True)
         options = [f"--benchmark {name} {task} {items}" for name, task, items in files]
-        shots = zip(self._few_shot(wildcards), input.get("shots", []), strict=True)
+        shots = zip(self._few_shot(wildcards), self.shots(wildcards), strict=True)
         options += [f"--shots {name} {path} {self.file.benchmarks[name].shots.by or '-'}" for name, path in shots]
         return " ".join(options)
 

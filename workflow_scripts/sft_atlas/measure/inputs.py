@@ -27,19 +27,32 @@ class MeasureInputs:
         return (
             f"--items-per-benchmark {settings.items_per_benchmark} --seed {self.study.file.seed}"
             f" --template {shlex.quote(self.study.file.template_json)} --estimators {' '.join(settings.estimators)}"
-            f" --batch-size {settings.batch_size} --max-length {settings.max_length}"
+            f" --max-length {settings.max_length}"
         )
+
+    def perplexity(self, wildcards) -> str:
+        """Settings of perplexity, as options."""
+        settings = self.measure.perplexity
+        limit = f" --limit {settings.rows}" if settings.rows else ""
+        return f"--rows {self.study.smallest_rows(wildcards.dataset)}{limit} --max-length {settings.max_length}"
+
+    def similarity(self, wildcards) -> str:
+        """Settings of similarity, as options."""
+        settings = self.measure.similarity
+        return f"--rows {settings.rows} --text {settings.text} --max-length {settings.max_length} --seed {self.study.file.seed}"
 
     def compared(self, wildcards) -> list[str]:
         """Samples of the training sets whose similarity is measured: the study's, and for `advise` the candidates."""
         return [self.sample(name) for name in self._compared(wildcards)]
 
-    def similarity_options(self, wildcards, input) -> str:
+    def similarity_options(self, wildcards) -> str:
         """Names and files of training sets and benchmarks, and the encoder, as options."""
-        sets = [f"--dataset {name}={path}" for name, path in zip(self._compared(wildcards), input.datasets, strict=True)]
-        tests = [f"--benchmark {Path(path).parent.name}={path}" for path in input.benchmarks]
-        encoder = [f"--encoder {input.encoder} --pooling {self.measure.similarity.encoder.pooling}"] if input.encoder else []
-        return " ".join([*sets, *tests, *encoder])
+        sets = [f"--dataset {name}={path}" for name, path in zip(self._compared(wildcards), self.compared(wildcards), strict=True)]
+        suites = self.study.file.suites.values()
+        names = sorted({name for suite in suites for name in suite.benchmarks})
+        tests = [f"--benchmark {name}={self.paths.fill(self.paths.items, benchmark=name)}" for name in names]
+        encoder = self.measure.similarity.encoder
+        return " ".join([*sets, *tests, *([f"--encoder {self.paths.encoder} --pooling {encoder.pooling}"] if encoder else [])])
 
     def _compared(self, wildcards) -> list[str]:
         candidates = self.study.candidates.datasets if self.study.candidates and wildcards.place != "tables" else ()

@@ -80,8 +80,9 @@ class Lora(Part):
 
 
 class Hyperparameters(Part):
-    """Hyper-parameters of a training run. All are part of its identity: changing one trains the run again."""
+    """Hyper-parameters of a training run. A change trains the run again, except of those that only decide what fits into memory."""
 
+    memory: ClassVar = {"micro_batch_size", "activation_checkpointing"}  # training itself changes these when memory runs out
     renamed: ClassVar = {"keep": "save_epochs", "schedule": "lr_scheduler_type", "warmup": "warmup_ratio", "packing": "padding_free"}
 
     method: Literal["full", "lora"] = Field(description="Full fine-tuning or LoRA.")
@@ -126,6 +127,10 @@ class Hyperparameters(Part):
     gpus: Positive = Field(1, description="GPUs of a job. The effective batch is the same, but the order of sums changes: trains again.")
     sharding: Literal["fsdp2", "zero3"] = Field("fsdp2", description="With several GPUs: PyTorch FSDP2 or DeepSpeed ZeRO-3.")
     seed: int = Field(0, description="Seed of data order, adapter initialisation and dropout.")
+
+    def identity(self) -> str:
+        """What the results depend on, as JSON."""
+        return self.model_dump_json(exclude=self.memory)
 
     @property
     def kept_epochs(self) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from sft_atlas.core.provenance import record_provenance
 from sft_atlas.study import paths
 from sft_atlas.study.paths import ResultFile
 from sft_atlas.study.result_files import CHECKPOINT, REAL, RUN, SCORE, TEXT, WHOLE, columns, read, require_benchmarks
+from sft_atlas.study.schema import Hyperparameters
 from sft_atlas.tables.gains import GAINS, gains
 from sft_atlas.tables.perplexity import perplexity_summary
 
@@ -139,7 +140,11 @@ def _require_settings(study: dict, file: ResultFile, content: dict) -> None:
     leaves no record of its settings, and Snakemake would not notice that they changed meanwhile."""
     meant = next((run.get("settings") for run in study["runs"] if all(run[key] == file.keys[key] for key in RUN)), None) or {}
     used = content.get("settings") or {}
-    differing = [f"{key} {used[key]!r} (not {value!r})" for key, value in meant.items() if key in used and used[key] != value]
+    differing = [
+        f"{key} {used[key]!r} (not {value!r})"
+        for key, value in meant.items()
+        if key in used and used[key] != value and key not in Hyperparameters.memory
+    ]
     if differing:
         raise AtlasError(f"{file.path} was trained with other settings than the study has: {', '.join(differing)}; delete it and run again")
 

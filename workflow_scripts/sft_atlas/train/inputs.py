@@ -16,12 +16,17 @@ class TrainInputs:
 
     def __init__(self, study: Study, paths: Paths):
         self.study, self.paths, self.file = study, paths, study.file
+        self.rules = {f"train_{recipe}" for recipe in study.file.recipes}
         self.tuned = [checkpoint for checkpoint in study.checkpoints if checkpoint.dataset != BASE]
         self.kept = [checkpoint for checkpoint in self.tuned if self.weights_kept(checkpoint.recipe, checkpoint.epoch)]
 
     def settings(self, wildcards) -> str:
-        """The resolved hyper-parameters of a run, as JSON. A change trains the run again."""
+        """The resolved hyper-parameters of a run, as JSON."""
         return self.study.runs[wildcards.model, wildcards.dataset, wildcards.recipe].settings.model_dump_json()
+
+    def identity(self, wildcards) -> str:
+        """Those that change results: another value trains the run again."""
+        return self.study.runs[wildcards.model, wildcards.dataset, wildcards.recipe].settings.identity()
 
     def template(self, wildcards) -> str:
         """The prompt template of the study, as JSON."""
