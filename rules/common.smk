@@ -26,6 +26,7 @@ from sft_atlas.plan.forecast import Forecast
 from sft_atlas.published import inputs as published_inputs
 from sft_atlas.report.figures import FIGURES
 from sft_atlas.report.inputs import ReportInputs
+from sft_atlas.study import shared_items
 from sft_atlas.study import site as sites
 from sft_atlas.study import study as studies
 from sft_atlas.study.messages import strict_yaml
@@ -108,6 +109,11 @@ if GPUS and workflow.is_main_process:
         workflow.register_resource("gpu", len(GPUS))
 
 paths = Paths(RESULTS.format(study=study.name))
+
+if workflow.is_main_process:
+    for line in shared_items.warnings(study, Path(paths.root)):
+        logger.warning(f"{study.source}: {line}")
+
 data = DataInputs(study, paths)
 train = TrainInputs(study, paths)
 evaluate = EvaluateInputs(study, paths)

@@ -57,6 +57,16 @@ def test_a_data_file_that_is_not_there(empty):
     assert "my/absent.jsonl" in printed and "datasets.mine.path" in printed and "Traceback" not in printed
 
 
+def test_a_training_set_that_is_a_benchmark_is_a_warning_of_the_dry_run(empty):
+    (empty.path / "my").mkdir()
+    (empty.path / "my/items.jsonl").write_text('{"instruction": "a", "response": "b"}\n')
+    empty.study["datasets"]["mine"] = {"path": "my/items.jsonl", "allow_fewer": True}
+    empty.study["benchmarks"]["quiz"] = {"path": "my/items.jsonl", "task": "config/benchmarks/generate.yaml"}
+    empty.study["suites"]["tasks"]["benchmarks"].append("quiz")
+    empty.write(empty.study)
+    assert "study.yaml: datasets.mine and benchmarks.quiz read the same file (my/items.jsonl)" in empty.run("-n")
+
+
 def test_a_failing_job_says_why_and_the_others_go_on(empty):
     (empty.path / "my").mkdir()
     (empty.path / "my/few.jsonl").write_text('{"instruction": "a", "response": "b"}\n')

@@ -59,3 +59,15 @@ def test_disjoint_sets_pass_the_strict_check(overlapping, tmp_path):
     (tmp_path / "benchmarks/quiz/test.jsonl").write_text('{"instruction": "What is 3 + 3?", "answer": "6"}\n')
     check(overlapping)
     assert pl.read_parquet(tmp_path / "tables/overlap.parquet")["shared"].to_list() == [0]
+
+
+def test_benchmarks_that_share_items_are_recorded_with_how_many(overlapping, tmp_path, caplog):
+    other = tmp_path / "benchmarks/other/test.jsonl"
+    other.parent.mkdir()
+    items = [("What is  3 + 3?", "6"), ("What is 2 + 2?", "four"), ("What is 5 + 5?", "10")]  # the second has another answer
+    other.write_text("".join(json.dumps({"instruction": text, "answer": answer}) + "\n" for text, answer in items))
+    words = [*overlapping, "--policy", "report"]
+    words.insert(words.index("--output"), str(other))
+    check(words)
+    record = json.loads((tmp_path / "tables/overlap.json").read_text())
+    assert record["benchmarks_with_shared_items"] == [["quiz", "other", 1, 2]]

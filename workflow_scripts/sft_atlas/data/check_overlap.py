@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Iterable
+from itertools import combinations
 from pathlib import Path
 
 import polars as pl
@@ -11,12 +12,14 @@ from sft_atlas.core.files import write_json, write_table
 from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import record_provenance
 from sft_atlas.data.records import item_hash, user_turns
+from sft_atlas.study.items import SHARED, read_items
 
 
 def main(args: argparse.Namespace) -> None:
     training = {f"{path.parent.parent.name}/{path.parent.name}": user_turns(pl.read_parquet(path)) for path in args.training}
-    benchmarks = {path.parent.name: pl.read_ndjson(path, infer_schema_length=None)["instruction"] for path in args.benchmarks}
-    table = overlap(training, benchmarks)
+    items = {path.parent.name: read_items(path) for path in args.benchmarks}
+    benchmarks = {name: [item["instruction"] for item in listed] for name, listed in items.items()}
+    table, between = overlap(training, benchmarks), shared_between(items)
     lines = [f"{dataset} x {benchmark}: {shared} of {n} items" for dataset, benchmark, _, n, shared, _ in table.iter_rows() if shared]
     text = "training rows that are benchmark items:\n  " + "\n  ".join(lines)
     if lines and args.policy == "error":
@@ -24,9 +27,11 @@ def main(args: argparse.Namespace) -> None:
             f"{text}\nRemove them from the training set or the benchmark, or set `on_overlap: report` in the study file to list them and continue"
         )
     inputs = {f"{path.parent.parent.name}/{path.parent.name}": path for path in [*args.training, *args.benchmarks]}
-    facts = {"pairs": len(table), "pairs_with_overlap": len(lines)}
+    facts = {"pairs": len(table), "pairs_with_overlap": len(lines), SHARED: between}
     write_json(args.output.with_suffix(".json"), record_provenance({"policy": args.policy}, inputs, **facts))
     write_table(args.output, table)
+    for one, other, shared, n in between:
+        LOG.info("benchmarks %s and %s share %d of %d items", one, other, shared, n)
     if lines:
         LOG.warning("%s", text)
     else:
@@ -48,6 +53,15 @@ def overlap(training: dict[str, Iterable[str]], benchmarks: dict[str, Iterable[s
     counts = dict.fromkeys(("train_items", "benchmark_items", "shared"), pl.Int64)
     schema = {"dataset": pl.String, "benchmark": pl.String, **counts, "examples": pl.List(pl.String)}
     return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def shared_between(items: dict[str, list[dict]]) -> list[tuple[str, str, int, int]]:
+    """(benchmark, benchmark, shared items, items of the smaller one) for all that share items: the same words and the same right answer."""
+    hashes = {name: {item_hash(f"{item['instruction']}\n{item['answer']}") for item in listed} for name, listed in items.items()}
+    pairs = (
+        (one, other, len(hashes[one] & hashes[other]), min(len(hashes[one]), len(hashes[other]))) for one, other in combinations(hashes, 2)
+    )
+    return [pair for pair in pairs if pair[2]]
 
 
 def add_options(p: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ from sft_atlas.core.log import print_to_terminal
 from sft_atlas.plan import cost
 from sft_atlas.plan.cost import Triple
 from sft_atlas.plan.forecast import Forecast, Job
+from sft_atlas.study import shared_items
 from sft_atlas.study.paths import Paths
 from sft_atlas.study.runs import Run
 from sft_atlas.study.site import device
@@ -117,7 +118,8 @@ def size(value: float | None) -> str:
 
 
 def warnings(forecast: Forecast) -> list[str]:
-    """Runs that do not fit, finished runs that must be trained again, entries without a commit, jobs that cannot be forecast."""
+    """Runs that do not fit, finished runs that must be trained again, sources that are read twice, entries without a commit, jobs that cannot
+    be forecast."""
     lines = []
     if large := too_large(forecast):
         lines.append(
@@ -131,6 +133,7 @@ def warnings(forecast: Forecast) -> list[str]:
             f"- **{len(forecast.retrained):,} finished runs must be trained again**, {span(forecast.hours(jobs))} h with the jobs that follow: "
             f"new results need weights that were deleted (`keep_weights: {forecast.study.file.keep_weights}`). {runs}."
         )
+    lines += [f"- {line}." for line in shared_items.warnings(forecast.study, Path(forecast.paths.root))]
     if unpinned := forecast.unpinned():
         lines.append(f"- Not pinned to a commit, so their content may change: {first_of(unpinned, 12)}. `make pin` writes the commits.")
     if unknown := {job.kind for job in forecast.jobs if job.seconds is None}:

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
 
+# Key of overlap.json, by rule check_overlap: (benchmark, benchmark, shared items, items of the smaller one) of all that share items.
+SHARED = "benchmarks_with_shared_items"
+
 
 def read_items(path: Path) -> list[dict]:
     """The items of a benchmark, in the order of the file. AtlasError where the file does not exist or a row is not a JSON object."""
