@@ -50,8 +50,11 @@ def alive(pid):
     return True
 
 
-def forked(processes: int, function, seconds=120) -> None:
-    """Call ``function(rank)`` in each process of a distributed job (gloo); they are forked, so that nothing is imported again."""
+def exit_codes(processes: int, function, seconds=120) -> list[int]:
+    """Call ``function(rank)`` in each process of a distributed job (gloo); they are forked, so that nothing is imported again.
+
+    The first that fails ends the others, as `accelerate launch` does it.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -77,4 +80,27 @@ def forked(processes: int, function, seconds=120) -> None:
     finally:
         for process in started:
             process.kill()
-    assert [process.exitcode for process in started] == [0] * processes
+            process.join()
+    return [process.exitcode for process in started]
+
+
+def forked(processes: int, function, seconds=120) -> None:
+    """The same, where no process may fail."""
+    assert exit_codes(processes, function, seconds) == [0] * processes
+
+
+def shard_on_the_cpu() -> None:
+    """Let accelerate use FSDP2 on the CPU too, where it would only copy the model."""
+    from accelerate.state import AcceleratorState, DistributedType, PartialState
+
+    init = AcceleratorState.__init__
+
+    def sharded(self, *args, fsdp_plugin=None, **more):
+        init(self, *args, fsdp_plugin=fsdp_plugin, **more)
+        if fsdp_plugin is not None:
+            if self._mixed_precision != "no":
+                fsdp_plugin.set_mixed_precision(self._mixed_precision)
+            self.fsdp_plugin, self.distributed_type = fsdp_plugin, DistributedType.FSDP
+            PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+
+    AcceleratorState.__init__ = sharded

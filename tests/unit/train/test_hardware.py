@@ -70,8 +70,6 @@ def test_kernels_that_are_not_here_are_refused(packages):
     hardware.check_kernels(settings(liger=True), "cuda")
     with pytest.raises(AtlasError, match="needs a GPU"):
         hardware.check_kernels(settings(liger=True), "cpu")
-    with pytest.raises(AtlasError, match="deepspeed, which is not installed"):
-        hardware.check_kernels(settings(gpus=2, sharding="zero3"), "cuda")
 
 
 @pytest.mark.parametrize(
@@ -80,6 +78,8 @@ def test_kernels_that_are_not_here_are_refused(packages):
         ({"gpus": 3}, "not a multiple of micro_batch_size 1 x 3 gpus"),
         ({"gpus": 2, "micro_batch_size": 8}, "not a multiple of micro_batch_size 8 x 2 gpus"),
         ({"gpus": 2, "padding_free": True}, "padding_free is checked on one GPU only"),
+        ({"gpus": 2, "compile": True}, "compile is checked on one GPU only"),
+        ({"gpus": 2, "weights": "bfloat16"}, "weights: bfloat16 is for one GPU"),
         ({"layers": [0.7, 0.3]}, "give the smaller depth first"),
         ({"layers": [0.3]}, "at least 2 items"),
         ({"method": "lora", "freeze_embeddings": True}, "freeze_embeddings makes no sense"),
@@ -106,16 +106,20 @@ def test_the_command_of_several_processes_is_accelerates():
     assert understood.training_script_args == ["train", "--settings", "{}", "--worker"]
 
 
-def test_fsdp2_and_zero3_are_what_the_trainer_is_given(tmp_path):
+def test_fsdp2_is_what_the_trainer_is_given(tmp_path):
+    import torch
+
     one = trainer.sft_config(settings(), BatchPlan(4, 2, True), tmp_path, "cpu", False)
-    assert not one.fsdp and not one.deepspeed and one.activation_checkpointing
-    args = trainer.sft_config(settings(gpus=2), BatchPlan(4, 1, True), tmp_path, "cpu", False)
+    assert not one.fsdp and one.activation_checkpointing and one.fsdp_plugin_args is None
+    args = trainer.sft_config(settings(gpus=2), BatchPlan(4, 1, True), tmp_path, "cpu", True)
     plugin = args.fsdp_plugin_args
-    assert plugin["fsdp_version"] == 2 and plugin["reshard_after_forward"] and plugin["activation_checkpointing"]
-    assert plugin["auto_wrap_policy"] == "TRANSFORMER_BASED_WRAP" and plugin["state_dict_type"] == "SHARDED_STATE_DICT"
-    assert not args.activation_checkpointing  # FSDP's own does it
-    zero = hardware.sharding(settings(gpus=2, sharding="zero3"), False)["deepspeed"]
-    assert zero["zero_optimization"]["stage"] == 3 and zero["train_micro_batch_size_per_gpu"] == "auto"
+    assert plugin["fsdp_version"] == 2 and plugin["reshard_after_forward"] and plugin["state_dict_type"] == "SHARDED_STATE_DICT"
+    assert plugin["auto_wrap_policy"] == "TRANSFORMER_BASED_WRAP" and "activation_checkpointing" not in plugin
+    assert args.activation_checkpointing  # by transformers: FSDP's own draws other dropout masks and loses adapters
+    policy = plugin["mixed_precision_policy"]
+    assert (policy.param_dtype, policy.reduce_dtype, policy.output_dtype) == (torch.bfloat16, torch.float32, None)
+    assert args.accelerator_config.gradient_accumulation_kwargs == {"sync_each_batch": True}
+    assert hardware.mixed_precision(False).param_dtype is None
 
 
 # ---------------------------------------------------------------- on a GPU

@@ -124,8 +124,10 @@ class Hyperparameters(Part):
     activation_checkpointing: bool = Field(False, description="Recompute activations always, not only if a single sample does not fit.")
     liger: bool = Field(False, description="Use Liger kernels for norms, RoPE and feed-forward layers; needs a GPU and liger-kernel.")
     compile: bool = Field(False, description="Use torch.compile; only pays off in long runs.")
-    gpus: Positive = Field(1, description="GPUs of a job. The effective batch is the same, but the order of sums changes: trains again.")
-    sharding: Literal["fsdp2", "zero3"] = Field("fsdp2", description="With several GPUs: PyTorch FSDP2 or DeepSpeed ZeRO-3.")
+    gpus: Positive = Field(
+        1,
+        description="GPUs of a job, which share the model (FSDP2). The effective batch is the same, but the order of sums changes: trains again.",
+    )
     seed: int = Field(0, description="Seed of data order, adapter initialisation and dropout.")
 
     def identity(self) -> str:
@@ -150,6 +152,10 @@ class Hyperparameters(Part):
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size or 1}{devices}")
         if self.padding_free and self.gpus > 1:
             raise ValueError("padding_free is checked on one GPU only; remove padding_free or gpus")
+        if self.compile and self.gpus > 1:
+            raise ValueError("compile is checked on one GPU only; remove compile or gpus")
+        if self.weights == "bfloat16" and self.gpus > 1:
+            raise ValueError("weights: bfloat16 is for one GPU; several GPUs share float32 weights, remove weights or gpus")
         if self.padding_free and self.neftune_noise_alpha:
             raise ValueError(
                 "neftune_noise_alpha scales its noise by the length of a sequence, which padding_free changes; remove one of them"

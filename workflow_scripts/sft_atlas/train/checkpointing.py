@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from transformers import TrainerCallback
 
 from sft_atlas.core.errors import AtlasError
@@ -117,9 +118,17 @@ class CheckpointCallback(TrainerCallback):
         self.wait()
         if not self.trainer.is_world_process_zero():
             return
+        if gathered:
+            tie(gathered, model)
         if self.is_adapter:  # a few megabytes: not worth a thread
             with atomic(self.state / CHECKPOINT.format(epoch=epoch)) as part:
                 model.save_pretrained(part, state_dict=gathered)
+                with safe_open(part / "adapter_model.safetensors", "pt") as saved:
+                    written, trained = len(saved.keys()), sum(parameter.requires_grad for parameter in model.parameters())
+                if written != trained:  # an adapter without weights would score as the base model
+                    raise AtlasError(
+                        f"{self.name}: epoch {epoch} was saved with {written} of the adapter's {trained} tensors; please report this"
+                    )
             return
         tensors = copy_to_host(gathered or model.state_dict(), self.dtype)
         self._writing = self._writer.submit(self._write, epoch, tensors)
@@ -153,6 +162,14 @@ def copy_to_host(tensors: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[s
             copies[same] = value.detach().to("cpu", dtype, copy=True)
         result[key] = copies[same]
     return result
+
+
+def tie(gathered: dict[str, torch.Tensor], model) -> None:
+    """Make names that are one parameter of the model one tensor of its gathered weights, where each has its copy."""
+    first: dict[int, str] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if name in gathered:
+            gathered[name] = gathered[first.setdefault(id(parameter), name)]
 
 
 def without_weights(model, dtype: torch.dtype):

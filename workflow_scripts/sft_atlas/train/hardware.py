@@ -62,12 +62,10 @@ def check_kernels(settings: Hyperparameters, device_type: str) -> None:
         raise AtlasError("liger: true needs liger-kernel, which is not installed; pip install liger-kernel==0.8.5, or remove liger")
     if settings.liger and device_type == "cpu":
         raise AtlasError("liger: true needs a GPU, and there is none here; remove liger")
-    if settings.gpus > 1 and settings.sharding == "zero3" and not installed("deepspeed"):
-        raise AtlasError("sharding: zero3 needs deepspeed, which is not installed; install it, or write sharding: fsdp2")
 
 
 def launch_command(settings: Hyperparameters, script: list[str], port: int) -> list[str]:
-    """The command that runs a script in one process per GPU (`accelerate launch`); sharding is set by :func:`sharding`."""
+    """The command that runs a script in one process per GPU (`accelerate launch`); :func:`sharding` says how they share the model."""
     return [
         sys.executable, "-m", "accelerate.commands.launch",
         "--num_machines", "1", "--num_processes", str(settings.gpus), "--main_process_port", str(port),
@@ -76,14 +74,25 @@ def launch_command(settings: Hyperparameters, script: list[str], port: int) -> l
     ]  # fmt: skip
 
 
-def sharding(settings: Hyperparameters, activation_checkpointing: bool) -> dict[str, object]:
-    """Arguments of SFTConfig that shard weights, gradients and optimiser state over the GPUs; none with one GPU."""
+def sharding(settings: Hyperparameters) -> dict[str, object]:
+    """Arguments of SFTConfig that shard weights, gradients and optimiser state over the GPUs (FSDP2); none with one GPU.
+
+    Gradients are reduced after every forward pass, not only at the end of an optimiser step: kept until then, they would not be sharded.
+    Activations are recomputed by transformers, as with one GPU: FSDP's own wrapper draws another dropout mask when it recomputes, and
+    renames the modules, so that peft saves an adapter without weights (accelerate 1.15, peft 0.21).
+    """
     if settings.gpus == 1:
         return {}
-    if settings.sharding == "fsdp2":
-        shards = {"version": 2, "reshard_after_forward": True, "state_dict_type": "SHARDED_STATE_DICT"}
-        shards["activation_checkpointing"] = activation_checkpointing  # FSDP's own
-        return {"fsdp": True, "fsdp_config": shards, "activation_checkpointing": False}
-    stage = {"stage": 3, "overlap_comm": True, "contiguous_gradients": True, "stage3_gather_16bit_weights_on_model_save": True}
-    auto = ("gradient_clipping", "train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
-    return {"deepspeed": {"zero_optimization": stage, "bf16": {"enabled": "auto"}} | dict.fromkeys(auto, "auto")}
+    shards = {"version": 2, "reshard_after_forward": True, "state_dict_type": "SHARDED_STATE_DICT"}
+    return {"fsdp": True, "fsdp_config": shards, "accelerator_config": {"gradient_accumulation_kwargs": {"sync_each_batch": True}}}
+
+
+def mixed_precision(autocast: bool):
+    """FSDP2's policy of types: computes in bfloat16 where one GPU would autocast, and adds gradients of the GPUs in float32.
+
+    The library's own policy also adds them in bfloat16, and rounds what the model returns, the log-probabilities of the loss, to bfloat16.
+    """
+    import torch
+    from torch.distributed.fsdp import MixedPrecisionPolicy
+
+    return MixedPrecisionPolicy(param_dtype=torch.bfloat16 if autocast else None, reduce_dtype=torch.float32)

@@ -25,7 +25,7 @@ def sft_config(settings: Hyperparameters, plan: BatchPlan, folder: Path, device_
     """The recipe as TRL's SFTConfig; every default that would change the meaning of a recipe is set here. ``folder``: for checkpoints."""
     from trl import SFTConfig
 
-    return SFTConfig(
+    args = SFTConfig(
         **{
             "output_dir": str(folder),
             "per_device_train_batch_size": plan.micro_batch_size,
@@ -56,8 +56,11 @@ def sft_config(settings: Hyperparameters, plan: BatchPlan, folder: Path, device_
             "disable_tqdm": True,
             "report_to": "none",
         }
-        | hardware.sharding(settings, plan.activation_checkpointing)
+        | hardware.sharding(settings)
     )
+    if settings.gpus > 1:
+        args.fsdp_plugin_args["mixed_precision_policy"] = hardware.mixed_precision(autocast)  # `fsdp_config` has no key for it
+    return args
 
 
 def trained_layers(settings: Hyperparameters, layers: int) -> list[int]:
