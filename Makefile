@@ -2,6 +2,7 @@
 # make demo   run the default study, config/demo.yaml; print its findings and where the figures are
 # make plan   forecast the cost of a study: make plan STUDY=paper
 # make pin    write the commits of a study's hub entries into its file (asks the model hub)
+# make grade  compare how answers in a file are graded here and by a person: make grade ANSWERS=answers.jsonl
 # make test   lint, unit tests, dry runs and end-to-end runs of a small study
 # make test-fast   for daily work: lint, the unit tests that are not marked slow, one dry run
 # make benchmarks-smoke   the paper's benchmarks on SmolLM2-135M, 20 items each, real data (config/benchmarks-smoke.yaml)
@@ -12,7 +13,7 @@ STUDY ?= demo
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake
 
-.PHONY: env demo plan pin test test-fast test-unit-fast lint clean benchmarks-smoke
+.PHONY: env demo plan pin grade test test-fast test-unit-fast lint clean benchmarks-smoke
 
 env: .venv/.installed
 
@@ -34,6 +35,10 @@ plan: env
 
 pin: env
 	$(BIN)/python workflow_scripts/run.py pin_revisions config/$(STUDY).yaml
+
+grade: env
+	@$(if $(ANSWERS),,$(error name a file: make grade ANSWERS=answers.jsonl))
+	@$(BIN)/python workflow_scripts/run.py grade $(ANSWERS)
 
 SMOKE := results/benchmarks-smoke/runs/smollm2-135m/base/base/epoch-0/scores
 benchmarks-smoke: env

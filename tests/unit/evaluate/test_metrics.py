@@ -23,7 +23,7 @@ SHARED = ROOT.parent / "shared/data" if (ROOT.parent / "shared/data").exists() e
 REAL = pytest.mark.skipif(not SHARED.exists(), reason=f"the real test files are not here ({SHARED})")
 TEMPLATE = Template().model_dump()
 KINDS = {  # benchmark -> (scoring function, metric, styles, what they are filled with, every how many items, share that a reader counts)
-    "math": (mathematics.math, "exact_match", styles.MATH, styles.of_math, 3, 0.999),
+    "math": (mathematics.math, "exact_match", styles.MATH, styles.of_math, 7, 1.0),
     "gsm8k": (mathematics.gsm8k, "exact_match", styles.GSM8K, styles.of_gsm8k, 1, 1.0),
     "humaneval": (code.humaneval, "pass@1", styles.HUMANEVAL, styles.of_humaneval, 11, 1.0),
     "mbpp": (code.mbpp, "pass@1", styles.MBPP, styles.of_mbpp, 41, 1.0),
@@ -132,7 +132,7 @@ def test_a_letter_is_found_or_not(output, letter):
 
 @pytest.mark.parametrize(
     ("output", "result"),
-    [("Yes and no", "yes"), ("It is not true.", "no"), ("Maybe", None), ("It could be yes or no", None), ("The answer: No.", "no")],
+    [("Yes and no", None), ("It is not true.", "no"), ("Maybe", None), ("It could be yes or no", None), ("The answer: No.", "no")],
 )
 def test_yes_or_no_is_found_or_not(output, result):
     assert choice.find_yes_no(output) == result

@@ -280,6 +280,26 @@ def test_the_idioms_of_lm_evals_own_task_files_work(benchmark, extra):
     assert json.loads(samples["output"][1]) == {" blue": -1.0, ' it\'s "red"': -9.0, " hot": -9.0}
 
 
+@pytest.mark.parametrize(("metric", "chosen"), [("acc", "x"), ("acc_norm", "many words, all alike"), ("acc_bytes", "答えはこれ")])
+def test_the_sample_shows_the_option_that_the_metric_chose(benchmark, metric, chosen):
+    """Log-likelihoods -5, -20 and -9 of 1, 21 and 5 characters, of 1, 21 and 15 bytes."""
+    options = {" x": -5.0, " many words, all alike": -20.0, " 答えはこれ": -8.0}
+    task = f"""output_type: multiple_choice
+doc_to_text: "###Question: {{{{instruction}}}}\\n###Answer:"
+doc_to_choice: choices
+doc_to_target: label
+metric_list: [{{metric: {metric}, {MEAN}}}]
+"""
+    items = [{"instruction": "?", "choices": [text.strip() for text in options], "label": label} for label in range(3)]
+    model = Scripted()
+    model.loglikelihood = lambda requests, disable_tqdm=False: [(options[request.args[1]], False) for request in requests]
+    _, samples = scored(model, benchmark(task, items))
+    assert samples["extracted"].to_list() == [chosen] * 3
+    assert [row["extracted"] for row in samples.filter(score=1).to_dicts()] == [
+        items[row["item"]]["choices"][row["item"]] for row in samples.filter(score=1).to_dicts()
+    ]
+
+
 def test_options_may_be_contexts_of_one_answer(benchmark):
     task = f"""output_type: multiple_choice
 doc_to_text: label

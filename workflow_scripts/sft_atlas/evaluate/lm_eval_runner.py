@@ -89,7 +89,7 @@ def run(adapter, configs: list[dict], seed: int, allow_code: bool, backend: str)
         entries = sorted(result["samples"][name], key=lambda entry: entry["doc_id"])  # once for each filter, of which the first counts
         entries = [entry for entry in entries if entry["filter"] == result["samples"][name][0]["filter"]]
         _check_finite(entries, name, adapter)
-        rows = [_sample(name, metric, entry, truncation) for entry in entries]
+        rows = [_sample(name, metric, entry, truncation, loaded["tasks"][name]) for entry in entries]
         scores.append(score_row(rows, metric, backend, max(row["shots"] for row in rows)))
         samples += rows
         LOG.info("%s", {key: value for key, value in scores[-1].items() if value is not None})
@@ -148,8 +148,17 @@ class TruncationWatch:
         return json.dumps([prompt, settings], sort_keys=True, default=str)
 
 
-def _sample(name: str, metric: str, entry: dict, truncation: TruncationWatch) -> dict[str, object]:
-    """The sample of one item; the answer to a choice task is the option of highest likelihood.
+def _chosen(metric: str, likelihoods: list[float], task, doc: dict) -> int:
+    """The option that a metric of lm-eval chooses: the first of highest log-likelihood, by `acc_norm` per character, by `acc_bytes` per
+    byte of its text."""
+    import numpy as np
+
+    lengths = {"acc_norm": len, "acc_bytes": lambda text: len(text.encode())}.get(metric)
+    return int(np.argmax(np.array(likelihoods) / ([float(lengths(text)) for text in task.doc_to_choice(doc)] if lengths else 1.0)))
+
+
+def _sample(name: str, metric: str, entry: dict, truncation: TruncationWatch, task) -> dict[str, object]:
+    """The sample of one item; the answer to a choice task is the option that its metric chooses.
 
     ``output`` of a choice task is JSON: the log-likelihood of each option (or of the answer after each context, where options are
     contexts). Where the score depends on it, each value is a pair with whether greedy decoding gives that text.
@@ -164,7 +173,7 @@ def _sample(name: str, metric: str, entry: dict, truncation: TruncationWatch) ->
     else:
         likelihoods = [float(response[0][0]) for response in responses]
         named = options if len(set(prompts)) == 1 else prompts
-        extracted = named[likelihoods.index(max(likelihoods))].strip()
+        extracted = named[_chosen(metric, likelihoods, task, entry["doc"])].strip()
         pairs = len(options) == 1 or metric == "exact_match"
         values = [[value, bool(response[0][1])] if pairs else value for value, response in zip(likelihoods, responses, strict=True)]
         output, parsed, formed = json.dumps(dict(zip(named, values, strict=True)), ensure_ascii=False), None, None
