@@ -8,6 +8,7 @@ import polars as pl
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import write_text
+from sft_atlas.data.columns import is_nested_name
 from sft_atlas.data.local_files import as_text, shown
 from sft_atlas.data.options import fetch_options
 from sft_atlas.data.records import ROW, at_commit, read_rows, require_columns, row_numbers, to_pairs, write_manifest
@@ -36,7 +37,8 @@ def benchmark_items(frame: pl.DataFrame, benchmark: Benchmark, name: str) -> lis
     empty = [number for number, pair in numbered if pair["instruction"] is None or pair["response"] is None]
     if empty:
         raise AtlasError(f"{name}: {len(empty)} items lack instruction or answer, the first is row {empty[0]}; remove them")
-    fields = [{key: value for key, value in row.items() if key not in ("response", ANSWER, ROW)} for row in frame.to_dicts()]
+    left_out = {"response", ANSWER, ROW, *(column for column in frame.columns if is_nested_name(column, frame))}
+    fields = [{key: value for key, value in row.items() if key not in left_out} for row in frame.to_dicts()]
     rows = [{**row, "instruction": a["instruction"].strip(), "answer": a["response"].strip()} for row, a in zip(fields, pairs, strict=True)]
     if benchmark.items is not None and benchmark.items > len(rows):
         raise AtlasError(f"{name}: `items` is {benchmark.items}, the source has {len(rows)} rows; lower it or leave it out")
@@ -71,13 +73,18 @@ def _with_choices(frame: pl.DataFrame, columns: BenchmarkColumns, name: str) -> 
     require_columns(frame, [*options, columns.label], name)
     if one_list and not isinstance(frame.schema[columns.choices], pl.List | pl.Array | pl.Object):
         raise AtlasError(f"{name}: column {columns.choices!r} holds {frame.schema[columns.choices]}, not lists; name one column per choice")
-    base = _label_base(frame, columns, name)
+    named = columns.choice_labels
+    if named:
+        require_columns(frame, [named], name)
+    base = 0 if named else _label_base(frame, columns, name)
+    listed = frame[named].to_list() if named else [None] * len(frame)
     choices, labels = [], []
-    for number, values, key in zip(row_numbers(frame), frame.select(options).iter_rows(), frame[columns.label].to_list(), strict=True):
+    keys = zip(row_numbers(frame), frame.select(options).iter_rows(), frame[columns.label].to_list(), listed, strict=True)
+    for number, values, key, key_names in keys:
         values = (values[0] or []) if one_list else values
         if not isinstance(values, list | tuple) or any(isinstance(value, list | dict) for value in values):
             raise AtlasError(f"{name}: row {number} has the options {shown(values)}; they must be a list of texts")
-        position = _position(key, base)
+        position = _position_of_label(key, key_names, len(values), f"{name}: row {number}") if named else _position(key, base)
         if position is None or not 0 <= position < len(values):
             raise AtlasError(
                 f"{name}: row {number} has {len(values)} choices and the label {key!r},"
@@ -111,6 +118,14 @@ def _label_base(frame: pl.DataFrame, columns: BenchmarkColumns, name: str) -> in
             " with `columns: {label_base: 1}` or `label_base: 0`"
         )
     return 0
+
+
+def _position_of_label(key: object, labels: object, count: int, where: str) -> int:
+    """Index of the option whose label is the key. AtlasError where it is not one of them, or each option has not one label."""
+    texts = [as_text(label) for label in labels] if isinstance(labels, list) else []
+    if len(texts) != count or texts.count(as_text(key)) != 1:
+        raise AtlasError(f"{where} has {count} choices with the labels {shown(labels)}; `label` must be one of them, not {key!r}")
+    return texts.index(as_text(key))
 
 
 def _letter(key: object) -> bool:

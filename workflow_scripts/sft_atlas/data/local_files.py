@@ -12,6 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from sft_atlas.core.errors import AtlasError
+from sft_atlas.data.columns import inside, used_names
 from sft_atlas.data.hub import first_line
 from sft_atlas.study.schema import Columns
 
@@ -145,6 +146,8 @@ def _read_json(raw: bytes, path: Path, columns: Columns) -> pl.DataFrame:
     names = list(dict.fromkeys(key for row in rows for key in row))
     texts = [name for name in text_columns(columns) if name in names]
     exact = [_exact_series(name, [row.get(name) for row in rows]) for name in texts]
+    nested = [name.split(".") for name in used_names(columns) if name not in names and name.partition(".")[0] in names]
+    exact += [_exact_series(".".join(parts), [inside(row, parts) for row in rows]) for parts in nested]
     if columns.conversation in names:
         exact.append(pl.Series(columns.conversation, [row.get(columns.conversation) for row in rows], dtype=pl.Object))
     if frame is None or len(frame) != len(rows):
@@ -167,7 +170,8 @@ def _changes_values(raw: bytes, frame: pl.DataFrame, columns: Columns) -> bool:
         if not (isinstance(kind, pl.List) and isinstance(kind.inner, pl.Struct)):
             return True
         texts, value = ["content", "value"], rb"[\[{\d.-]|true|false"
-    spellings = {re.escape(json.dumps(name, ensure_ascii=ascii).encode()) for name in texts for ascii in (True, False)}
+    fields = {name for column in texts for name in (column, column.rpartition(".")[2])}  # of `a.b` the field is spelled "b"
+    spellings = {re.escape(json.dumps(name, ensure_ascii=ascii).encode()) for name in fields for ascii in (True, False)}
     return re.search(rb"(?:" + rb"|".join(sorted(spellings)) + rb")\s*:\s*(?:" + value + rb")", raw) is not None
 
 

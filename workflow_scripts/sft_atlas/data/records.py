@@ -15,6 +15,7 @@ from sft_atlas.core.files import sha256, write_json
 from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import record_provenance
 from sft_atlas.data import hub, procedural
+from sft_atlas.data.columns import add_columns
 from sft_atlas.data.local_files import as_text, read_file, shown
 from sft_atlas.study.paths import MANIFEST
 from sft_atlas.study.schema import Columns, Source
@@ -29,7 +30,7 @@ def at_commit(source: Source) -> Source:
 
 
 def read_rows(source: Source, path: Path | None, side: str) -> pl.DataFrame:
-    """The rows of a source that its ``filter`` selects, with its own columns and ROW; generated rows have instruction, response, task (choices, label).
+    """The rows of a source that its ``filter`` selects, with its own columns, those of ``add_columns`` and ROW; generated rows have instruction, response, task (choices, label).
 
     ``path``: the local file, where the source is one. ``side`` of generated items: ``train`` or ``benchmark``. Raises AtlasError where the
     source does not exist, cannot be read or has no rows.
@@ -45,6 +46,7 @@ def read_rows(source: Source, path: Path | None, side: str) -> pl.DataFrame:
         frame = select_slice(frame, source.split, path)
     if frame.is_empty():
         raise AtlasError(f"{path or source.hub or 'tasks'}: no rows")
+    frame = add_columns(frame, source.columns, list(source.filter), str(path or source.hub or "tasks"))
     return filter_rows(frame, source.filter, str(path or source.hub))
 
 

@@ -227,13 +227,16 @@ class Model(Part):
 
 
 class Columns(Part):
-    """Columns of a source."""
+    """Columns of a source. `a.b` is the field `b` of column `a`, or of each object in its lists; `a.0` is the first of a list."""
 
     instruction: str = Field("instruction", description="Column with the instruction.")
     input: str | None = Field(None, description="Column appended to the instruction on a new line, if not empty (Alpaca's `input`).")
     response: str = Field("response", description="Column with the response.")
     conversation: str | None = Field(
         None, description="Column with lists of turns, of which the first user turn and its reply are used, or all."
+    )
+    constants: dict[str, str | int | list[str]] = Field(
+        {}, description="Columns that the source lacks, with one value for every row, such as `{label: 0}`."
     )
 
 
@@ -243,6 +246,9 @@ class BenchmarkColumns(Columns):
     response: str | None = Field("response", description="Column with the right answer; null for judged benchmarks without one.")
     choices: str | list[str] | None = Field(None, description="Column with the list of options, or one column per option (null: none).")
     label: str = Field("label", description="With `choices`: column with the right option, its number or its letter from A.")
+    choice_labels: str | None = Field(
+        None, description="Column with the label of each option, among which `label` is looked up (ARC's `choices.label`)."
+    )
     label_base: Literal[0, 1] | None = Field(None, description="Number of the first option in `label`; default: 0, if 0 occurs there.")
 
 
