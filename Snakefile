@@ -9,6 +9,7 @@
     snakemake published                            the authors' published scores, independent of the study
     snakemake advise --config advise='{model: ...}'   rank training sets for a new base model
     snakemake rescore                              every score again from the stored answers, without a model
+    snakemake pack                                 the results as one archive, to be unpacked in another clone
 
 The study is arXiv 2506.14681. To run one job by hand, copy its command from `snakemake -p`.
 """
@@ -52,8 +53,17 @@ onstart:
     # Snakemake 9.27 limits jobs to 100 a second; with that limit each event starts another timer that polls for jobs every second and never
     # ends, until polling alone keeps the main process busy. Cores, or the profile's `jobs`, limit jobs already.
     workflow.scheduler.job_rate_limiter = None
+    snapshot.begin(Path(paths.root), conda_folder())
     # Jobs on a cluster or in conda environments cannot share imported libraries.
     if warm.useful() and workflow.local_exec and not workflow.deployment_settings.deployment_method:
         warm.start(".snakemake", ".snakemake/warm.log")
     if site and not workflow.local_exec:
         wait_for_earlier_jobs()
+
+
+onsuccess:
+    end_run()
+
+
+onerror:
+    end_run()

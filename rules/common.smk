@@ -15,7 +15,7 @@ from sft_atlas import published as published_names
 from sft_atlas.analyse.inputs import AdviseInputs
 from sft_atlas.cluster import recover, requests
 from sft_atlas.cluster.inputs import ClusterInputs
-from sft_atlas.core import gpus, job_order, warm
+from sft_atlas.core import gpus, job_order, snapshot, warm
 from sft_atlas.core.errors import AtlasError, ConfigError
 from sft_atlas.core.parameters import untracked
 from sft_atlas.core.sources import sources
@@ -73,11 +73,31 @@ def wait_for_earlier_jobs():
         raise WorkflowError(str(error)) from None
 
 
+def conda_folder():
+    """Where Snakemake creates conda environments."""
+    return Path(workflow.deployment_settings.conda_prefix or snapshot.ENVS)
+
+
+def restore_results():
+    """Where the results were copied or moved here, give them their time stamps and records back before Snakemake looks at them."""
+    restored = snapshot.restore(Path(paths.root), conda_folder())
+    if restored and (message := restored.message(paths.root)):
+        logger.info(message)
+
+
+def end_run():
+    """Write down what the results are now, so that they can be copied or moved. A run of jobs without outputs changed none."""
+    try:
+        snapshot.end(Path(paths.root), any(job.output for job in workflow.dag.needrun_jobs(exclude_finished=False)), conda_folder())
+    except OSError as error:
+        logger.warning(f"{paths.root}/{snapshot.NAME} was not written, so that copies of the results do not count as finished: {error}")
+
+
 def list_rules(only_targets=False):
     """Print rules for `snakemake --list`: what people ask for first, then jobs, both in the order of the chain."""
     groups = {"Targets": [], "Blocks of the study": [], "Jobs (started by targets)": []}
     for entry in workflow.rules:
-        target = "Targets" if entry.norun or entry.name in ("advise", "plan", "release") else "Jobs (started by targets)"
+        target = "Targets" if entry.norun or entry.name in ("advise", "pack", "plan", "release") else "Jobs (started by targets)"
         groups["Blocks of the study" if entry.name in study.blocks else target].append(entry)
     for title, members in groups.items():
         if members and not (only_targets and title.startswith("Jobs")):
@@ -111,6 +131,7 @@ if GPUS and workflow.is_main_process:
 paths = Paths(RESULTS.format(study=study.name))
 
 if workflow.is_main_process:
+    restore_results()
     for line in shared_items.warnings(study, Path(paths.root)):
         logger.warning(f"{study.source}: {line}")
 

@@ -2,12 +2,13 @@
 #
 # requires  study.json, tables/; weights and scores of checkpoints for cards; for an upload `release` in the study file and a login
 #           (`hf auth login`)
-# gives     figures/{figure}.pdf and .png, findings.md; on request runs/.../epoch-{epoch}/card.md, release.json
+# gives     figures/{figure}.pdf and .png, findings.md; on request runs/.../epoch-{epoch}/card.md, release.json, ../{study}.tar
 
 
 localrules:
     write_card,
     release,
+    pack,
 
 
 rule figures:
@@ -118,3 +119,20 @@ rule release:
     shell:
         "python workflow_scripts/run.py release --cards {input.cards} --study {params.study} --namespace {params.namespace:q} {params.flags}"
         " --output {output} --log {log}"
+
+
+rule pack:
+    """Pack the results into one archive, with weights unless `pack.weights` is false; say what it holds."""
+    log:
+        paths.log("pack"),
+    conda:
+        "../envs/data.yaml"
+    params:
+        study=tables.pack_json,
+        results=paths.root,
+        local=data.local_files(),
+        weights="--weights" if study.file.pack.weights else "",
+        archive=paths.archive,
+    shell:
+        "python workflow_scripts/run.py pack --results {params.results} --study {params.study:q} --local {params.local:q} {params.weights}"
+        " --output {params.archive} --log {log}"

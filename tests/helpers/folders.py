@@ -84,6 +84,10 @@ class Folder:
     def copy(self, path: Path) -> "Folder":
         """The same folder elsewhere, results and time stamps included (Snakemake's records too)."""
         shutil.copytree(self.path, path, symlinks=True, dirs_exist_ok=True)
+        return self.at(path)
+
+    def at(self, path: Path) -> "Folder":
+        """A copy of this folder that exists already."""
         return Folder(path, copy.deepcopy(self.study))
 
 

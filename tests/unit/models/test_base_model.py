@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -101,6 +102,59 @@ def test_missing_weights_are_an_error_that_says_what_to_do(tmp_path):
     manifest.write_text(json.dumps({"name": "gone", "path": str(tmp_path / "gone"), "dtype": "float32", "trust_remote_code": False}))
     with pytest.raises(AtlasError, match=r"there is no config\.json; delete .*model\.json and run again"):
         ModelFolder.read(manifest)
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    """A function that writes the manifest of a base model in a folder, in a clone that is the current folder; returns the path in it."""
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    monkeypatch.chdir(clone)
+
+    def write(folder):
+        manifest = Path("results/s/models/m/model.json")
+        for path in (Path(folder), manifest.parent):
+            path.mkdir(parents=True, exist_ok=True)
+        (Path(folder) / "config.json").write_text("{}")
+        ModelFolder("m", Path(folder), "float32", False).write(manifest, {})
+        assert ModelFolder.read(manifest).path.samefile(folder)
+        return json.loads(manifest.read_text())["path"]
+
+    write.path = clone
+    return write
+
+
+def test_a_manifest_names_folders_in_the_clone_relative_to_itself(clone):
+    assert clone("results/s/models/m/weights") == "weights"
+    assert clone("my/model") == clone(clone.path / "my/model") == "../../../../my/model"
+    assert ModelFolder.read(Path("results/s/models/m/model.json")).path == Path("my/model")
+    (clone.path.parent / "link").symlink_to(clone.path)
+    assert clone(clone.path.parent / "link/my/model") == "../../../../my/model"
+
+
+def test_a_manifest_names_folders_of_the_user_elsewhere_as_they_are(clone):
+    folder = clone.path.parent / "elsewhere/model"
+    assert clone(folder) == str(folder)
+
+
+def test_results_may_be_a_link_to_another_disk(clone):
+    disk = clone.path.parent / "a/long/way/to/another/disk"
+    disk.mkdir(parents=True)
+    Path("results").symlink_to(disk)
+    assert clone("results/s/models/m/weights") == "weights"
+    assert clone("my/model") == "../../../../my/model"
+
+
+def test_a_copied_manifest_leads_to_the_copied_weights_even_where_the_original_named_an_absolute_path(clone):
+    clone("results/s/models/m/weights")
+    manifest = Path("results/s/models/m/model.json")
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"path": str(clone.path / "results/s/models/m/weights")}))
+    copy = clone.path.parent / "copy"
+    shutil.copytree(clone.path, copy)
+    assert ModelFolder.read(copy / manifest).path == copy / "results/s/models/m/weights"
+    shutil.rmtree(copy / "results/s/models/m/weights")
+    with pytest.raises(AtlasError, match=r"names .*/copy/results/s/models/m/weights, where there is no config\.json"):
+        ModelFolder.read(copy / manifest)
 
 
 @pytest.mark.parametrize("missing", ["pad_token", "eos_token"])

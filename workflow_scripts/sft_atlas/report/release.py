@@ -10,7 +10,7 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import write_json
 from sft_atlas.core.log import LOG
 from sft_atlas.report.write_card import checkpoint_name
-from sft_atlas.study.paths import RECORD, epoch_of
+from sft_atlas.study.paths import RECORD, epoch_of, named_folder
 
 NETWORK = True
 TOKENIZER = ("tokenizer*", "special_tokens_map.json", "*.model", "vocab.*", "merges.txt")  # of the base model; training changes none of it
@@ -36,13 +36,14 @@ def upload(namespace: str, study: str, page: Path) -> Upload:
 
     folder = page.parent
     record = json.loads((folder.parent / RECORD).read_text(encoding="utf-8"))
-    base = json.loads(Path(record["inputs"]["base"]["path"]).read_text(encoding="utf-8"))
+    manifest = Path(record["inputs"]["base"]["path"])
+    base = named_folder(json.loads(manifest.read_text(encoding="utf-8"))["path"], manifest)
     repository = f"{namespace}/{study}-{checkpoint_name(record, epoch_of(folder))}"
     try:
         validate_repo_id(repository)
     except HFValidationError as error:
         raise AtlasError(f"{folder} cannot be called {repository} on the hub: {error}") from error
-    files = {path.name: path for pattern in TOKENIZER for path in sorted(Path(base["path"]).glob(pattern))}
+    files = {path.name: path for pattern in TOKENIZER for path in sorted(base.glob(pattern))}
     files |= {path.name: path for pattern in WEIGHTS for path in sorted((folder / "weights").glob(pattern))}
     if not any(file.endswith(".safetensors") for file in files):
         raise AtlasError(f"{folder}/weights holds no safetensors; train the run again, or leave it out of the release")

@@ -32,11 +32,15 @@ def resolve_candidates(advise: Advise, file: StudyFile) -> tuple[Candidates, lis
         new[name] = entry
         return name
 
+    def path_of(value: str) -> str:
+        # As given, so that a copied clone reads its own file, unless the study looks for relative paths elsewhere.
+        return os.path.abspath(value) if file.data_root else os.path.normpath(value)
+
     def model(value: str) -> str:
         if value in file.models:
             return value
         if os.path.isdir(value):
-            return add("advise.model", value, Path(value).resolve().name, Model(path=os.path.abspath(value)), file.models, new_models)
+            return add("advise.model", value, Path(value).resolve().name, Model(path=path_of(value)), file.models, new_models)
         if hub := re.fullmatch(r"([\w.-]+/([\w.-]+))@(\w+)", value):
             return add("advise.model", value, hub[2], Model(hub=hub[1], revision=hub[3]), file.models, new_models)
         known = ", ".join(file.models)
@@ -50,7 +54,7 @@ def resolve_candidates(advise: Advise, file: StudyFile) -> tuple[Candidates, lis
             return value
         if os.path.isfile(value) or any(Path(value, name).exists() for name in ("state.json", "dataset_dict.json")):  # a saved dataset
             name = re.sub(r"\.(jsonl?|csv|tsv|parquet|arrow|feather)(\.(gz|zst|bz2))?$", "", Path(value).name, flags=re.IGNORECASE)
-            return add(path, value, name, Dataset(path=os.path.abspath(value), allow_fewer=True), file.datasets, new_datasets)
+            return add(path, value, name, Dataset(path=path_of(value), allow_fewer=True), file.datasets, new_datasets)
         known = ", ".join(sources)
         problems.append(
             f"{path}: {value!r} is not a source dataset of the study{nearest(value, sources)} (defined: {known}), a file or a saved dataset"

@@ -1,5 +1,6 @@
 """The output tree of a study, spelled once, for rules, jobs, the planner and tests. Standard library only."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,6 +83,7 @@ class Paths:
         self.similarity = at("{place}/similarity.parquet")  # place: see PLACES
         self.invariants = at("correctness.md")
         self.release = at("release.json")
+        self.archive = f"{root}.tar"
         self.plan = at("plan.md")
         self.plan_table = at("plan.parquet")
 
@@ -117,6 +119,26 @@ class ResultFile:
 
     path: Path
     keys: dict[str, str | int]
+
+
+def name_folder(folder: Path, manifest: Path) -> str:
+    """A model's folder as its manifest names it, so that results can be moved.
+
+    Relative to the manifest's folder where it is in there or in the current folder, in which Snakemake runs; else absolute.
+    """
+    home = os.path.abspath(manifest.parent)
+    for path in (os.path.abspath(folder), os.path.realpath(folder)):
+        if any(Path(path).is_relative_to(parent) for parent in (home, os.getcwd())):
+            return os.path.relpath(path, home)
+    return os.path.realpath(folder)
+
+
+def named_folder(name: str, manifest: Path) -> Path:
+    """The folder that a manifest names. Links on the way to the manifest do not matter, for example where ``results`` is one."""
+    path = Path(name)
+    if path.is_absolute() and (path.name, path.parent.name) == ("weights", manifest.parent.name):
+        path = Path("weights")  # manifests of former versions; in a copy they would name the weights of the original
+    return Path(os.path.normpath(manifest.parent / path))
 
 
 def epoch_of(checkpoint: Path) -> int:

@@ -576,6 +576,12 @@ class Release(Part):
         return self
 
 
+class Pack(Part):
+    """The archive that `snakemake pack` writes."""
+
+    weights: bool = Field(True, description="Pack the weights of base models and checkpoints too.")
+
+
 class StudyFile(Part):
     """A study.
 
@@ -609,6 +615,7 @@ class StudyFile(Part):
     select: Select | None = Field(None, description="Part of the study to run; usually given on the command line.")
     advise: Advise | None = Field(None, exclude=True, description="What `snakemake advise` ranks; usually given on the command line.")
     release: Release = Field(Release(), description="Upload to the model hub.")
+    pack: Pack = Field(Pack(), description="The archive of results.")
 
     @property
     def template_json(self) -> str:

@@ -139,7 +139,7 @@ class Study:
 
     def resolved(self) -> dict[str, object]:
         """The study as plain JSON with defaults, labels, members and runs filled in: `study.json`, which tables and figures read."""
-        entry = json.loads(self.file.model_dump_json(exclude={"select", "plan"}))
+        entry = json.loads(self.file.model_dump_json(exclude={"select", "plan", "pack"}))
         labelled = {part: {name: _labelled(name, value) for name, value in entry[part].items()} for part in ("benchmarks", "blocks")}
         return {
             **entry,

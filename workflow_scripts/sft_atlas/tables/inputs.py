@@ -16,11 +16,15 @@ class TableInputs:
 
     def study_json(self, wildcards) -> str:
         """The study as written, without defaults (a function, because Snakemake would take its braces for wildcards)."""
-        return self.study.file.model_dump_json(exclude_defaults=True, exclude={"plan", "release"})
+        return self.study.file.model_dump_json(exclude_defaults=True, exclude={"plan", "release", "pack"})
 
     def plan_json(self, wildcards) -> str:
         """The study as written, with the assumptions of its plan."""
         return self.study.file.model_dump_json(exclude_defaults=True)
+
+    def pack_json(self, wildcards) -> str:
+        """The study as written, with everything that its results depend on."""
+        return self.study.file.model_dump_json(exclude_defaults=True, exclude={"pack"})
 
     def collected(self, wildcards) -> list[str]:
         """The result files behind a table."""
