@@ -1,8 +1,9 @@
 # The scores that the paper's authors released. Nothing here depends on the study in the configuration.
 #
 # requires  the CSV, from the authors' repository or named by published_csv
-# gives     results/published/: audit.md, claims.md, tables/, figures/
+# gives     results/published/: summary.md, audit.md, claims.md, tables/, figures/
 # steps     fetch_published (may use the network) -> tidy_published -> audit_published -> analyse_published -> plot_published, test_claims
+#           -> summarise_published
 
 LOGS = f"{published_inputs.ROOT}/logs"
 
@@ -15,19 +16,13 @@ localrules:
     analyse_published,
     plot_published,
     test_claims,
+    summarise_published,
 
 
 rule published:
     """The authors' published scores: audited, repaired, analysed, plotted and compared with the paper's claims."""
     input:
-        published_inputs.AUDIT_PAGE,
-        published_inputs.CLAIMS_PAGE,
-        published_inputs.SCORES,
-        published_inputs.AUDIT,
-        published_inputs.REPAIRS,
-        published_inputs.CLAIMS,
-        published_inputs.tables(*published_names.POLICIES),
-        published_inputs.figures(*published_names.POLICIES),
+        published_inputs.SUMMARY,  # which needs everything else, so that what it prints comes last and is not lost in a list of files
 
 
 rule fetch_published:
@@ -49,6 +44,7 @@ rule tidy_published:
     """Convert the published CSV to one row per score; refuse a file with another layout."""
     input:
         csv=published_inputs.CSV,
+        source=published_inputs.SOURCE,
         code=sources("tidy_published"),
     output:
         published_inputs.SCORES,
@@ -57,7 +53,7 @@ rule tidy_published:
     conda:
         "../envs/analyse.yaml"
     shell:
-        "python workflow_scripts/run.py tidy_published --input {input.csv} --output {output} --log {log}"
+        "python workflow_scripts/run.py tidy_published --input {input.csv} --source {input.source} --output {output} --log {log}"
 
 
 rule audit_published:
@@ -142,3 +138,28 @@ rule test_claims:
     shell:
         "python workflow_scripts/run.py test_claims --scores {input.scores} --source {input.source} --tables {params.tables}"
         " --table {output.table} --page {output.page} --log {log}"
+
+
+rule summarise_published:
+    """Print three findings and where the pages are, when all of them are there."""
+    input:
+        tables=published_inputs.tables(*published_names.POLICIES),
+        figures=published_inputs.figures(*published_names.POLICIES),
+        pages=[published_inputs.AUDIT_PAGE, published_inputs.CLAIMS_PAGE],
+        scores=published_inputs.SCORES,
+        source=published_inputs.SOURCE,
+        repairs=published_inputs.REPAIRS,
+        claims=published_inputs.CLAIMS,
+        audit=published_inputs.AUDIT,
+        code=sources("summarise_published"),
+    output:
+        published_inputs.SUMMARY,
+    log:
+        f"{LOGS}/summarise_published.log",
+    conda:
+        "../envs/analyse.yaml"
+    params:
+        tables=lambda wildcards, input: os.path.dirname(input.scores),
+    shell:
+        "python workflow_scripts/run.py summarise_published --scores {input.scores} --source {input.source} --repairs {input.repairs}"
+        " --tables {params.tables} --table {input.claims} --page {output} --log {log}"

@@ -27,7 +27,11 @@ def call(folder, *arguments: str, ok: bool = True) -> str:
 
 def test_the_published_scores_from_the_csv_to_the_claims(folder):
     key = f"published_csv={REAL.resolve()}"
-    call(folder, "--config", key)
+    output = call(folder, "--config", key)
+    printed = output[output.index("Published scores of") :]
+    assert (
+        printed.index("3. Of 20 claims") < printed.index("results/published/claims.md:") and "mixed (4 for, 1 against, 1 open)" in printed
+    )
     made = folder.path / "results/published"
     assert {path.name for path in (folder.path / "results").iterdir() if path.is_dir()} == {"published"}
     assert pl.read_parquet(made / "tables/scores.parquet")["row"].n_unique() == 1027
@@ -53,4 +57,4 @@ def test_mistakes_are_reported(folder, tmp_path):
     assert "published_csv: there is no file no/such.csv" in call(folder, "--config", "published_csv=no/such.csv", ok=False)
     cut = tmp_path / "cut.csv"
     cut.write_bytes(REAL.read_bytes()[:-300])
-    assert "the file was cut" in call(folder, "--config", f"published_csv={cut}", ok=False)
+    assert f"{cut}: the last line is incomplete, so the file was cut" in call(folder, "--config", f"published_csv={cut}", ok=False)

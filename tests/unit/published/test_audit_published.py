@@ -179,7 +179,34 @@ def test_a_judged_share_of_other_items_is_found():
     assert {row for row, _ in named[0].cells} == set(published_csv.rows_of(CLEAN, data_name="pretrain"))
 
 
+def test_shares_rounded_more_coarsely_are_still_shares():
+    """170 of 257 is 66.15 %, and 66.2 if rounded twice."""
+    rounded = CLEAN.with_columns(pl.col(column).round(1) for column in (*published_csv.ITEMS, *published_csv.ZERO))
+    assert not any(finding.cells for finding in audited(rounded).values())
+
+
+def test_shares_of_another_number_of_items_are_kept():
+    other = CLEAN.with_columns((100 * (pl.col("humaneval-0shot") * 2).round() / 200).alias("humaneval-0shot"))  # 200 items
+    finding = audited(other)["share-humaneval-0"]
+    assert not finding.cells and finding.unknown
+
+
 # ---------------------------------------------------------------- values
+
+
+def test_the_unit_of_a_converted_column_is_named():
+    finding = audited(CLEAN.with_columns((pl.col("BoolQ-0shot") / 100).round(4)))["units"]
+    assert finding.tasks == ["boolq-0"] and "boolq-0: fraction" in finding.likely and "converted" in finding.action
+
+
+def test_many_gaps_here_and_there_are_one_finding():
+    rng = np.random.default_rng(0)
+    columns = [*published_csv.ITEMS, *published_csv.ZERO]
+    table = CLEAN.with_columns(
+        pl.when(pl.Series(rng.random(CLEAN.height) < 0.05)).then(None).otherwise(pl.col(c)).alias(c) for c in columns
+    )
+    findings = audited(table)
+    assert "missing-rest" in findings and sum(key.startswith("missing") for key in findings) == implausible.PATTERNS + 1
 
 
 def test_holes_in_the_grid_are_listed():

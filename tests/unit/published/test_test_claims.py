@@ -1,13 +1,25 @@
 """Verdicts follow from all comparisons of a claim, keep their level, and the page shows them."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 
+from helpers import published_csv
 from helpers.rates import is_at_most
-from sft_atlas.published import POLICIES, changes, claims, test_claims
+from sft_atlas.published import (
+    POLICIES,
+    analyse_published,
+    audit_published,
+    changes,
+    claims,
+    frames,
+    summarise_published,
+    test_claims,
+    tidy_published,
+)
 from sft_atlas.published.claims import Claim, Statistic
 from sft_atlas.stats.estimates import paired_difference
 
@@ -144,6 +156,42 @@ def test_the_claims_page_is_written(own):
     assert set(table["verdict"]) <= set(test_claims.VERDICTS)
     assert table.filter(pl.col("verdict") == "not testable here", pl.col("policy").is_null()).height >= 5
     assert set(tables) == set(POLICIES)
+
+
+def variants():
+    """CSV files of users, with the words that their pages must not hold."""
+    own = published_csv.frame()
+    scores = [name for name in own.columns if name not in ("", *tidy_published.META)]
+    one = own.filter(pl.col("model_name") == "Yi-1.5-9B")
+    rng = np.random.default_rng(0)
+    gaps = [pl.when(pl.Series(rng.random(own.height) < 0.05)).then(None).otherwise(pl.col(name)).alias(name) for name in scores]
+    few = pl.col("model_name").is_in(["Yi-1.5-9B", "Sarashina2-7B"])
+    absent = ["mmlu-0shot", "mmlu-5shot", "math-0shot", "gsm8k-0shot", "gsm8k-4shot", "nq-0shot"]
+    yield pytest.param(one, ["MT-Bench", "AlpacaEval"], id="one model")
+    yield pytest.param(own.filter(pl.col("data_name").is_in(["pretrain", "lima"])), ["CodeAlpaca"], id="one dataset")
+    yield pytest.param(
+        own.with_columns(gaps).filter(few).drop(absent), ["GSM8K", "MATH", "MMLU 0", "NQ 0"], id="blanks and missing columns"
+    )
+    tiny = one.filter(pl.col("data_name").is_in(["pretrain", "lima"])).select("", *tidy_published.META, "math-0shot")
+    yield pytest.param(tiny, ["BoolQ", "MMLU 0"], id="one score column")
+
+
+@pytest.mark.parametrize(("table", "absent"), variants())
+def test_pages_of_a_users_csv_claim_nothing_that_it_does_not_hold(table, absent):
+    scores = tidy_published.tidy(published_csv.encode(table), "mine.csv")
+    found = audit_published.audit(scores)
+    repairs = audit_published.repairs(found)
+    tables = {policy: analyse_published.tables(frames.of_scores(frames.apply_policy(scores, repairs, policy))) for policy in POLICIES}
+    tested = claims.all_claims(tables, scores)
+    lines = test_claims.page(tested, changes.describe(tables), test_claims.families(scores), "the scores in mine.csv").splitlines()
+    needs = [line for line in lines if line.startswith("This needs")]  # what would be needed may be named
+    page = "\n".join(line for line in lines if line not in needs)
+    said = summarise_published.findings(scores, repairs, tables["repaired"]["consistency"], test_claims.table(tested))
+    for text in (page, audit_published.page(found, scores, "mine.csv", repairs), *said):
+        assert not re.search(r"\b(nan|None|inf)\b", text)
+        assert " 1 base models" not in text
+    for word in absent:
+        assert word not in page.replace("MATH or GSM8K", "")
 
 
 def test_families_of_the_published_models_are_counted():

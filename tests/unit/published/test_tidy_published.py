@@ -1,6 +1,7 @@
 """Reading a CSV of published scores: order and encoding do not matter; a truncated or contradictory CSV is an error."""
 
 import hashlib
+import json
 
 import polars as pl
 import pytest
@@ -32,7 +33,7 @@ def content(request):
 
 def test_the_table_has_units_and_keys(content):
     table = tidy_published.tidy(content)
-    assert table.columns == [*tidy_published.RUN, "epoch", "benchmark", "shots", "score", "scale", "row", "task"]
+    assert table.columns == [*tidy_published.RUN, "epoch", "benchmark", "shots", "score", "scale", "unit", "row", "task"]
     base = table.filter(pl.col("method") == "base")
     assert set(base["epoch"]) == {0} and base["schedule"].null_count() == base.height and set(base["dataset"]) == {"base"}
     tuned = table.filter(pl.col("method") != "base")
@@ -90,6 +91,65 @@ def test_a_changed_copy_of_the_authors_file_is_an_error():
     assert hashlib.sha256(content).hexdigest() == fetch_published.SHA256
     with pytest.raises(AtlasError, match="authors' table, but changed"):
         tidy_published.tidy(content.replace(b",59.53,10.8,", b",59.53,10.9,", 1))
+
+
+# ---------------------------------------------------------------- a CSV of one's own
+
+
+def test_rows_that_differ_in_their_number_alone_are_one():
+    same(published_csv.encode(pl.concat([OWN, OWN.head(7).with_columns(pl.col("") + 5000)])), published_csv.encode(OWN))
+
+
+def test_decimal_commas_are_read_where_semicolons_separate():
+    text = published_csv.encode(OWN).decode()
+    names = {name: name.replace(".", "_") for name in published_csv.MODELS}
+    for old, new in names.items():
+        text = text.replace(old, new)
+    comma = text.replace(",", ";").replace(".", ",")
+    same(comma.encode(), text.encode())
+
+
+def scores_of(table: pl.DataFrame, task: str) -> pl.DataFrame:
+    return tidy_published.tidy(published_csv.encode(table)).filter(pl.col("task") == task)
+
+
+@pytest.mark.parametrize("column", ["math-0shot", "BoolQ-0shot", "mmlu-0shot", "my-quiz-3shot"])
+def test_fractions_are_recognised_and_converted(column):
+    table = OWN.rename({"nq-1shot": "my-quiz-3shot"})
+    task = tidy_published.columns.column(column).task
+    given = scores_of(table.with_columns(pl.col(column) / 100), task)
+    assert set(given["unit"]) == {"fraction"} and set(given["scale"]) == {"percent"}
+    assert given["score"].to_list() == pytest.approx(scores_of(table, task)["score"].to_list())
+
+
+def test_a_model_that_solves_next_to_nothing_has_small_percentages():
+    table = OWN.with_columns((pl.col("") % 2 * 0.61).alias("humaneval-0shot"))  # 0 or 1 of 164 items
+    assert set(scores_of(table, "humaneval-0")["unit"]) == {"percent"} and scores_of(table, "humaneval-0")["score"].max() == 0.61
+
+
+def test_percentages_of_a_benchmark_in_fractions_are_converted():
+    given = scores_of(OWN.with_columns(pl.col("Truthful_QA-0shot") * 100), "truthfulqa-0")
+    assert set(given["unit"]) == {"percent"} and given["score"].to_list() == pytest.approx(
+        scores_of(OWN, "truthfulqa-0")["score"].to_list()
+    )
+
+
+def test_errors_are_one_line_that_names_the_users_file(tmp_path, run_script):
+    """The file that was given, not the copy of it, which is what the job reads."""
+    table = OWN.with_columns(pl.col("mbpp-0shot").cast(pl.String).replace({str(OWN["mbpp-0shot"][3]): "failed"}))
+    (tmp_path / "copy.csv").write_bytes(published_csv.encode(table))
+    (tmp_path / "copy.json").write_text(json.dumps({"source": "their/scores.csv"}))
+    paths = {"input": tmp_path / "copy.csv", "source": tmp_path / "copy.json", "output": tmp_path / "scores.parquet"}
+    with pytest.raises(AtlasError, match=r"^their/scores.csv: row 3, column mbpp-0shot: 'failed' is not a number\.[^\n]*remove it$"):
+        run_script(tidy_published, **paths)
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason="../shared/published is absent")
+def test_a_part_of_the_authors_table_is_read_without_its_row_numbers():
+    part = pl.read_csv(REAL, infer_schema=False).filter(pl.col("data_name").is_in(["pretrain", "lima"]))
+    with pytest.raises(AtlasError, match="on purpose, remove the first column"):
+        tidy_published.tidy(published_csv.encode(part))
+    assert tidy_published.tidy(published_csv.encode(part.drop("")))["row"].n_unique() == part.height
 
 
 def mistakes():

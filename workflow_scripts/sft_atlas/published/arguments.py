@@ -10,7 +10,7 @@ PATHS = {
     "source": "JSON that says where the CSV came from",
     "repairs": "scores that the policy `repaired` changes, Parquet",
     "tables": "folder of the tables of the analyses",
-    "table": "output: Parquet",
+    "table": "table of the claims or of the audit, Parquet",
     "page": "output: Markdown",
     "folder": "output: folder",
 }

@@ -28,7 +28,7 @@ RANGES = 30  # ranges of rows on the page
 def audit(scores: pl.DataFrame) -> list[AuditFinding]:
     """All findings about tidy scores, most severe first."""
     wide = widen(scores)
-    findings = [finding for detect in AS_PUBLISHED for finding in detect(wide)]
+    findings = [*implausible.detect_units(scores), *(finding for detect in AS_PUBLISHED for finding in detect(wide))]
     left = repaired(wide, findings)
     findings += [finding for detect in AFTER_REPAIRS for finding in detect(left)]
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
@@ -105,7 +105,7 @@ def main(args: argparse.Namespace) -> None:
     """Write the findings (table and page) and the table of repairs."""
     scores = pl.read_parquet(args.scores)
     facts = json.loads(args.source.read_text(encoding="utf-8"))
-    source = f"{'The authors’ CSV' if facts['authors_file'] else 'Your own CSV'} (sha256 {facts['sha256'][:12]})"
+    source = f"{'The authors’ CSV' if facts['authors_file'] else facts['source']} (sha256 {facts['sha256'][:12]})"
     findings = audit(scores)
     changed = repairs(findings)
     write_table(args.repairs, changed)

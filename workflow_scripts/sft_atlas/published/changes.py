@@ -7,7 +7,7 @@ from sft_atlas.analyse import select
 from sft_atlas.core import markdown
 from sft_atlas.published import POLICIES, columns
 from sft_atlas.published.claims import VARIABLES
-from sft_atlas.stats.wording import METHODS, SIGNIFICANT, count, p_value, span
+from sft_atlas.stats.wording import METHODS, SIGNIFICANT, count, count_span, p_value
 
 TESTS = {
     "lora_full": ["benchmark", "data"],
@@ -54,10 +54,11 @@ def _significant(tables: dict[str, pl.DataFrame]) -> str:
     part = tables["consistency"].filter(pl.col("value") == "gain")
     decidable = part.filter(pl.col("q").is_not_nan())
     if decidable.is_empty():
-        return f"cannot be decided with {span(part['n'])} base models a cell" if part.height else "none"
+        return f"cannot be decided with {count_span(part['n'], 'base models')} a cell" if part.height else "none"
     rest = part.height - decidable.height
-    found = f"{(decidable['q'] < SIGNIFICANT).sum()} of {decidable.height} (n = {span(decidable['n'])} base models)"
-    return f"{found}; {rest} cannot be decided with {span(part.filter(pl.col('q').is_nan())['n'])} base models" if rest else found
+    found = f"{(decidable['q'] < SIGNIFICANT).sum()} of {decidable.height} (n = {count_span(decidable['n'], 'base models')})"
+    few = count_span(part.filter(pl.col("q").is_nan())["n"], "base models")
+    return f"{found}; {rest} cannot be decided with {few}" if rest else found
 
 
 def _gains(tables: dict[str, pl.DataFrame]) -> dict[str, str]:
@@ -122,4 +123,5 @@ def _most_similar(tables: dict[str, dict[str, pl.DataFrame]]) -> list[tuple[str,
             f"{row['r_free']:+.2f}",
         )
         for row in both.iter_rows(named=True)
+        if np.isfinite(row["r"]) and row["r_free"] is not None and np.isfinite(row["r_free"])
     ]

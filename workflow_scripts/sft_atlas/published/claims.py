@@ -11,8 +11,8 @@ import polars as pl
 
 from sft_atlas.analyse import select
 from sft_atlas.published import POLICIES, analyse_published, columns, frames, overall
-from sft_atlas.stats.estimates import Estimate, interval_over_clusters, paired_difference
-from sft_atlas.stats.wording import SIGNIFICANT, count, span
+from sft_atlas.stats.estimates import FEWEST_CLUSTERS, Estimate, interval_over_clusters, paired_difference
+from sft_atlas.stats.wording import SIGNIFICANT, count, count_span
 from sft_atlas.study.runs import WITHOUT
 
 READINGS = ("base-free", "gain")
@@ -95,6 +95,7 @@ class Claim:
     note: str = ""
     fixed: str = ""  # a verdict that needs no test
     scope: str = ""  # what the verdict holds for, where that is less than base models at large
+    needs: str = ""  # what the table must have for the claim to be tested
 
 
 def labels(tasks) -> str:
@@ -124,7 +125,7 @@ def synergies(policy: str, tables: dict[str, pl.DataFrame]) -> list[Statistic]:
         decidable = part.filter(pl.col("q").is_not_nan())
         if decidable.height:
             share = 100 * float((decidable["q"] < SIGNIFICANT).mean())
-            note = f"n = {span(decidable['n'])} base models a cell"
+            note = f"n = {count_span(decidable['n'], 'base models')} a cell"
             options = {"n": decidable.height, "unit": f"of {part.height} cells", "effect_unit": " %", "note": note}
             statistics.append(of_count(share, "cells with q < 0.05", policy, reading, **options))
     concordance = overall.concordance(select.of_leading_method(tables["gains"]), frames.SEED)
@@ -222,7 +223,8 @@ def components(policy: str, tables: dict[str, pl.DataFrame]) -> list[Statistic]:
 
 
 def components_verdict(table: pl.DataFrame) -> str:
-    needed = table.filter(pl.col("component") == 1)["needed"]
+    """Judged where unrelated variables would need more than five components: with fewer variables or observations any data need few."""
+    needed = table.filter(pl.col("component") == 1, pl.col("needed_low") > 5)["needed"]
     few = needed <= 5
     return "not testable here" if needed.is_empty() else "supported" if few.all() else "mixed" if few.any() else "contradicted"
 
@@ -265,21 +267,25 @@ def size(policy: str, tables: dict[str, pl.DataFrame]) -> list[Statistic]:
     ]
 
 
+def scope(models: int) -> str:
+    """What a test holds for that has too few base models to be over them."""
+    these = "this base model" if models == 1 else f"these {models} base models"
+    return f"for {these} only" if models < FEWEST_CLUSTERS else ""
+
+
 def scope_of_size(table: pl.DataFrame) -> str:
     part = table.filter(pl.col("epochs") == "last", pl.col("benchmark") == "all", pl.col("unit") == "training sets")
-    return f"for {_these(part['models'][0])} only" if part.height and part["n"][0] else ""
-
-
-def _these(models: int) -> str:
-    return "this base model" if models == 1 else f"these {models} base models"
+    return scope(part["models"][0]) if part.height and part["n"][0] else ""
 
 
 def transfer(policy: str, tables: dict[str, pl.DataFrame]) -> list[Statistic]:
     statistics = []
+    if not present(tables, "benchmark", ("mmlu-0", "mmlu-5")):
+        return []
     for row in tables["transfer"].filter(pl.col("n") > 0).iter_rows(named=True):
         method = {"full": "full", "lora": "LoRA"}.get(row["method"], row["method"])
         label = f"{method}: {columns.task(row['first']).label} and {columns.task(row['second']).label}"
-        unit = f"base models ({row['n']} runs)"
+        unit = f"base model{'' if row['models'] == 1 else 's'} ({row['n']} runs)"
         statistics.append(of_row(row | {"n": row["models"]}, label, policy, "base-free", unit=unit))
         if row["gain_n"] and np.isfinite(row["gain_r"]):
             statistics.append(Statistic(label, policy, "gain", row["gain_r"], n=row["gain_n"], unit="runs", decides=False))
@@ -311,6 +317,7 @@ def all_claims(tables: dict[str, dict[str, pl.DataFrame]], scores: pl.DataFrame)
 def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
     """Claims with statistics; ``tables`` by policy and name."""
     repaired = tables["repaired"]
+    here = scope(repaired["gains"].drop_nulls("score")["model"].n_unique())
 
     def under_both(function, *arguments: object) -> list[Statistic]:
         return [statistic for policy in POLICIES for statistic in function(policy, tables[policy], *arguments)]
@@ -335,6 +342,8 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
             " averaged). p of the correlation shuffles each model's training sets, in the same way on all benchmarks. Cells of fewer than six"
             " base models cannot reach p < 0.05; they are left out, also of the correction. The correlation decides",
             under_both(synergies),
+            needs="two base models on the same three training sets",
+            scope=here,
         ),
         Claim(
             "breadth",
@@ -343,6 +352,8 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
             " with q < 0.05, for the set with the most and the set with the fewest, of the columns with six or more base models. The SD of the"
             " sets' mean effects decides; its p shuffles the sets within each model",
             under_both(breadth),
+            needs="two base models on the same three training sets",
+            scope=here,
             note="The SD shows that sets differ; whether one helps, against the base model, is in the counts of gains.",
         ),
         Claim(
@@ -350,6 +361,8 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
             "Code data helps mathematics",
             f"mean over {listed(MATHEMATICS)}. Base-free: {code}, each against the {against}. Gain: the same sets against the base model",
             under_both(code_for_mathematics),
+            needs="runs on CodeAlpaca or Magicoder and on chat or FLAN sets, scored on MATH or GSM8K",
+            scope=here,
         ),
         Claim(
             "family",
@@ -357,6 +370,8 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
             "mean correlation between two models' effects over training sets x benchmarks, pairs of one family minus pairs of different"
             " families. p shuffles the base models' families",
             under_both(similarity, "family"),
+            needs="base models of known families, two of them of one family",
+            scope=here,
         ),
         Claim(
             "language",
@@ -364,6 +379,8 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
             "mean correlation between two models' effects over training sets x benchmarks, pairs of one pre-training language minus pairs of"
             ' different languages. "Little" means an interval inside ± 0.15',
             under_both(similarity, "language"),
+            needs="base models of known pre-training languages, two of them of one language",
+            scope=here,
             direction=0,
             margin=0.15,
         ),
@@ -373,6 +390,8 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
             "number of components that explain 90 % of the variance, with benchmarks, training sets or base models as variables (the paper does"
             " not say which), beside the number that unrelated variables need (each variable shuffled independently); n counts the variables",
             under_both(components),
+            needs="enough runs, training sets and benchmarks that unrelated ones would need more than five components",
+            scope=here,
             fixed=components_verdict(repaired["components"]),
             note="Supported means 5 or fewer for every choice of variables, contradicted for none. The column `beyond` of components.parquet"
             " counts the components that exceed chance.",
@@ -382,6 +401,8 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
             "LoRA is slightly better on open questions",
             f"{pairs}. Open questions: {questions}",
             under_both(lora_minus_full, OPEN_QUESTIONS),
+            needs="full and LoRA runs on the same training sets, scored on NaturalQuestions, TruthfulQA, MT-Bench or AlpacaEval",
+            scope=here,
             note=reversals(repaired),
         ),
         Claim(
@@ -389,6 +410,8 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
             "Full fine-tuning is slightly better on mathematics and knowledge",
             f"{pairs}. Mathematics: {listed(MATHEMATICS)}; knowledge: {listed(KNOWLEDGE)}",
             under_both(lora_minus_full, {"mathematics": MATHEMATICS, "knowledge": KNOWLEDGE}),
+            needs="full and LoRA runs on the same training sets, scored on MATH, GSM8K, MMLU or BoolQ",
+            scope=here,
             direction=-1,
         ),
         Claim(
@@ -397,6 +420,7 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
             "largest minus smallest number of rows at the last epoch that both keep, mean over benchmarks. One-sided: the claim is supported if"
             f" a gain of {analyse_published.NEGLIGIBLE:g} points or more is ruled out, contradicted if there is a gain",
             under_both(size),
+            needs="runs on the same training sets at two sizes",
             direction=0,
             margin=analyse_published.NEGLIGIBLE,
             one_sided=True,
@@ -410,6 +434,8 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
             " all base models; the interval resamples base models and training sets. Gain: correlation of gains over all models and sets,"
             " without a test",
             under_both(transfer),
+            needs="MMLU and its Chinese or Japanese version, on four training sets",
+            scope=here,
         ),
         Claim(
             "base-decides",
@@ -418,6 +444,8 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
             " averaged). The interval, which resamples base models and training sets, decides. The paper's claim is about its map of"
             " likelihoods; this is the analogue for scores",
             under_both(share_of_model),
+            needs="two base models with full and LoRA runs on the same training sets",
+            scope=here,
         ),
         Claim(
             "epochs-converge",
@@ -425,6 +453,8 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
             "log ratio of the SD over training sets, last to first epoch (fewest rows), mean over benchmarks per model. The paper's claim is"
             " about its map of likelihoods; this is the analogue for scores",
             under_both(convergence),
+            needs="runs on two training sets that keep the first epoch and another",
+            scope=here,
             direction=-1,
         ),
     ]

@@ -11,7 +11,7 @@ CSV, SOURCE = f"{ROOT}/evaluation_result.csv", f"{ROOT}/evaluation_result.json"
 FOLDER = f"{ROOT}/tables"
 SCORES, AUDIT, REPAIRS, CLAIMS = (f"{FOLDER}/{table}.parquet" for table in ("scores", "audit", "repairs", "claims"))
 REPAIRED_GAINS = f"{FOLDER}/repaired/gains.parquet"  # what the adviser learns from
-AUDIT_PAGE, CLAIMS_PAGE = f"{ROOT}/audit.md", f"{ROOT}/claims.md"
+AUDIT_PAGE, CLAIMS_PAGE, SUMMARY = f"{ROOT}/audit.md", f"{ROOT}/claims.md", f"{ROOT}/summary.md"
 
 
 def tables(*policies: str) -> list[str]:

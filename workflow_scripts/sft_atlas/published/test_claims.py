@@ -134,14 +134,14 @@ def table(tested: list[Claim]) -> pl.DataFrame:
     """One row per statistic of a claim, and one per claim without any; ``p`` and ``q`` as in :class:`Test`."""
     q, rows = correct(tested), []
     for claim in tested:
-        head = claim.key, claim.text, verdict(claim, q)
+        head = claim.key, claim.text, verdict(claim, q), sentence(claim, q)
         for s in claim.statistics:
             said = answer(claim, s, q[s]) if s.decides and np.isfinite(s.effect) and not claim.fixed else None
             numbers = s.effect, s.low, s.high, q[s].p, q[s].q
             rows.append((*head, s.label, s.policy, s.reading, said, *numbers, s.n, s.unit, s.effect_unit))
         if not claim.statistics:
             rows.append((*head, claim.method, *[None] * 11))
-    schema = dict.fromkeys(("claim", "text", "verdict", "statistic", "policy", "reading", "answer"), pl.String)
+    schema = dict.fromkeys(("claim", "text", "verdict", "sentence", "statistic", "policy", "reading", "answer"), pl.String)
     schema |= dict.fromkeys(("effect", "low", "high", "p", "q"), pl.Float64)
     schema |= {"n": pl.Int64, "unit": pl.String, "effect_unit": pl.String}
     return pl.DataFrame(rows, schema=schema, orient="row").fill_nan(None)
@@ -162,15 +162,17 @@ def page(tested: list[Claim], changes: list[str], families: str = "", source: st
 
 
 def _of_claim(claim: Claim, q: dict[Statistic, Test]) -> list[str]:
-    decision = f"**{sentence_case(in_words(claim, q))}.** {claim.note if claim.statistics or claim.fixed else ''}".strip()
-    if not claim.statistics:
-        reason = f"{sentence_case(claim.method)}." if claim.fixed else "The table lacks what this needs."
+    decision = (
+        f"**{sentence_case(in_words(claim, q))}.** {claim.note if verdict(claim, q) != UNTESTABLE or not claim.needs else ''}".strip()
+    )
+    defined = [s for s in claim.statistics if np.isfinite(s.effect)]
+    if not defined:
+        reason = f"This needs {claim.needs}." if claim.needs else f"{sentence_case(claim.method)}."
         return [*markdown.wrap(decision), "", *markdown.wrap(reason)]
-    order = sorted(claim.statistics, key=lambda s: (READINGS.index(s.reading), s.label, -POLICIES.index(s.policy)))
+    order = sorted(defined, key=lambda s: (READINGS.index(s.reading), s.label, -POLICIES.index(s.policy)))
     rows = []
     for s in order:
-        decides = s.decides and not claim.fixed and np.isfinite(s.effect)
-        said = answer(claim, s, q[s]) if decides else ""
+        said = answer(claim, s, q[s]) if s.decides and not claim.fixed else ""
         shown = f"{s.n} {s.unit}" if s.unit.startswith("of ") else count(s.n, s.unit)
         rows.append((s.label, s.reading, s.policy, _effect(s), _interval(s), _p(q[s].p), _p(q[s].q), said, shown))
     head = ("comparison", "reading", "policy", "effect", "95 % interval", "p", "q", "for the claim?", "n")
@@ -196,7 +198,7 @@ OPENING = [
         "q is p corrected (Benjamini-Hochberg) over all deciding tests on this page with the same policy that can reach 0.05: over the one-sided "
         "tests for the claims and, apart from these, over the two-sided tests of effects on the other side, which are shown for such effects. Intervals are two-sided 95 % intervals over base models "
         "unless stated otherwise, so an interval may include 0 where a one-sided test does not. Below five units there is no interval, but "
-        "the range of the units. Where the paper's text was not available, the wording of a claim follows second-hand notes."
+        "the range of the units. Points are percentage points of a benchmark's range (of 1 to 10 for a judge's score). Where the paper's text was not available, the wording of a claim follows second-hand notes."
     ),
     "",
 ]

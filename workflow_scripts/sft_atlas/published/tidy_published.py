@@ -6,15 +6,18 @@ All peculiarities of the CSV format are handled here and nowhere else.
 import argparse
 import hashlib
 import io
+import json
 import re
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import write_table
 from sft_atlas.core.log import LOG
 from sft_atlas.published import columns
+from sft_atlas.published.arguments import add_arguments
 from sft_atlas.study.runs import WITHOUT
 
 META = ("model_name", "data_name", "lora", "epoch", "data_size", "lr_strategy")
@@ -29,10 +32,11 @@ AUTHORS_ALL = "30b38d27d9b0358c929a58ba7678994701d2ec6fd8e58e9f1670cb5cc6177741"
 
 
 def tidy(content: bytes, where: str = "the CSV") -> pl.DataFrame:
-    """One row per score: model, dataset, method, rows, schedule, epoch, benchmark, shots, score, scale, row, task.
+    """One row per score: model, dataset, method, rows, schedule, epoch, benchmark, shots, score, scale, unit, row, task.
 
-    ``score`` is in the unit that ``scale`` names (percent, fraction, judge 1-10); ``row`` is the first column of the CSV. Base models
-    have epoch 0, method ``base`` and no schedule. Identical rows are dropped. Raises AtlasError for truncated lines, missing columns,
+    ``score`` is in the unit that ``scale`` names (percent, fraction, judge 1-10), ``unit`` is that of the CSV (:func:`_units`); ``row`` is
+    the first column of the CSV. Base models have epoch 0, method ``base`` and no schedule. Rows that are identical but for their number are
+    dropped. Raises AtlasError for truncated lines, missing columns,
     text in a column of scores, scores outside their scale, two results for one checkpoint, models without a base row, and a changed or
     truncated copy of the authors' table. ``where`` names the CSV in errors.
     """
@@ -47,12 +51,19 @@ def tidy(content: bytes, where: str = "the CSV") -> pl.DataFrame:
     clash = [name for name in scores if sum(entry.task == entries[name].task for entry in entries.values()) > 1]
     if clash:
         raise AtlasError(f"{where}: columns {', '.join(clash)} hold the same benchmark with the same number of shots; keep one")
+    units = {name: _unit(wide[name].drop_nulls(), entry) for name, entry in entries.items()}
+    wide = wide.with_columns(
+        pl.col(name) * FACTORS[units[name], entry.scale] for name, entry in entries.items() if units[name] != entry.scale
+    )
     facts = pl.DataFrame(
-        [{"column": n, "benchmark": e.benchmark, "shots": e.shots, "scale": e.scale, "task": e.task} for n, e in entries.items()]
+        [
+            {"column": n, "benchmark": e.benchmark, "shots": e.shots, "scale": e.scale, "unit": units[n], "task": e.task}
+            for n, e in entries.items()
+        ]
     )
     long = wide.unpivot(index=["row", *_KEYS], on=scores, variable_name="column", value_name="score").drop_nulls("score")
     long = long.join(facts, on="column").sort("row", "task")
-    return _on_scale(long, where).select(*RUN, "epoch", "benchmark", "shots", "score", "scale", "row", "task")
+    return _on_scale(long, where).select(*RUN, "epoch", "benchmark", "shots", "score", "scale", "unit", "row", "task")
 
 
 def _read(content: bytes, where: str) -> pl.DataFrame:
@@ -74,6 +85,8 @@ def _read(content: bytes, where: str) -> pl.DataFrame:
         frame = pl.read_csv(io.StringIO("\n".join(lines)), separator=separator, infer_schema=False, truncate_ragged_lines=False)
     except pl.exceptions.PolarsError as error:
         raise AtlasError(f"{where}: not a CSV of {lines[0].count(separator) + 1} columns: {str(error).splitlines()[0]}") from None
+    if separator == ";":
+        frame = frame.with_columns(pl.all().str.replace(r"^\s*(-?\d+),(\d+)\s*$", "$1.$2"))
     width = lines[0].count(separator)
     short = [number for number, line in enumerate(lines, 1) if '"' not in line and line.count(separator) != width]
     if short:
@@ -126,21 +139,31 @@ def _numbers(frame: pl.DataFrame, scores: list[str], where: str) -> pl.DataFrame
     for name in scores:
         bad = frame.filter(frame[name].is_not_null() & ~numbers[name].is_finite().fill_null(False))
         if bad.height:
-            raise AtlasError(f"{where}: row {bad['row'][0]}, column {name}: {bad[name][0]!r} is not a number; use a decimal point")
+            raise AtlasError(
+                f"{where}: row {bad['row'][0]}, column {name}: {bad[name][0]!r} is not a number. Write scores as numbers with a decimal point; if "
+                "the column holds no scores, remove it"
+            )
     return frame.with_columns(numbers)
 
 
 def _once(frame: pl.DataFrame, scores: list[str], where: str) -> pl.DataFrame:
-    """Drop identical rows; AtlasError for two results of one checkpoint, or one row number for two checkpoints."""
-    unique = frame.unique(["row", *_KEYS, *scores], keep="first", maintain_order=True)
+    """Drop rows that are identical but for their number; AtlasError for two results of one checkpoint, or one row number for two checkpoints."""
+    unique = frame.unique([*_KEYS, *scores], keep="first", maintain_order=True)
     if unique.height < frame.height:
-        LOG.warning("%s: dropped %d rows that are identical to another row", where, frame.height - unique.height)
+        LOG.warning("%s: dropped %d rows that repeat another row", where, frame.height - unique.height)
     for keys, what in ((list(_KEYS), "the same checkpoint"), (["row"], "the same row number")):
         twice = unique.filter(pl.len().over(keys) > 1)
         if twice.height:
-            first, second = twice.filter(pl.struct(keys) == pl.struct(keys).first())["row"][:2]
+            same = twice.filter(pl.all_horizontal(pl.col(key).eq_missing(twice[key][0]) for key in keys))
             shared = ", ".join(f"{key} {twice[key][0]}" for key in keys)
-            raise AtlasError(f"{where}: rows {first} and {second} have {what} ({shared}) but different contents; keep the right one")
+            if what == "the same row number":
+                raise AtlasError(
+                    f"{where}: two rows have {what} ({twice['row'][0]}); number the rows in the first column anew, or remove it"
+                )
+            other = next(name for name in scores if same[name].n_unique() > 1)
+            raise AtlasError(
+                f"{where}: rows {same['row'][0]} and {same['row'][1]} have {what} ({shared}) but different scores in column {other}; keep the right one"
+            )
     return unique
 
 
@@ -150,7 +173,7 @@ def _check_authors(frame: pl.DataFrame, scores: list[str], where: str) -> None:
     if digest(base, scores) == AUTHORS_BASE and digest(frame, scores) != AUTHORS_ALL:
         raise AtlasError(
             f"{where}: this is the authors' table, but changed or cut off: {frame.height} rows (1,027 expected) or other values. Get it "
-            "again, or remove published_csv to download it"
+            "again, or remove published_csv to download it. To analyse a part of it, or other values, on purpose, remove the first column (row numbers)"
         )
     alone = sorted(set(frame["model"]) - set(base["model"]))
     if alone:
@@ -163,6 +186,32 @@ def digest(frame: pl.DataFrame, scores: list[str]) -> str:
     """Hash of a table's content, independent of the order of rows and columns."""
     ordered = frame.sort("row").select("row", *_KEYS, *sorted(scores))
     return hashlib.sha256(ordered.write_csv().encode()).hexdigest()
+
+
+FACTORS = {(columns.FRACTION, columns.PERCENT): 100.0, (columns.PERCENT, columns.FRACTION): 0.01}
+
+
+def _unit(values: pl.Series, entry: columns.Column) -> str:
+    """The unit of a column of the CSV, which may be percentages or fractions whatever the benchmark's own scale is.
+
+    Percentages are recognised as fractions if none is above 1, unless all are k / n in percent of the n items of a benchmark without
+    options, as those of a model that answers next to nothing are. Fractions are recognised as percentages if most are above 1.
+    """
+    if entry.scale == columns.PERCENT and len(values) and 0 < values.max() <= 1:
+        small = entry.items and entry.chance is None and is_share(values.to_numpy(), entry.items).all()
+        return columns.PERCENT if small else columns.FRACTION
+    if entry.scale == columns.FRACTION and len(values) and values.median() > 1:
+        return columns.PERCENT
+    return entry.scale
+
+
+def is_share(values: np.ndarray, items: int, decimals: int = 2) -> np.ndarray:
+    """Whether each percentage is k / ``items``, rounded."""
+    k = np.round(values * items / 100)
+    with np.errstate(invalid="ignore"):
+        if decimals < 2:  # perhaps rounded twice, so that 66.148 is 66.2
+            return np.abs(100 * k / items - values) < 0.55 * 10.0**-decimals
+        return np.abs(np.round(100 * k / items, decimals) - values) < 0.51 * 10.0**-decimals
 
 
 def _on_scale(long: pl.DataFrame, where: str) -> pl.DataFrame:
@@ -184,11 +233,16 @@ def points(frame: pl.DataFrame) -> pl.Expr:
 
 def main(args: argparse.Namespace) -> None:
     """Write scores.parquet."""
-    frame = tidy(args.input.read_bytes(), str(args.input))
+    source = json.loads(args.source.read_text(encoding="utf-8"))["source"]
+    frame = tidy(args.input.read_bytes(), source)
+    for (unit, scale), part in frame.filter(pl.col("unit") != pl.col("scale")).group_by("unit", "scale", maintain_order=True):
+        tasks = ", ".join(part["task"].unique(maintain_order=True))
+        LOG.warning("%s: these columns are in %ss and are converted to %ss: %s", source, unit, scale, tasks)
     write_table(args.output, frame)
     LOG.info("%d scores of %d checkpoints", frame.height, frame["row"].n_unique())
 
 
 def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--input", type=Path, required=True, help="CSV")
+    add_arguments(p, "source")
     p.add_argument("--output", type=Path, required=True, help="output: Parquet")

@@ -75,3 +75,9 @@ def span(values) -> str:
     """The smallest and the largest of some counts, such as ``120 to 1,319``; one number where all are equal, ``no`` where there is none."""
     sizes = sorted(set(values))
     return "no" if not sizes else f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+
+
+def count_span(values, things: str) -> str:
+    """:func:`span` of some counts with what they count, such as ``1 base model`` or ``6 to 10 base models``."""
+    sizes = set(values)
+    return count(1, things) if sizes == {1} else f"{span(sizes)} {things}"

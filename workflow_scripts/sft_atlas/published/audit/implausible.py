@@ -127,6 +127,20 @@ def detect_empty(wide: Wide) -> list[AuditFinding]:
     return findings
 
 
+def detect_units(scores: pl.DataFrame) -> list[AuditFinding]:
+    """Columns of the CSV in another unit than the benchmark's own, which were converted."""
+    other = scores.filter(pl.col("unit") != pl.col("scale"))
+    if other.is_empty():
+        return []
+    words = [f"{task}: {unit}" for task, unit in other.select("task", "unit").unique(maintain_order=True).iter_rows()]
+    tasks = other["task"].unique(maintain_order=True).to_list()
+    likely = f"{count(len(tasks), 'columns')} of the CSV are in another unit than their benchmark: {', '.join(words)}."
+    if len(tasks) == 1:
+        likely = likely.replace("column of the CSV are in another unit than their", "column of the CSV is in another unit than its")
+    action = "converted before anything else, so that no policy has them as they were"
+    return [AuditFinding("units", "Columns in another unit", "medium", [], tasks, likely=likely, action=action)]
+
+
 def _item(entry: columns.Column) -> float:
     """What one item adds to the score, in the column's unit; NaN for an unknown number of items."""
     unit = 100.0 if entry.scale == columns.PERCENT else 1.0

@@ -10,6 +10,7 @@ import numpy as np
 
 from sft_atlas.published import columns
 from sft_atlas.published.audit.wide import AuditFinding, Wide, name, of_cells
+from sft_atlas.published.tidy_published import is_share
 from sft_atlas.stats.estimates import benjamini_hochberg
 from sft_atlas.stats.wording import p_value
 
@@ -17,6 +18,7 @@ TOLERANCE = 1e-5  # hundredths of a percent; sums of doubles are off by less tha
 PERMUTATIONS = 999
 LACKING = 8  # missing judgements up to which a judged share counts as complete
 SIGNIFICANT = 0.01
+MOST = 0.2  # of a column's values that may be wrong; where more are, the benchmark had another number of items
 
 
 def is_mean_over(values: np.ndarray, files: int) -> np.ndarray:
@@ -141,7 +143,10 @@ def detect_pools(wide: Wide) -> list[AuditFinding]:
             usable = [int(i) for i in index if confirmed and np.isfinite(own[i])]
             cells = [(int(wide.row[i]), task) for i in index if i not in set(usable)]
             replaced = [(int(wide.row[i]), task, float(own[i])) for i in usable]
-            details = [f"row {wide.row[i]}, {name(wide.at(int(i)))}: {wide.of(task)[i]:.3f} -> {own[i]:.3f}" for i in index[:10]]
+            details = [
+                f"row {wide.row[i]}, {name(wide.at(int(i)))}: {wide.of(task)[i]:.3f} -> {f'{own[i]:.3f}' if np.isfinite(own[i]) else 'null'}"
+                for i in index[:10]
+            ]
             title = "One column, two quantities: some means include the files of other benchmarks"
             rows = [int(wide.row[i]) for i in index]
             findings.append(
@@ -153,11 +158,10 @@ def detect_pools(wide: Wide) -> list[AuditFinding]:
 # ---------------------------------------------------------------- shares of items
 
 
-def is_share(values: np.ndarray, items: int, decimals: int = 2) -> np.ndarray:
-    """Whether each percentage is k / ``items``, rounded."""
-    k = np.round(values * items / 100)
-    with np.errstate(invalid="ignore"):
-        return np.abs(np.round(100 * k / items, decimals) - values) < 0.51 * 10.0**-decimals
+def decimals_of(values: np.ndarray) -> int:
+    """The number of decimals, up to six, to which percentages are given."""
+    known = values[np.isfinite(values)]
+    return next((places for places in range(6) if (np.abs(np.round(known, places) - known) < 1e-9).all()), 6)
 
 
 def detect_shares(wide: Wide) -> list[AuditFinding]:
@@ -175,13 +179,20 @@ def detect_shares(wide: Wide) -> list[AuditFinding]:
         if entry.judged:
             findings += _judged_shares(wide, task, values, known)
             continue
-        wrong = np.flatnonzero(known & ~is_share(values, entry.items))
+        wrong = np.flatnonzero(known & ~is_share(values, entry.items, decimals_of(values)))
         if not len(wrong):
             verified.append(f"{task} (n = {entry.items:,})")
             continue
         shown = ", ".join(f"row {wide.row[i]}: {values[i]:g}" for i in wrong[:5])
         text = f"{len(wrong)} of {known.sum():,} values are not k / {entry.items:,}, for example {shown}."
         cells = [(int(wide.row[i]), task) for i in wrong]
+        if len(wrong) > MOST * known.sum():
+            title, unknown = (
+                "Shares of another number of items",
+                "Of how many items these are shares, and whether of the same for all rows.",
+            )
+            findings.append(AuditFinding(f"share-{task}", title, "low", [], [task], text, unknown=unknown))
+            continue
         title = "Not a share of the benchmark's items"
         findings.append(of_cells(wide, f"share-{task}", title, "medium", cells, "set to null", null=True, proven=text))
     if verified:
@@ -236,9 +247,12 @@ def detect_judgements(wide: Wide) -> list[AuditFinding]:
     proven = (
         f"{100 * tenths[known].mean():.1f} % of {known.sum():,} category means are multiples of 0.1, and {100 * fewer:.0f} % of the others are means "
         "over 5 to 9 numbers, to two decimals. So they are means over at most 10 judgements, one for each of 10 questions; 20 judgements would "
-        f"give multiples of 0.05. The total is the mean of the categories to within {np.nanmax(gap):.2f}."
+        "give multiples of 0.05."
     )
+    if np.isfinite(gap).any():
+        proven += f" The total is the mean of the categories to within {np.nanmax(gap):.2f}."
     unknown = "Whether one turn was judged, or both turns together."
     action = "kept, with n = 80 judgements instead of 160"
     title = "MT-Bench: one judgement per question"
-    return [AuditFinding("judgements", title, "low", [], ["mtbench-0", *parts], proven, unknown=unknown, action=action)]
+    tasks = [task for task in ("mtbench-0", *parts) if task in wide.tasks]
+    return [AuditFinding("judgements", title, "low", [], tasks, proven, unknown=unknown, action=action)]
