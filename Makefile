@@ -38,7 +38,7 @@ pin: env
 
 grade: env
 	@$(if $(ANSWERS),,$(error name a file: make grade ANSWERS=answers.jsonl))
-	@$(BIN)/python workflow_scripts/run.py grade $(ANSWERS)
+	@$(BIN)/python workflow_scripts/run.py grade "$(ANSWERS)"
 
 SMOKE := results/benchmarks-smoke/runs/smollm2-135m/base/base/epoch-0/scores
 benchmarks-smoke: env

@@ -50,6 +50,30 @@ def test_no_verdict_is_right_in_form_and_wrong_in_content(bits):
     assert scores["strict"] <= scores["m"] <= scores["parsed"] == found
 
 
+@pytest.mark.parametrize(
+    "part", ["1,", "1 ", "A or ", "not A, B, ", "$", "answer is ", "wait, ", "\n", "\\boxed{", "```\n", "<think>", "no ", "(", "是"]
+)
+def test_an_output_that_repeats_itself_is_read_in_time(part):
+    output = (part * 2000)[:2000]
+    started = time.process_time()
+    for scorer, score in grade.SCORERS.items():
+        item = {
+            "answer": "18",
+            "choices": ["x", "yy"],
+            "label": 0,
+            "prompt": "def f(x):\n",
+            "entry_point": "f",
+            "test": "",
+            "test_list": ["f(1)"],
+        }
+        item["answer"] = "true" if scorer == "choice.yes_no" else "18"
+        if not scorer.startswith("code."):
+            metric, strict, parsed, _, _ = score(item, [output]).values()
+            assert strict <= metric <= parsed
+    assert grade.code.find_program(output, "f", "def f(x):\n") is None
+    assert time.process_time() - started < 3
+
+
 def lines(path, *rows):
     path.write_text("".join(row + "\n" if isinstance(row, str) else json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path

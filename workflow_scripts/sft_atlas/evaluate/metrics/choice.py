@@ -19,7 +19,7 @@ GAP = (
     r"[\s:\-\"'“”「『【(\[{<$*_~]*(?:(?:most likely|likely|probably|clearly|definitely|therefore|thus|indeed|option|choice|letter|选项|選択肢|the|应该是|是)[\s,:]*)*"
     r"[\s:\"'“「『【(\[{<$*_~]*"
 )
-AFFIRMED = r"\s*[)\]]?\s*(?:(?:is|was|would be|looks|seems)(?: the)? (?:\w+ )?(?:correct|right|true|answer|best)\b|[:：]? ?(?:yes|true|correct|✓|✅)\b|项?(?:是|为)?(?:正确|对的|成立)|[がは](?:正解|正しい|適切))"
+AFFIRMED = r"\s*[)\]]?\s*(?:(?:is|was|would be|looks|seems)(?: the)? (?:\w+ )?(?:correct|right|true|answer|best)\b|[:：(]? ?(?:yes|true|correct)\b|(?:fits|works|applies)\b|[:：(]? ?[✓✅]|项?(?:是|为)?(?:正确|对的|成立)|[がは](?:正解|正しい|適切))"
 MARK = 0xE000  # private characters that stand for the options' texts
 LOOK_ALIKE = str.maketrans("АВСЕНΑΒΕΗΙ", "ABCEHABEHI")  # Cyrillic and Greek capitals
 
@@ -166,7 +166,7 @@ CJK = "\u3005-\u30ff\u3400-\u9fff\uac00-\ud7a3"  # Chinese, Japanese and Korean,
 @functools.lru_cache(maxsize=1024)
 def _words(text: str) -> str:
     lower = re.sub("[−–]", "-", plain(text).lower())
-    words = re.findall(rf"[^\W_{CJK}]+|[{CJK}]+|[-+=/^√<>%$.]+(?=[^\W_])", lower)
+    words = re.findall(rf"[^\W_{CJK}]+|[{CJK}]+|(?<![-+=/^√<>%$.])[-+=/^√<>%$.]+(?=[^\W_])", lower)
     return f" {' '.join(words)} "
 
 
@@ -174,16 +174,16 @@ def _words(text: str) -> str:
 
 SAID = r"(?:(?:the|a|quite|really|actually|entirely|necessarily|always|at all) )*"
 POLARITY = re.compile(
-    r"(?P<neutral>\bno (?:doubt|question|longer|one|wonder|matter|problem|more|less|idea|need)\b|\byes(?: or |/| and )no\b|\btrue (?:or|and|/) false\b|\bcorrect or incorrect\b"
+    r"(?P<neutral>\b(?:yes|no) ?\?(?=\W*(?:yes|no)\b)|\bno (?:doubt|question|longer|one|wonder|matter|problem|more|less|idea|need)\b|\byes(?: or |/| and )no\b|\btrue (?:or|and|/) false\b|\bcorrect or incorrect\b"
     r"|\bno or yes\b|\b(?:in)?correct (?:answer|option|choice|response)s?\b|\btrue (?:answer|statement is)\b|はいかいいえ|はいまたはいいえ|是或否|是否|是不是|正确与否|对错)"
     rf"|(?P<yes>(?:\b(?:not|never)|n['’]t) {SAID}(?:false|wrong|incorrect|untrue|no)\b|不是(?:假|错)的?|并非错误"
     r"|間違いではな\w*|間違っていな\w*)"
     rf"|(?P<no>\b(?:do|does|did)(?:n['’]t| not) (?:think|believe|say|mean)[^.!?\n]{{0,30}}?\b(?:true|correct|right|so|yes)\b|(?:\b(?:not|never|nor|hardly)|n['’]t|\bcannot be) {SAID}(?:be )?{SAID}(?:true|correct|right|accurate|the case|so|yes|supported|valid)\b|\b(?:no|nope|nah|false|untrue|incorrect|wrong|inaccurate|negative|nein|non|нет)\b"
-    r"|いいえ|違います|違う|正しくな\w*|正しくありません|真ではな\w*|間違い|間違って|誤り|偽|不是|不对|不正确|不正確|不成立|错误|错|否|没有|假|아니[오요]|(?<![\w가-힣])아니)"
+    r"|いいえ|違います|違う|正しくな\w*|正しくありません|真ではな\w*|間違い|間違って|誤り|偽|不是|(?<!\w)不(?!\w)|不对|不正确|不正確|不成立|错误|错|否|没有|假|아니[오요]|(?<![\w가-힣])아니)"
     r"|(?P<also>\b(?:yes|yeah|yep|yup|true|correct|right|accurate|affirmative|indeed|oui|sí|да)\b|はい|その通り|そうです|正しい|真|是的?|正确|对|成立|(?<![\w가-힣])예|네(?![\w가-힣]))",
     re.IGNORECASE,
 )
-STATED = rf"(?:{ANNOUNCEMENT}|\bconclusion\s*(?:is|:|=|would be)|结论(?:是|为|:)|結論は)\s*[\"'“「(*]*\s*"
+STATED = rf"(?:{ANNOUNCEMENT}|\bconclusion\s*(?:is|:|=|would be)|结论(?:是|为|:)|結論は)\s*[\"'“「(*:]*\s*"
 
 
 def yes_no(doc: dict, results: list[str]) -> dict[str, float | str]:

@@ -68,7 +68,7 @@ def find_program(output: str, entry: str | None, prompt: str = "") -> str | None
     """
     output = re.sub(r"\[/?(?:BEGIN|DONE|PYTHON|CODE)\]", "\n", output.replace("\r\n", "\n").replace("\t", "    ").replace("\u00a0", " "))
     name = re.escape(entry or "")
-    defines = re.compile(rf"^\s*(?:async\s+)?(?:def|class)\s+{name}\b|^{name}\s*(?::[^=\n]+)?=(?!=)", re.MULTILINE) if entry else START
+    defines = re.compile(rf"^[ \t]*(?:async\s+)?(?:def|class)\s+{name}\b|^{name}\s*(?::[^=\n]+)?=(?!=)", re.MULTILINE) if entry else START
     if defines.search(output) and _parses(output):
         return _without_demonstration(output.strip("\n"), entry)
     blocks = _blocks(output)

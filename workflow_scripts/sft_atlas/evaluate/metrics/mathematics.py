@@ -65,7 +65,7 @@ def find_number(output: str) -> str | None:
     if boxed is not None and (numbers := _numbers(boxed)):
         last = _numbers(boxed.rpartition("=")[2])
         return last[0].text if len({number.value for number in last}) == 1 else None
-    text = without_rejected(text, r"[$€£¥]?[-−–]?[$€£¥]?\d[\d,.]*(?<=\d)%?")
+    text = without_rejected(text, r"[$€£¥]?[-−–]?[$€£¥]?\d+(?:[.,]\d+)*%?")
     for place in reversed(list(re.finditer(ANNOUNCEMENT, text, re.IGNORECASE))):
         rest = text[place.end() :].lstrip(" :*\n")
         sentence = re.split(r"\n|。|(?<=[^\d])\. |(?<=\d)\. (?=[A-Z])", rest)[0]
@@ -119,7 +119,7 @@ def _value(match: re.Match) -> Fraction | None:
         return None
     for unit in re.findall(r"千|万|[^\W千万]+", match["scale"] or ""):
         value *= SCALES[unit.lower()]
-    return value * Fraction(10) ** exponent * (-1 if match["sign"] or match["sign_after"] else 1)
+    return value * Fraction(10) ** exponent * (-1) ** (bool(match["sign"]) + bool(match["sign_after"]))
 
 
 def _place(statement: str) -> int:
@@ -203,7 +203,7 @@ def find_expression(output: str) -> str | None:
     text = re.sub(r"(?:```|~~~)[^\n]*\n?", "", output).replace("**", "").replace("：", ":").strip()
     if corrected := after_correction(text, find_expression):
         return corrected
-    text = without_rejected(text, r"(?<!\w)(?:\$[^$\n]+\$|\\\([^\n]+?\\\)|[-−]?\d[\d.,/]*)(?!\w)").strip()
+    text = without_rejected(text, r"(?<!\w)(?:\$[^$\n]+\$|\\\([^\n]+?\\\)|[-−]?\d+(?:[.,/]\d+)*)(?!\w)").strip()
     places = list(re.finditer(rf"{ANNOUNCEMENT}|####", text, re.IGNORECASE))
     for place in reversed(places):
         rest = text[place.end() :].strip()
@@ -216,6 +216,8 @@ def find_expression(output: str) -> str | None:
     if formulas:
         return _right_side(next(filter(None, formulas[-1].groups())))
     last = text.splitlines()[-1].strip().rstrip(".。") if text else ""
+    if stated := re.search(r"\b(?:is|are|equals?|to)\s+((?:\S+\s){0,2}\S*\d\S*(?:\s\S+){0,2})$", last):
+        return _right_side(stated[1])
     prose = re.findall(r"(?<![\\a-zA-Z])[a-zA-Z]{2,}", plain(last))
     return _right_side(last) if re.search(r"\w|\\", last) and len(prose) <= 4 else None
 
@@ -276,7 +278,8 @@ def same(answer: str, gold: str) -> bool:
 
 def _in_base(text: str) -> tuple[str, str] | None:
     """The digits and the base of 1024_8, 1024_{\\text{eight}} or 1024 (base 8); None of anything else."""
-    match = BASE.fullmatch(re.sub(r"\\(?:text|mathrm)\{([^{}]*)\}", r"\1", text.replace("_{base", "_{").replace(" ", "")))
+    bare = re.sub(r"\\(?:text|mathrm)\{([^{}]*)\}", r"\1", text).replace("_{base", "_{")
+    match = BASE.fullmatch(re.sub(r"[\s()]", "", bare))
     return (match[1].upper(), str(WORDS_OF_BASES.get(match[2].lower(), match[2]))) if match else None
 
 
@@ -288,7 +291,7 @@ def _tidy(text: str) -> str:
     text = re.sub(r"√\s*(?:\(([^()]*)\)|(\w+))", lambda match: f"\\sqrt{{{match[1] or match[2]}}}", text)
     text = re.sub(r"\\(?:boldsymbol|mathbf|bm|text(?:bf|rm|it))\b", r"\\text", text)
     text = re.sub(r"\\(?:left|right|displaystyle|bigl?|bigr?|Bigl?|Bigr?)(?![a-zA-Z])|\\!", "", text)
-    text = re.sub(r"^[\s$]+|[\s$.。]+$|\\[()\[\]](?![a-z])", "", text).replace("\\$", "").replace("{,}", ",")
+    text = re.sub(r"^[\s$]+|[\s$.。]+$|\\[()\[\]](?![a-z])", "", text.replace("\\$", "")).replace("{,}", ",")
     whole = re.fullmatch(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}", text)
     text = whole[1].strip().rstrip(".") if whole else text
     text = re.sub(r"(?<=\d)(?:\\[,;: ]|~|\s)+(?=\d{3}(?!\d))", "", text)  # 10 000

@@ -20,14 +20,14 @@ CORRECTION = re.compile(
 )
 NOT_BEFORE = (  # before what is rejected
     r"(?:\b(?:(?:is|was|are|would be|can|could|must|should|does|do)?\s*(?:not|n['’]t|never)|cannot|can['’]t|isn['’]t|wasn['’]t|aren['’]t"
-    r"|rather than|instead of|rule out|ruled out|eliminate[ds]?|exclud(?:e|ed|ing)|neither)(?:\s+(?:be|equal to|just|choose|pick|the answer))?[\s:]+"
+    r"|rather than|instead of|unlike|rule out|ruled out|eliminate[ds]?|exclud(?:e|ed|ing)|neither)(?:\s+(?:be|equal to|just|choose|pick|the answer))?[\s:]+"
     r"|\b(?:in(?:-)?correct|wrong|bad) (?:answer|choice|option)s?\s*(?:is|are|was|:)\s*"
     r"|(?:不是|并非|而非|不选|不能选|排除|错误答案(?:是|为|:)|错误选项(?:是|为|:))\s*)"
 )
 NOT_AFTER = (  # after what is rejected
     r"(?:\s*(?:\)|['\"」』])?\s*(?:(?:is|are|was|were|would be|looks|seems)\s+(?:also |both |all |clearly |obviously |definitely )?"
     r"(?:wrong|incorrect|false|not\b|n['’]t\b|ruled out|eliminated|too (?:big|small|high|low))|(?:isn|aren|wasn)['’]t\b|(?:can(?:not| not|['’]t)|could(?:n['’]t| not)) be\b"
-    r"|: ?(?:no|false|wrong|incorrect|✗|❌)(?!\w)|\?+\s*(?:no\b|nope|wrong|not\b|不|いいえ|違)"
+    r"|\s?[:(] ?(?:no|false|wrong|incorrect|✗|❌)(?!\w)\)?|(?:does not|doesn['’]t) (?:fit|work|apply|hold)\b|\?+\s*(?:no\b|nope|wrong|not\b|不|いいえ|違)"
     r"|项?(?:是|为|都是|都|均|也|均为|都为)?(?:错误|错|不正确|不对|不成立|不符合|不合适|不选|不是)的?"
     r"|(?:は|が|も|では|じゃ)?(?:間違い|間違って|誤り|誤って|不正解|不適切|正しくな|正解ではな|違い|違う|なく|ありません|ではな)))"
 )
@@ -39,10 +39,7 @@ HEDGE = (
 
 def after_correction(text: str, find: Callable[[str], str | None]) -> str | None:
     """What ``find`` finds after the last words that withdraw something ("wait", "actually"), None where there are none or nothing is found."""
-    for mark in reversed(list(CORRECTION.finditer(text))):
-        if found := find(text[mark.end() :]):
-            return found
-    return None
+    return next(filter(None, map(find, reversed(CORRECTION.split(text)[1:]))), None)
 
 
 def without_rejected(text: str, mention: str) -> str:
@@ -53,7 +50,8 @@ def without_rejected(text: str, mention: str) -> str:
 
 @functools.lru_cache(maxsize=32)
 def _rejections(mention: str) -> re.Pattern:
-    one, more = rf"(?:{mention})", rf"(?:option |选项|選択肢)?(?:{mention})"
-    listed = rf"{one}(?:(?:\s*,\s*{more}){{2,}}(?!{BETWEEN})|(?:(?:\s*,\s*{more})*{BETWEEN}{more})+)?"
+    # Atomic and short, so that a long list of numbers is not read in every possible way.
+    one, more = rf"(?>{mention})", rf"(?:option |选项|選択肢)?(?>{mention})"
+    listed = rf"(?>{one}(?:(?:(?:\s*,\s*{more}){{0,12}}{BETWEEN}{more}){{1,12}}|(?:\s*,\s*{more}){{2,12}})?)"
     before = rf"{NOT_BEFORE}(?:the |an? |option |选项|選択肢)?[\"'「『(]?{listed}(?:\s*,?\s*but\b)?"
     return re.compile(rf"{before}|(?:\bboth )?(?:option |选项|選択肢)?{listed}{NOT_AFTER}", re.IGNORECASE)
