@@ -22,7 +22,7 @@ from sft_atlas.core.sources import sources
 from sft_atlas.data.inputs import PRESENTATION, DataInputs
 from sft_atlas.evaluate.inputs import METRICS, EvaluateInputs
 from sft_atlas.measure.inputs import MeasureInputs
-from sft_atlas.plan.forecast import Forecast
+from sft_atlas.plan.forecast import Forecast, unlikely_to_move
 from sft_atlas.published import inputs as published_inputs
 from sft_atlas.report.figures import FIGURES
 from sft_atlas.report.inputs import ReportInputs
@@ -134,6 +134,11 @@ if workflow.is_main_process:
     restore_results()
     for line in shared_items.warnings(study, Path(paths.root)):
         logger.warning(f"{study.source}: {line}")
+    if still := unlikely_to_move(study):
+        logger.warning(
+            f"{len(still)} runs are unlikely to move their model, for example {'/'.join(still[0][0].key)}: their rate and steps change weights by at "
+            f"most {max(share for _, share in still):.2g} of their size, less than the rounding of bfloat16. `snakemake plan` lists them."
+        )
 
 data = DataInputs(study, paths)
 train = TrainInputs(study, paths)

@@ -269,6 +269,7 @@ def _training(paths: Paths, keys: dict, run: dict, rng: np.random.Generator) -> 
     steps = 24
     counts = {"steps": steps, "tokens": 90000, "supervised_tokens": 30000, "samples": 3 * run["rows"], "train_loss": 1.2}
     speed = {"seconds": 4.0, "tokens_per_second": 22500.0, "device": "cpu", "dtype": "float32"}
+    counts |= {"logit_change_mean": 0.2, "logit_resolution": 1e-6, "weight_change": 0.01}
     columns = {"step": np.arange(1, steps + 1), "epoch": np.arange(1, steps + 1) / steps * 3, "loss": 2 * np.exp(-np.arange(steps) / 10)}
     columns |= {"learning_rate": np.full(steps, 1e-4), "grad_norm": rng.lognormal(0, 0.3, steps)}
     _save(paths.fill(paths.history, **keys), keys, columns)

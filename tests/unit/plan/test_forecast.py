@@ -8,7 +8,7 @@ from helpers.plan_study import DEVICE, STUDY, all_files, make, sharded
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.models import size
 from sft_atlas.plan import cost
-from sft_atlas.plan.forecast import Forecast, correction_factor
+from sft_atlas.plan.forecast import Forecast, correction_factor, unlikely_to_move
 from sft_atlas.plan.plan import page
 from sft_atlas.study import study as studies
 from sft_atlas.study.messages import strict_yaml
@@ -176,3 +176,13 @@ def test_branches_are_named_and_commits_are_not(tmp_path):
     config = json.loads(json.dumps(STUDY))
     config["models"] = {"ant": {"hub": "a/b", "revision": "main"}, "bee": {"hub": "a/c", "revision": "0" * 40}}
     assert Forecast(studies.from_config(config, "small.yaml"), DEVICE, tmp_path).unpinned() == ["models.ant"]
+
+
+def test_runs_that_cannot_move_a_model_are_named_before_they_start():
+    found = {run.key: share for run, share in unlikely_to_move(studies.from_config(STUDY, "small.yaml"))}
+    assert set(found) == {("ant", "red", "lora"), ("ant", "blue", "lora")}  # 80 steps at 2e-6
+    assert found["ant", "red", "lora"] == pytest.approx(2 * 2e-6 * 80 / 2 * (8 / 3) ** 0.5, rel=0.02)  # alpha / r, cosine, r / 3
+    config = json.loads(json.dumps(STUDY))
+    config["recipes"]["lora"]["learning_rate"] = 1e-4
+    config["recipes"]["full"]["learning_rate"] = 1e-7
+    assert {run.recipe for run, _ in unlikely_to_move(studies.from_config(config, "small.yaml"))} == {"full"}

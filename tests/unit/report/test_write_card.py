@@ -27,6 +27,7 @@ def record(**changes):
     return {
         "model": "llama", "dataset": "math", "recipe": "full", "settings": settings.model_dump(), "samples": 998, "steps": 64, "dropped_overlong": 2,
         "device": "cpu", "dtype": "float32", "autocast": None, "attention": "sdpa", "micro_batch_size": 16, "gradient_accumulation_steps": 2,
+        "logit_change_mean": 0.21, "logit_change_max": 1.5, "top_tokens_changed": 0.25, "logit_resolution": 0.01, "logit_dtype": "float32", "weight_change": 0.004,
         "train_loss": 1.25, "code": {"commit": "c0ffee", "dirty": False}, "versions": {"torch": "2.13.0", "trl": "1.16.0"},
         "template": {"prompt": "###Question: {instruction}\n###Answer:", "response": " {response}"},
         "inputs": {"base": {"path": "model.json", "sha256": HASH}, "data": {"path": "train.parquet", "sha256": HASH}},
@@ -36,6 +37,20 @@ def record(**changes):
 
 def base(**source):
     return {"name": "llama", "path": "weights", "provenance": {"settings": {"source": source}}}
+
+
+def test_a_card_says_what_the_run_changed():
+    def text(**changes):
+        return write_card.card(record() | changes, base(), [], [], "paper", 2)
+
+    assert (
+        "The update is 0.004 of the size of the weights. Logits on its own samples differ from the base model's by 0.21 on average and 1.5 at most"
+        in text()
+    )
+    assert "the most likely token changed at 25% of the positions" in text() and "did not move" not in text()
+    assert "**This run did not move:** that is less than the rounding of a logit (0.01)." in text(logit_change_mean=0.001)
+    assert "The update is" not in text(weight_change=None)
+    assert "Its effect on logits was not measured." in text(logit_change_mean=None)
 
 
 def front_matter(text):

@@ -125,6 +125,15 @@ def test_missing_results_are_said_first(planted):
     assert "LEFT OUT by select: ant/red/full; no number" in text.split("## 1.")[0]
 
 
+def test_runs_that_did_not_move_are_said_first(planted):
+    study, frames, _ = planted
+    assert "DID NOT MOVE" not in page(study, frames)
+    runs = frames["runs"].with_columns(logit_change_mean=pl.when(pl.int_range(pl.len()) < 2).then(1e-9).otherwise("logit_change_mean"))
+    names = ["/".join(row) for row in runs.select("model", "dataset", "recipe").head(2).rows()]
+    text = " ".join(page(study, frames | {"runs": runs}).split("## 1.")[0].split())
+    assert f"DID NOT MOVE: 2 runs ({', '.join(names)}), whose mean change of logits is below the rounding" in text
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -1,4 +1,8 @@
-"""Sizes of models and of what training writes, from the number of parameters alone."""
+"""Sizes of models, of what training writes and of the update that it can make, without reading a model."""
+
+import math
+
+from sft_atlas.study.schema import Hyperparameters
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 ADAM_BYTES = 12  # float32 weights and two moments for each trained parameter
@@ -30,3 +34,21 @@ def resume_states_bytes(trained: float, epochs: int) -> float:
 def tiny_parameters(hidden: int, layers: int, vocabulary: int) -> float:
     """Parameters of a model that `pretrain` makes: nine matrices' worth of width squared a layer, and tied embeddings."""
     return 9 * hidden * hidden * layers + vocabulary * hidden
+
+
+BFLOAT16_ROUNDING = 2**-8  # largest relative rounding error of a weight
+
+
+def largest_relative_update(settings: Hyperparameters, samples: int, width: int | float) -> float:
+    """Most that a run can change weights, relative to their size: Adam moves an element by about the learning rate in a step, at most.
+
+    Weights of a model of ``width`` have a spread of about 1 / sqrt(width). Of LoRA, A hardly changes (its elements are uniform within
+    1 / sqrt(width)) and B grows from zero.
+    """
+    steps = math.ceil(samples / settings.batch_size) * settings.epochs
+    mean = 1.0 if settings.lr_scheduler_type == "constant" else 0.5  # of the schedule; of the warm-up it is a half
+    travel = settings.learning_rate * steps * (settings.warmup_ratio / 2 + (1 - settings.warmup_ratio) * mean)
+    if settings.method == "full":
+        return travel * math.sqrt(width)
+    scale = settings.lora.alpha / (math.sqrt(settings.lora.rank) if settings.lora.rslora else settings.lora.rank)
+    return scale * travel * math.sqrt(settings.lora.rank / 3)

@@ -13,7 +13,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from sft_atlas.models.size import BYTES, adapter_parameters, checkpoint_bytes, resume_states_bytes, tiny_parameters
+from sft_atlas.models.size import (
+    BFLOAT16_ROUNDING,
+    BYTES,
+    adapter_parameters,
+    checkpoint_bytes,
+    largest_relative_update,
+    resume_states_bytes,
+    tiny_parameters,
+    width,
+)
 from sft_atlas.plan import cost
 from sft_atlas.plan.cost import ZERO, Triple, add
 from sft_atlas.study.paths import Paths
@@ -47,6 +56,22 @@ class Job:
     @property
     def device_seconds(self) -> Triple:
         return cost.scale(self.seconds, self.gpus)
+
+
+def unlikely_to_move(study: Study) -> list[tuple[Run, float]]:
+    """Runs whose rate and steps can change weights by less than the rounding of bfloat16, and by how much at most, relative to their size.
+
+    Training warns about them with the exact number of samples. Here a full run of a model of unknown size counts as one of 7 billion.
+    """
+    found = []
+    for run in study.runs.values():
+        samples = run.settings.rows * max(1, len(study.members(run.dataset)))
+        model = study.all_models[run.model]
+        wide = model.pretrain.hidden_size if model.pretrain else width(model.parameters or 7e9)
+        largest = largest_relative_update(run.settings, samples, wide)
+        if largest < BFLOAT16_ROUNDING:
+            found.append((run, largest))
+    return found
 
 
 class Forecast:

@@ -10,9 +10,10 @@ import polars as pl
 from sft_atlas.core import markdown
 from sft_atlas.core.files import write_table, write_text
 from sft_atlas.core.log import print_to_terminal
+from sft_atlas.models.size import BFLOAT16_ROUNDING
 from sft_atlas.plan import cost
 from sft_atlas.plan.cost import Triple
-from sft_atlas.plan.forecast import Forecast, Job
+from sft_atlas.plan.forecast import Forecast, Job, unlikely_to_move
 from sft_atlas.study import shared_items
 from sft_atlas.study.paths import Paths
 from sft_atlas.study.runs import Run
@@ -125,6 +126,12 @@ def warnings(forecast: Forecast) -> list[str]:
         lines.append(
             f"- **{len(large):,} runs do not fit into GPU memory** ({forecast.device.label}): weights, gradients and Adam's moments alone are "
             f"larger. Give their recipe more `gpus`, or `weights: bfloat16`: {first_of('/'.join(run.key) for run in large)}."
+        )
+    if still := unlikely_to_move(forecast.study):
+        lines.append(
+            f"- **{len(still):,} runs are unlikely to move their model**: at their learning rate, their steps change weights by at most"
+            f" {max(share for _, share in still):.2g} of their size, less than the rounding of bfloat16 weights ({BFLOAT16_ROUNDING:.2g}). Raise"
+            f" `learning_rate` or `epochs`: {first_of('/'.join(run.key) for run, _ in still)}."
         )
     if forecast.retrained:
         jobs = [job for job in forecast.jobs if job.repeat]

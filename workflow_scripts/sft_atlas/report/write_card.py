@@ -60,6 +60,8 @@ Use this format; the model was trained on no other.
 attention {record["attention"]}, micro-batch {record["micro_batch_size"]} x {record["gradient_accumulation_steps"]}); \
 {record["dropped_overlong"]} samples were too long and left out; mean loss {record["train_loss"]:.4f}.
 
+{_effect(record)}
+
 ## Provenance
 
 {_lines(["what", "value"], provenance)}
@@ -105,6 +107,21 @@ def _what(settings: dict) -> str:
     if settings["method"] == "full":
         return "Full weights"
     return f"{'DoRA' if settings['lora']['dora'] else 'LoRA'} adapter (rank {settings['lora']['rank']})"
+
+
+def _effect(record: dict) -> str:
+    """What the last epoch changed, in words."""
+    if record["logit_change_mean"] is None:
+        return "Its effect on logits was not measured."
+    weights = "" if record["weight_change"] is None else f"The update is {record['weight_change']:.2g} of the size of the weights. "
+    text = (
+        f"{weights}Logits on its own samples differ from the base model's by {record['logit_change_mean']:.3g} on average and {record['logit_change_max']:.3g}"
+        f" at most (measured in {record['logit_dtype']}); the most likely token changed at {record['top_tokens_changed']:.0%} of the positions."
+    )
+    still = record["logit_change_mean"] < record["logit_resolution"]
+    return text + (
+        f" **This run did not move:** that is less than the rounding of a logit ({record['logit_resolution']:.2g})." if still else ""
+    )
 
 
 def _setting(value: object) -> str:

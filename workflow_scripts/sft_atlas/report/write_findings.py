@@ -18,6 +18,8 @@ from sft_atlas.stats.wording import count, span
 from sft_atlas.study import paths
 from sft_atlas.tables import stored
 
+MOST = 10  # runs that a line names
+
 
 def sections(tables: dict[str, pl.DataFrame], study: dict) -> list[Finding]:
     """All findings, in the order of the page; a study without the runs for one gets a section that says which it needs."""
@@ -80,6 +82,14 @@ def opening(study: dict, tables: dict[str, pl.DataFrame], tests: int, missing: d
     lines = [f"# Findings of the study {study['study']}", "", *wrap(size, WIDTH), "", *wrap(f"{reading} {caveat}".strip(), WIDTH)]
     if study.get("left_out"):
         lines += ["", *wrap(f"LEFT OUT by select: {', '.join(study['left_out'])}; no number below includes these runs.", WIDTH)]
+    still = tables["runs"].filter(pl.col("logit_change_mean") < pl.col("logit_resolution")).select("model", "dataset", "recipe").rows()
+    if still:
+        named = ", ".join(map("/".join, still[:MOST])) + (f" and {len(still) - MOST} more" if len(still) > MOST else "")
+        what = "mean change of logits is below the rounding of the type that their checkpoints are scored in"
+        lines += [
+            "",
+            *wrap(f"DID NOT MOVE: {count(len(still), 'runs')} ({named}), whose {what}; their scores are those of the base models.", WIDTH),
+        ]
     for name, files in missing.items():
         lines += ["", *wrap(f"MISSING: {files} result files of table {name}, listed in {name}.json; no number below includes them.", WIDTH)]
     return lines

@@ -25,7 +25,7 @@ from sft_atlas.tables.perplexity import perplexity_summary
 
 TRAIN = {
     **columns("steps tokens supervised_tokens samples", WHOLE),
-    **columns("train_loss seconds tokens_per_second", REAL),
+    **columns("train_loss seconds tokens_per_second logit_change_mean logit_resolution weight_change", REAL),
     **columns("device dtype", TEXT),
 }
 # Beside the score: how many answers could be parsed and had the requested form, and what a judge adds.

@@ -25,6 +25,7 @@ from sft_atlas.study.paths import CHECKPOINT, WEIGHTS
 from sft_atlas.study.schema import Hyperparameters
 
 DIVERGED = "diverged.json"  # in the state folder of a run that met a number that is not finite: the error message
+EFFECT = "effect"  # folder in the state folder: logits and weights before training
 SCRATCH = "SFT_ATLAS_SCRATCH"  # environment variable
 COMPLETE = "complete"  # empty file in a trainer checkpoint that was written to its end
 
@@ -70,6 +71,7 @@ def close_state(state: Path) -> None:
     shutil.rmtree(trainer.resolve(), ignore_errors=True)
     if trainer.is_symlink():
         trainer.unlink()
+    shutil.rmtree(state / EFFECT, ignore_errors=True)
     for path in state.glob("*.json"):
         path.unlink()
 

@@ -175,12 +175,18 @@ def fine_tune(base: ModelFolder, samples: Samples, tokenizer, settings: Hyperpar
 def _attempt(base: ModelFolder, samples: Samples, tokenizer, settings: Hyperparameters, plan: BatchPlan, state: Path, name: str) -> dict:
     import torch
 
+    from sft_atlas.train.effect import EffectCallback
+
     device_type = device()
     dtype, autocast = hardware.precision(settings, base, device_type)
     if device_type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     trainer, checkpoints = build(base, samples.kept, tokenizer, settings, plan, state, name)
     attention = trainer.model.config._attn_implementation
+    in_float32 = settings.gpus == 1 and not attention.startswith("flash") and all(p.is_floating_point() for p in trainer.model.parameters())
+    effect = EffectCallback(settings, samples.kept, base, state, name, exact=in_float32 or not autocast)
+    effect.trainer = trainer
+    trainer.add_callback(effect)
     steps = math.ceil(len(samples.kept) / settings.batch_size) * settings.epochs  # an epoch's last batch may be smaller
     checkpoint = checkpoint_to_resume(state, settings, steps)
     LOG.info(
@@ -218,6 +224,7 @@ def _attempt(base: ModelFolder, samples: Samples, tokenizer, settings: Hyperpara
         **asdict(plan),
         "out_of_memory": micro_batch.load_plan(state)[1],
         "peak_device_memory_mib": round(peak / 2**20, 1) if peak else None,
+        **effect.facts,
         "first_step": checkpoints.first_step,
         "last_step": checkpoints.last_step,
         "hashes": checkpoints.hashes,
