@@ -26,7 +26,7 @@ from sft_atlas.plan.forecast import Forecast, unlikely_to_move
 from sft_atlas.published import inputs as published_inputs
 from sft_atlas.report.figures import FIGURES
 from sft_atlas.report.inputs import ReportInputs
-from sft_atlas.study import shared_items
+from sft_atlas.study import checks, shared_items
 from sft_atlas.study import site as sites
 from sft_atlas.study import study as studies
 from sft_atlas.study.messages import strict_yaml
@@ -45,6 +45,9 @@ def load_study():
             strict_yaml(Path(path))  # Snakemake accepts a key that is there twice
         loaded = studies.from_config(config, " + ".join([*files, *(["--config"] if workflow.config_settings.config else [])]))
         loaded.check_paths()
+        missing = None if workflow.deployment_settings.deployment_method else checks.tracker_missing(loaded.file.track)
+        if missing:
+            raise ConfigError(files[-1], [missing])
         return loaded
     except ConfigError as error:
         raise WorkflowError(str(error)) from None

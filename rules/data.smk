@@ -1,7 +1,7 @@
 # Base models, training sets, benchmarks and the sentence encoder on disk; the proof that no benchmark item is trained on.
 #
 # requires  the entries of the study file; the network where they name the hub or a package
-# gives     models/{model}/model.json, data/{dataset}/{rows}/train.parquet, benchmarks/{benchmark}/test.jsonl and shots.jsonl,
+# gives     models/{model}/model.json, data/{dataset}/{rows}/train.parquet and holdout.parquet, benchmarks/{benchmark}/test.jsonl and shots.jsonl,
 #           encoder/model.json, tables/overlap.parquet
 # steps     fetch_* (may use the network) -> prepare_dataset -> merge_datasets; check_overlap
 
@@ -80,7 +80,7 @@ rule fetch_dataset:
     conda:
         "../envs/data.yaml"
     params:
-        entry=data.entry("dataset"),
+        entry=data.entry("dataset", without={"holdout"}),
     shell:
         "python workflow_scripts/run.py fetch_dataset --name {wildcards.dataset} --entry {params.entry:q} --path {input.path:q}"
         " --output {output} --log {log}"
@@ -129,7 +129,8 @@ rule fetch_shots:
 rule prepare_dataset:
     """Clean a training set and take its seeded sample."""
     input:
-        paths.source,
+        source=paths.source,
+        holdout=data.holdout_file,
     output:
         paths.sample,
     log:
@@ -145,7 +146,30 @@ rule prepare_dataset:
         entry=data.entry("dataset"),
     shell:
         "python workflow_scripts/run.py prepare_dataset --name {wildcards.dataset} --rows {wildcards.rows} --entry {params.entry:q}"
-        " --input {input} --output {output} --log {log}"
+        " --input {input.source} --holdout {input.holdout:q} --output {output} --log {log}"
+
+
+rule hold_out:
+    """Set rows of a training set aside, for the loss on samples that are never trained."""
+    input:
+        source=paths.source,
+        file=data.holdout_file,
+    output:
+        paths.holdout,
+    log:
+        paths.log("hold_out", "{dataset}", "{rows}"),
+    wildcard_constraints:
+        dataset=any_of(data.with_holdout),
+    priority: 90
+    conda:
+        "../envs/data.yaml"
+    resources:
+        **cluster.resources("hold_out"),
+    params:
+        entry=data.entry("dataset"),
+    shell:
+        "python workflow_scripts/run.py hold_out --name {wildcards.dataset} --rows {wildcards.rows} --entry {params.entry:q}"
+        " --input {input.source} --file {input.file:q} --output {output} --log {log}"
 
 
 rule merge_datasets:

@@ -1,6 +1,6 @@
 # Fine-tuning: one job per run, which gives all its kept epochs. One rule per recipe, because recipes keep different epochs.
 #
-# requires  models/{model}/model.json, data/{dataset}/{rows}/train.parquet, the proof of no overlap; for correctness.md a clone with its tests
+# requires  models/{model}/model.json, data/{dataset}/{rows}/train.parquet and holdout.parquet where there is one, the proof of no overlap; for correctness.md a clone with its tests
 # gives     runs/{model}/{dataset}/{recipe}/: train.json, history.parquet, preflight.txt, epoch-{epoch}/weights/; on request correctness.md
 # state/    of a run lets a killed job resume; it is outside the outputs, which Snakemake deletes on failure
 
@@ -25,6 +25,7 @@ for recipe in study.file.recipes:
         input:
             base=paths.model,
             data=train.data,
+            holdout=train.holdout,
         output:
             record=paths.record,
             history=paths.history,
@@ -48,11 +49,12 @@ for recipe in study.file.recipes:
             template=train.template,
             state=untracked(paths.state),
             run=untracked(paths.run),
+            track=untracked(train.track),
         shell:
             "python workflow_scripts/run.py train --base {input.base} --data {input.data}"
-            " --model {wildcards.model} --dataset {wildcards.dataset} --recipe {wildcards.recipe}"
+            " --holdout {input.holdout} --model {wildcards.model} --dataset {wildcards.dataset} --recipe {wildcards.recipe}"
             " --settings {params.settings:q} --template {params.template:q} --threads {threads}"
-            " --state {params.state} --output {params.run} --log {log}"
+            " --state {params.state} --output {params.run} {params.track} --log {log}"
 
 
 # On request.

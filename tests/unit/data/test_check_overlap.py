@@ -7,7 +7,8 @@ import pytest
 
 from sft_atlas.core import job
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.data import check_overlap, records
+from sft_atlas.core.files import text_hash
+from sft_atlas.data import check_overlap
 
 
 def pairs(*rows, source=None):
@@ -21,7 +22,7 @@ def test_overlap_is_found_regardless_of_case_and_white_space():
     found = check_overlap.overlap(training, {"quiz": ["what IS 2 +\t2?", "z", "Z "]})
     columns = ("dataset", "benchmark", "train_items", "benchmark_items", "shared")
     assert found.select(columns).rows() == [("a/1", "quiz", 2, 2, 1), ("b/1", "quiz", 1, 2, 0)]
-    assert found["examples"].to_list() == [[records.item_hash("what is 2 + 2?")], []]
+    assert found["examples"].to_list() == [[text_hash("what is 2 + 2?")], []]
 
 
 @pytest.fixture

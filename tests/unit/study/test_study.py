@@ -8,6 +8,7 @@ import pytest
 
 from sft_atlas.core.errors import ConfigError
 from sft_atlas.core.provenance import ROOT
+from sft_atlas.study import checks
 from sft_atlas.study import study as studies
 from sft_atlas.study.messages import strict_yaml
 from sft_atlas.study.schema import Hyperparameters, StudyFile
@@ -369,6 +370,7 @@ MISTAKES = {
     "keep beyond epochs": ({"recipes|full|save_epochs": [1, 3]}, "recipes.full: save_epochs names epoch 3, but there are 2 epochs"),
     "keep nothing": ({"recipes|full|save_epochs": []}, "recipes.full: save_epochs names no epoch; use last, all or a list of epochs"),
     "micro batch": ({"recipes|full|micro_batch_size": 3}, "recipes.full: batch_size 4 is not a multiple of micro_batch_size 3"),
+    "noise on several GPUs": ({"recipes|full|neftune_noise_alpha": 5, "recipes|full|gpus": 2}, "recipes.full: neftune_noise_alpha is checked on one GPU only"),
     "negative noise": (
         {"recipes|full|neftune_noise_alpha": -1},
         "recipes.full.neftune_noise_alpha: Input should be greater than 0 (got -1)",
@@ -389,6 +391,10 @@ MISTAKES = {
     "reserved recipe": (
         {"recipes|base": SMALL["recipes"]["full"]},
         "recipes.base: the name is reserved for the base models; choose another",
+    ),
+    "holdout of everything": (
+        {"datasets|red|holdout": 1.0},
+        "datasets.red: holdout must be a share between 0 and 1, such as 0.05, or a file, not 1.0",
     ),
     "template of another name": ({"template": "chatml"}, "template: Input should be 'chat' (got 'chatml')"),
     "unknown key of the template": ({"template": {"promt": "x"}}, "template.promt: unknown key; did you mean 'prompt'?"),
@@ -462,6 +468,12 @@ def test_a_mistake_is_explained_with_file_key_and_remedy(mistake):
     for fragment in fragments[1:]:
         assert fragment in text
     assert "literal[" not in text and "list[" not in text
+
+
+def test_a_holdout_file_that_is_not_there_is_an_error():
+    file = studies.from_config(small(**{"datasets|red|holdout": "held.jsonl"}), "mine.yaml").file
+    found = checks.local_files(file, str)
+    assert any(line.startswith("datasets.red.holdout: there is no held.jsonl; correct the path") for line in found)
 
 
 def test_every_problem_is_listed_at_once():

@@ -28,6 +28,7 @@ LOAD: tuple[Triple, Triple] = ((50, 200, 600), (5, 100, 1000))  # prompt and gen
 # Jobs without a model: minutes and MB. The largest data sets (UltraChat's dialogues) decide.
 PLAIN = {
     "prepare_dataset": (60, 24 * GIGABYTE),
+    "hold_out": (60, 24 * GIGABYTE),
     "merge_datasets": (20, 8 * GIGABYTE),
     "check_overlap": (60, 16 * GIGABYTE),
     "check_invariants": (60, 8 * GIGABYTE),

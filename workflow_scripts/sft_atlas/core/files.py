@@ -68,6 +68,11 @@ def lock_folder(folder: Path) -> Iterator[int]:
         yield handle.fileno()
 
 
+def text_hash(text: str) -> str:
+    """SHA-256 of a text, without regard to case and white space, in hexadecimal digits."""
+    return hashlib.sha256(" ".join(text.lower().split()).encode()).hexdigest()
+
+
 def sha256(path: Path) -> str:
     """Hash of a file's bytes, or of the names and hashes of a folder's files, as hexadecimal digits."""
     if path.is_dir():

@@ -8,10 +8,10 @@ from pathlib import Path
 import polars as pl
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.core.files import write_json, write_table
+from sft_atlas.core.files import text_hash, write_json, write_table
 from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import record_provenance
-from sft_atlas.data.records import item_hash, user_turns
+from sft_atlas.data.records import user_turns
 from sft_atlas.study.items import SHARED, read_items
 
 
@@ -43,8 +43,8 @@ def overlap(training: dict[str, Iterable[str]], benchmarks: dict[str, Iterable[s
 
     Columns dataset, benchmark, train_items and benchmark_items (distinct), shared, examples (up to three shared hashes).
     """
-    train = {name: {item_hash(text) for text in texts} for name, texts in training.items()}
-    bench = {name: {item_hash(text) for text in texts} for name, texts in benchmarks.items()}
+    train = {name: {text_hash(text) for text in texts} for name, texts in training.items()}
+    bench = {name: {text_hash(text) for text in texts} for name, texts in benchmarks.items()}
     rows = []
     for dataset, left in train.items():
         for benchmark, right in bench.items():
@@ -57,7 +57,7 @@ def overlap(training: dict[str, Iterable[str]], benchmarks: dict[str, Iterable[s
 
 def shared_between(items: dict[str, list[dict]]) -> list[tuple[str, str, int, int]]:
     """(benchmark, benchmark, shared items, items of the smaller one) for all that share items: the same words and the same right answer."""
-    hashes = {name: {item_hash(f"{item['instruction']}\n{item['answer']}") for item in listed} for name, listed in items.items()}
+    hashes = {name: {text_hash(f"{item['instruction']}\n{item['answer']}") for item in listed} for name, listed in items.items()}
     pairs = (
         (one, other, len(hashes[one] & hashes[other]), min(len(hashes[one]), len(hashes[other]))) for one, other in combinations(hashes, 2)
     )

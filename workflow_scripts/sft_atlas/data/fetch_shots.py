@@ -6,12 +6,12 @@ import random
 from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.core.files import sha256, write_json, write_text
+from sft_atlas.core.files import sha256, text_hash, write_json, write_text
 from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import record_provenance
 from sft_atlas.data.fetch_benchmark import benchmark_items
 from sft_atlas.data.options import fetch_options
-from sft_atlas.data.records import at_commit, item_hash, read_rows
+from sft_atlas.data.records import at_commit, read_rows
 from sft_atlas.study.items import read_items
 from sft_atlas.study.schema import Benchmark
 
@@ -59,7 +59,7 @@ def draw_shots(rows: list[dict], count: int, by: str | None, seed: int, items: l
 
 def _identity(item: dict[str, object]) -> str:
     """Hash of an item with its answer: many questions of MMLU have the same words and other options."""
-    return item_hash(f"{item['instruction']}\n{item['answer']}")
+    return text_hash(f"{item['instruction']}\n{item['answer']}")
 
 
 def add_options(p: argparse.ArgumentParser) -> None:

@@ -21,6 +21,7 @@ class DataInputs:
         self.entries = {"model": study.all_models, "dataset": study.all_datasets, "benchmark": self.file.benchmarks}
         self.pretrained = [name for name, model in study.all_models.items() if model.pretrain]
         self.fetched = [name for name in study.all_models if name not in self.pretrained]
+        self.with_holdout = [name for name, dataset in study.all_datasets.items() if dataset.holdout is not None]
         self.with_shots = [name for name, entry in self.file.benchmarks.items() if entry.shots]
 
     def entry(self, kind: str, without: Set[str] = frozenset()):
@@ -35,7 +36,13 @@ class DataInputs:
         """Every local file and folder that the study names."""
         entries = [*(entry for kind in self.entries.values() for entry in kind.values()), self.file.measure.similarity.encoder]
         shots = [self.file.benchmarks[name].shot_source() for name in self.with_shots]
-        return sorted({path for entry in [*entries, *shots] if (path := self._path(entry))})
+        held_out = [self.study.path(entry.holdout) for entry in self.study.all_datasets.values() if isinstance(entry.holdout, str)]
+        return sorted({path for entry in [*entries, *shots] if (path := self._path(entry))} | set(held_out))
+
+    def holdout_file(self, wildcards) -> str | list:
+        """The local file of held-out rows that a dataset names; [] where it names none."""
+        holdout = self.study.all_datasets[wildcards.dataset].holdout
+        return self.study.path(holdout) if isinstance(holdout, str) else []
 
     def samples(self, datasets) -> list[str]:
         """Every sample of these training sets."""

@@ -1,6 +1,5 @@
 """Rows of a source (a file, the hub, or generated tasks), normalised to instruction and response."""
 
-import hashlib
 import json
 import re
 from collections import Counter
@@ -239,11 +238,6 @@ def _turn_text(content: object) -> str | None:
     if isinstance(content, dict) or any(isinstance(text, list | dict) or (text is None and content is not None) for text in texts):
         raise ValueError(f"the content {shown(content)} is not text")
     return None if content is None else "".join(map(as_text, texts))
-
-
-def item_hash(text: str) -> str:
-    """Hash of an instruction, without regard to case and white space."""
-    return hashlib.sha256(" ".join(text.lower().split()).encode()).hexdigest()
 
 
 def write_manifest(table: Path, frame: pl.DataFrame, settings: object, inputs: dict[str, Path], **facts: object) -> None:

@@ -1,5 +1,6 @@
 """Checks that the schema cannot make: of names that the parts of a study file use, of local files, and of task files."""
 
+import importlib.util
 import os
 from collections.abc import Callable, Collection, Iterator
 
@@ -24,11 +25,13 @@ def local_files(file: StudyFile, path: Callable[[str], str]) -> list[str]:
     entries |= {f"benchmarks.{name}.shots.path": entry.shots for name, entry in file.benchmarks.items() if entry.shots}
     if file.measure.similarity.encoder:
         entries["measure.similarity.encoder.path"] = file.measure.similarity.encoder
+    named = {key: entry.path for key, entry in entries.items() if entry.path}
+    named |= {f"datasets.{name}.holdout": entry.holdout for name, entry in file.datasets.items() if isinstance(entry.holdout, str)}
     start = "data_root" if file.data_root else "the current directory"
     absent = [
-        f"{key}: there is no {path(entry.path)}; correct the path (relative to {start}) or put it there"
-        for key, entry in entries.items()
-        if entry.path and not os.path.exists(path(entry.path))
+        f"{key}: there is no {path(place)}; correct the path (relative to {start}) or put it there"
+        for key, place in named.items()
+        if not os.path.exists(path(place))
     ]
     return absent + [
         f"benchmarks.{name}.task: there is no {entry.task}; name an lm-eval task file, such as config/benchmarks/generate.yaml"
@@ -45,6 +48,20 @@ def suites(file: StudyFile, packages: bool = True) -> list[str]:
     unusable = {task for task, problems in found.items() if problems}
     listed = [problem for problems in found.values() for problem in problems]
     return listed + [problem for name, suite in file.suites.items() for problem in _suite(file, name, suite, unusable)]
+
+
+TRACKERS = {  # tracker -> its pin
+    "tensorboard": "tensorboard==2.21.0",
+    "trackio": "trackio==0.43.0",
+    "wandb": "wandb==0.31.0",
+}
+
+
+def tracker_missing(tracker: str | None) -> str | None:
+    """The error where a tracker is not installed in this Python."""
+    if tracker is None or importlib.util.find_spec(tracker):
+        return None
+    return f"track: {tracker} is not installed; pip install {TRACKERS[tracker]}, or remove the key"
 
 
 def _reserved_names(file: StudyFile) -> Iterator[str]:

@@ -44,6 +44,7 @@ class Paths:
 
         self.source = at("data/{dataset}/source.parquet")
         self.sample = at("data/{dataset}/{rows}/train.parquet")
+        self.holdout = at("data/{dataset}/{rows}/holdout.parquet")
         self.sample_manifest = at(f"data/{{dataset}}/{{rows}}/{MANIFEST}")
         self.properties = at("data/{dataset}/{rows}/properties.parquet")
         self.items = at("benchmarks/{benchmark}/test.jsonl")
@@ -68,6 +69,7 @@ class Paths:
         self.base_scores = self.of_base(self.scores)
 
         self.perplexity = at("perplexity/{model}/{dataset}.parquet")
+        self.tracking = at("tracking")
         # State for resuming is not below an output, because Snakemake deletes the outputs of a failed job.
         self.state = at("state/{model}/{dataset}/{recipe}")
         self.judgement_state = at(f"state/judgements/{{model}}/{{dataset}}/{{recipe}}/{CHECKPOINT}/{{suite}}.jsonl")

@@ -150,6 +150,9 @@ class Hyperparameters(Part):
         devices = f" x {self.gpus} gpus" if self.gpus > 1 else ""
         if self.batch_size % ((self.micro_batch_size or 1) * self.gpus):
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size or 1}{devices}")
+        if self.gpus > 1 and (self.lora.dora or self.neftune_noise_alpha):
+            key = "lora.dora" if self.lora.dora else "neftune_noise_alpha"
+            raise ValueError(f"{key} is checked on one GPU only; remove {key} or gpus")
         if self.padding_free and self.gpus > 1:
             raise ValueError("padding_free is checked on one GPU only; remove padding_free or gpus")
         if self.compile and self.gpus > 1:
@@ -283,6 +286,10 @@ class Dataset(Source):
     )
     merge: Names | None = Field(None, description='Datasets to concatenate after sampling each; `"*"`: every dataset that is not a merge.')
     seed: int = Field(0, description="Seed of generation and sampling; smaller samples are subsets of larger ones.")
+    holdout: float | str | None = Field(
+        None,
+        description="Share of the rows (0.05), or a file in the same columns, never trained; history and figures show the loss on it by epoch.",
+    )
     drop_responses: list[str] = Field([], description="Drop rows with these responses, ignoring case (the paper drops `none`).")
     allow_fewer: bool = Field(False, description="Use all rows if the dataset has fewer than the recipe's `rows`, instead of failing.")
     label: str | None = Field(None, description="Name in figures; default: the key.")
@@ -294,6 +301,10 @@ class Dataset(Source):
             raise ValueError("merge must name at least one dataset, and none twice")
         if self.merge and self.filter:
             raise ValueError("set filter on the merged datasets, not on the merge")
+        if isinstance(self.holdout, float) and not 0 < self.holdout < 1:
+            raise ValueError(f"holdout must be a share between 0 and 1, such as 0.05, or a file, not {self.holdout}")
+        if self.merge and self.holdout:
+            raise ValueError("set holdout on the merged datasets, not on the merge")
         if self.turns == "all" and not self.columns.conversation:
             raise ValueError("turns: all needs conversations; name their column with `columns: {conversation: ...}`")
         return exactly_one(self, "path", "hub", "tasks", "merge")
@@ -599,6 +610,11 @@ class StudyFile(Part):
     on_overlap: Literal["error", "report"] = Field("error", description="What to do if a training row equals a benchmark item.")
     allow_code_execution: bool = Field(False, description="Run code written by models (HumanEval, MBPP), in the sandbox.")
     threads: Positive = Field(1, description="CPU threads of each training or scoring job.")
+    track: Literal["tensorboard", "trackio", "wandb"] | None = Field(
+        None,
+        exclude=True,
+        description="Live curves of training, in `tracking/`; changes no result. wandb is offline without WANDB_API_KEY.",
+    )
     template: TemplateOrChat = Field(
         Template(), description="Prompt template of training, perplexity and evaluation; chat: the one of each base model's tokenizer."
     )

@@ -39,7 +39,7 @@ LAYER = {"layer": WHOLE, "depth": REAL}
 # What is read from each file. The run's attributes are added afterwards.
 COLUMNS: dict[str, dict[str, type[pl.DataType]]] = {
     "runs": {**RUN, **TRAIN},
-    "history": {**RUN, "step": WHOLE, **columns("epoch loss learning_rate grad_norm", REAL)},
+    "history": {**RUN, "step": WHOLE, **columns("epoch loss learning_rate grad_norm validation_loss", REAL)},
     "scores": {**SCORE, "metric": TEXT, **columns("score stderr", REAL), "n": WHOLE, "backend": TEXT, "scale": REAL, **ANSWERED},
     "gains": GAINS,
     "perplexity": {

@@ -71,7 +71,7 @@ class CheckpointCallback(TrainerCallback):
         return control
 
     def on_log(self, args, trainer_state, control, logs=None, **_):
-        for key, quantity in (("loss", "the loss"), ("grad_norm", "the gradient norm")):
+        for key, quantity in (("loss", "the loss"), ("grad_norm", "the gradient norm"), ("eval_loss", "the validation loss")):
             if logs and not math.isfinite(float(logs.get(key, 0))):
                 self._stop(f"{quantity} is {float(logs[key])} at", trainer_state)
         step, steps = trainer_state.global_step, trainer_state.max_steps
@@ -101,9 +101,10 @@ class CheckpointCallback(TrainerCallback):
         """Raise AtlasError on every process, and leave the message in the state folder for the job and for the next attempt."""
         self.wait()
         step, steps = trainer_state.global_step, trainer_state.max_steps
+        rate = next(entry["learning_rate"] for entry in reversed(trainer_state.log_history) if "learning_rate" in entry)
         kept = [epoch for epoch in self.settings.kept_epochs if epoch * steps < step * self.settings.epochs]
         error = (
-            f"{self.name}: {what} optimiser step {step} of {steps} (learning rate {trainer_state.log_history[-1]['learning_rate']:.3g}); the run diverged"
+            f"{self.name}: {what} optimiser step {step} of {steps} (learning rate {rate:.3g}); the run diverged"
             f" and nothing of it is published. {f'The last good kept epoch is {self.state / CHECKPOINT.format(epoch=kept[-1])}' if kept else 'No epoch was kept before'}."
             " Lower learning_rate or max_grad_norm, or check the data and the base model. For the results of all other runs, add --config"
             f" select='{{without: [{self.name}]}}'. To repeat the same run, delete {self.state}"

@@ -37,6 +37,17 @@ class TrainInputs:
         rows = self.study.runs[wildcards.model, wildcards.dataset, wildcards.recipe].settings.rows
         return self.paths.fill(self.paths.sample, dataset=wildcards.dataset, rows=rows)
 
+    def track(self, wildcards) -> str:
+        """The options of the tracker, none where nothing is tracked."""
+        return f"--track {self.file.track} --tracking {self.paths.tracking} --study {self.study.name}" if self.file.track else ""
+
+    def holdout(self, wildcards) -> list[str]:
+        """The held-out rows of a run's training set, of a merged one those of each member; [] where nothing is held out."""
+        rows = self.study.runs[wildcards.model, wildcards.dataset, wildcards.recipe].settings.rows
+        sources = self.study.members(wildcards.dataset) or (wildcards.dataset,)
+        held = [name for name in sources if self.study.all_datasets[name].holdout is not None]
+        return [self.paths.fill(self.paths.holdout, dataset=name, rows=rows) for name in held]
+
     def files(self, pattern: str, checkpoints: Iterable[Checkpoint], **more: object) -> list[str]:
         """One file of each of the checkpoints."""
         return [self.paths.of(pattern, checkpoint, **more) for checkpoint in checkpoints]

@@ -9,11 +9,13 @@ import time
 from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.core.files import lock_folder, write_json, write_table, write_text
+from sft_atlas.core.files import lock_folder, text_hash, write_json, write_table, write_text
+from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import record_provenance, resource_usage
 from sft_atlas.models import prompt_template
 from sft_atlas.models.arguments import TEMPLATE_HELP, add_keys, add_model, key_columns
 from sft_atlas.models.base_model import ModelFolder, device, load_tokenizer
+from sft_atlas.study.checks import TRACKERS
 from sft_atlas.study.paths import HISTORY, PREFLIGHT, RECORD
 from sft_atlas.study.schema import Hyperparameters
 
@@ -26,6 +28,7 @@ def main(args: argparse.Namespace) -> None:
     import torch
 
     from sft_atlas.train import dataset, memory, resume_state, trainer
+    from sft_atlas.train.tracking import Tracking
 
     started = time.perf_counter()
     torch.set_num_threads(args.threads)
@@ -35,8 +38,10 @@ def main(args: argparse.Namespace) -> None:
     tokenizer = load_tokenizer(base)
     template = prompt_template.read(args.template, tokenizer)
     samples = dataset.tokenize(pl.read_parquet(args.data).to_dicts(), tokenizer, template, settings.max_length)
+    tracking = Tracking(args.track, args.tracking, args.study) if args.track else None
+    held_out = validation_samples(args, tokenizer, template, settings.max_length, name)
     if args.worker:
-        facts = trainer.fine_tune(base, samples, tokenizer, settings, args.state, name)
+        facts = trainer.fine_tune(base, samples, tokenizer, settings, args.state, name, held_out.kept, tracking)
         if torch.distributed.get_rank() == 0:  # the first worker leaves the facts for the job that started it
             write_json(args.state / "facts.json", facts)
         torch.distributed.destroy_process_group()
@@ -44,7 +49,7 @@ def main(args: argparse.Namespace) -> None:
     with lock_folder(args.state) as lock:
         forecast = memory.describe(base, settings, samples.longest, device())
         write_text(args.output / PREFLIGHT, dataset.preflight(samples, tokenizer, name, forecast))
-        inputs = {"base": args.base, "data": args.data}
+        inputs = {"base": args.base, "data": args.data} | {f"holdout.{path.parent.parent.name}": path for path in args.holdout}
         context = {"template": template, "threads": args.threads, "rows_dropped": samples.overlong}
         provenance = record_provenance(settings.model_dump(), inputs, **context)
         identity = {key: provenance[key] for key in ("settings", "inputs", "versions", "template", "threads")}
@@ -53,10 +58,13 @@ def main(args: argparse.Namespace) -> None:
         if settings.gpus > 1:
             facts = train_in_workers(settings, args.state, name, lock)
         else:
-            facts = trainer.fine_tune(base, samples, tokenizer, settings, args.state, name)
+            facts = trainer.fine_tune(base, samples, tokenizer, settings, args.state, name, held_out.kept, tracking)
         log, hashes, first_step, last_step = (facts.pop(key) for key in ("log", "hashes", "first_step", "last_step"))
         special = {"bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id}
         facts["special_tokens"] = {kind: sum(sample.ids.count(token) for sample in samples.kept) for kind, token in special.items()}
+        if args.holdout:
+            facts["validation"] = {"samples": len(held_out.kept), "dropped_overlong": len(held_out.overlong)}
+            facts["validation"]["supervised_tokens"] = sum(sample.supervised for sample in held_out.kept)
         facts["seconds_to_first_step"] = round(first_step - started, 3)
         facts["train_loss"] = sum(entry["loss"] for entry in log if "loss" in entry) / facts["steps"]
         write_table(args.output / HISTORY, trainer.history(log).select(*key_columns(args, *KEYS), pl.all()))
@@ -64,6 +72,31 @@ def main(args: argparse.Namespace) -> None:
         facts["seconds_to_publish"] = round(time.perf_counter() - last_step, 3)
         write_json(args.output / RECORD, {**{key: getattr(args, key) for key in KEYS}, **facts, **provenance, "usage": resource_usage()})
         resume_state.close_state(args.state)
+
+
+def validation_samples(args: argparse.Namespace, tokenizer, template: dict, max_length: int, name: str):
+    """The held-out samples, without those that are trained after all: of a merged set, by another member. AtlasError where none is left."""
+    import polars as pl
+
+    from sft_atlas.train import dataset
+
+    if not args.holdout:
+        return dataset.Samples([], [])
+    trained = {text_hash(text) for text in pl.read_parquet(args.data)["instruction"]}
+    held_out = pl.concat([pl.read_parquet(path) for path in args.holdout], how="diagonal")
+    rows = [row for row in held_out.to_dicts() if text_hash(row["instruction"]) not in trained]
+    if len(rows) < len(held_out):
+        LOG.warning(
+            "%s: %d held-out rows are trained by another member of the merged set; the validation loss is without them",
+            name,
+            len(held_out) - len(rows),
+        )
+    samples = dataset.tokenize(rows, tokenizer, template, max_length)
+    if not samples.kept:
+        raise AtlasError(
+            f"{name}: none of {len(held_out)} held-out rows is left to validate on ({len(samples.overlong)} are longer than max_length)"
+        )
+    return samples
 
 
 def train_in_workers(settings: Hyperparameters, state: Path, name: str, lock: int) -> dict[str, object]:
@@ -96,9 +129,13 @@ def add_options(p: argparse.ArgumentParser) -> None:
     add_model(p, weights=False)
     add_keys(p, *KEYS)
     p.add_argument("--data", type=Path, required=True, help="train.parquet")
+    p.add_argument("--holdout", type=Path, nargs="*", default=[], help="holdout.parquet files, whose rows give the validation loss")
     p.add_argument("--settings", required=True, help="hyper-parameters, as JSON")
     p.add_argument("--template", required=True, help=TEMPLATE_HELP)
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--state", type=Path, required=True, help="state folder of the run, which survives a failed job")
     p.add_argument("--output", type=Path, required=True, help="folder of the run, for its results")
+    p.add_argument("--track", nargs="?", choices=TRACKERS, help="tracker that shows the run while it is trained; changes no result")
+    p.add_argument("--tracking", type=Path, help="folder of the tracker")
+    p.add_argument("--study", help="name under which the tracker shows the runs of a study together")
     p.add_argument("--worker", action="store_true", help="be one of the processes of a job with several GPUs")

@@ -7,6 +7,7 @@ which the job publishes the kept epochs at the end (:mod:`sft_atlas.train.resume
 import math
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -101,10 +102,21 @@ def lora_config(model, settings: Hyperparameters):
     return LoraConfig(**size, **variants, target_modules=targets, task_type="CAUSAL_LM")
 
 
-def build(base: ModelFolder, samples: list[Sample], tokenizer, settings: Hyperparameters, plan: BatchPlan, state: Path, name: str):
+def build(
+    base: ModelFolder,
+    samples: list[Sample],
+    tokenizer,
+    settings: Hyperparameters,
+    plan: BatchPlan,
+    state: Path,
+    name: str,
+    validation=(),
+    tracking=None,
+):
     """The trainer of a run, and the :class:`~sft_atlas.train.checkpointing.CheckpointCallback` that writes its epochs.
 
-    Sets all seeds first. ``state``: folder for epochs and checkpoints. ``name``: of the run, for messages.
+    Sets all seeds first. ``state``: folder for epochs and checkpoints. ``name``: of the run, for messages. ``validation``: held-out
+    samples, on which the loss is logged after every epoch. ``tracking``: a :class:`~sft_atlas.train.tracking.Tracking`, if any.
     """
     import torch
     from datasets import Dataset
@@ -114,6 +126,7 @@ def build(base: ModelFolder, samples: list[Sample], tokenizer, settings: Hyperpa
     from sft_atlas.train.checkpointing import CheckpointCallback
     from sft_atlas.train.filled_sampler import FILLER, FilledTrainer
     from sft_atlas.train.padding_free import check_isolation
+    from sft_atlas.train.validation import ValidationCallback
 
     device_type = device()
     dtype, autocast = hardware.precision(settings, base, device_type)
@@ -134,6 +147,7 @@ def build(base: ModelFolder, samples: list[Sample], tokenizer, settings: Hyperpa
     if settings.method == "full":
         freeze(model, settings)
     checkpoints = CheckpointCallback(settings, state, getattr(torch, base.dtype), name, memory.resume_checkpoint_bytes(base, settings))
+    measured = [ValidationCallback(validation)] if validation else []
     rows = [{"input_ids": sample.ids, "labels": sample.labels} for sample in samples]
     trainer_class, rows = (FilledTrainer, [*rows, FILLER]) if settings.gpus > 1 else (SFTTrainer, rows)
     trainer = trainer_class(
@@ -142,16 +156,28 @@ def build(base: ModelFolder, samples: list[Sample], tokenizer, settings: Hyperpa
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         peft_config=lora_config(model, settings),
-        callbacks=[checkpoints],
+        callbacks=[checkpoints, *measured],
     )
-    checkpoints.trainer = trainer
+    for callback in (checkpoints, *measured):
+        callback.trainer = trainer
     trainer.remove_callback(PrinterCallback)  # the log has its own lines
+    if tracking:
+        tracking.attach(trainer, name)
     if settings.padding_free:
         check_isolation(trainer.model, [sample.ids for sample in samples], autocast, name)
     return trainer, checkpoints
 
 
-def fine_tune(base: ModelFolder, samples: Samples, tokenizer, settings: Hyperparameters, state: Path, name: str) -> dict[str, object]:
+def fine_tune(
+    base: ModelFolder,
+    samples: Samples,
+    tokenizer,
+    settings: Hyperparameters,
+    state: Path,
+    name: str,
+    validation: Sequence[Sample] = (),
+    tracking=None,
+) -> dict[str, object]:
     """Train, leaving the kept epochs in ``state/epoch-N``; resumes from the newest complete checkpoint in ``state/trainer``.
 
     Out of memory, it continues with a smaller micro-batch and the same effective batch (:mod:`sft_atlas.train.micro_batch`).
@@ -161,7 +187,7 @@ def fine_tune(base: ModelFolder, samples: Samples, tokenizer, settings: Hyperpar
     plan = micro_batch.load_plan(state)[0] or memory.first_plan(base, settings, samples.longest, device(), name)
     while True:
         try:
-            return _attempt(base, samples, tokenizer, settings, plan, state, name)
+            return _attempt(base, samples, tokenizer, settings, plan, state, name, validation, tracking)
         except RuntimeError as error:
             if not micro_batch.is_out_of_memory(error):
                 raise
@@ -172,7 +198,17 @@ def fine_tune(base: ModelFolder, samples: Samples, tokenizer, settings: Hyperpar
             raise AtlasError(f"{name}: the job starts again with less memory per process")
 
 
-def _attempt(base: ModelFolder, samples: Samples, tokenizer, settings: Hyperparameters, plan: BatchPlan, state: Path, name: str) -> dict:
+def _attempt(
+    base: ModelFolder,
+    samples: Samples,
+    tokenizer,
+    settings: Hyperparameters,
+    plan: BatchPlan,
+    state: Path,
+    name: str,
+    validation: Sequence[Sample],
+    tracking,
+) -> dict[str, object]:
     import torch
 
     from sft_atlas.train.effect import EffectCallback
@@ -181,7 +217,7 @@ def _attempt(base: ModelFolder, samples: Samples, tokenizer, settings: Hyperpara
     dtype, autocast = hardware.precision(settings, base, device_type)
     if device_type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    trainer, checkpoints = build(base, samples.kept, tokenizer, settings, plan, state, name)
+    trainer, checkpoints = build(base, samples.kept, tokenizer, settings, plan, state, name, validation, tracking)
     attention = trainer.model.config._attn_implementation
     in_float32 = settings.gpus == 1 and not attention.startswith("flash") and all(p.is_floating_point() for p in trainer.model.parameters())
     effect = EffectCallback(settings, samples.kept, base, state, name, exact=in_float32 or not autocast)
@@ -233,7 +269,10 @@ def _attempt(base: ModelFolder, samples: Samples, tokenizer, settings: Hyperpara
 
 
 def history(log: list[dict[str, float]]):
-    """The trainer's log as a polars frame, one row per optimiser step: step, epoch, loss, learning_rate, grad_norm."""
+    """The trainer's log as a polars frame, one row per optimiser step: step, epoch, loss, learning_rate, grad_norm, validation_loss.
+
+    validation_loss is null but at the last step of an epoch of a run with held-out samples.
+    """
     import polars as pl
 
     values = ("epoch", "loss", "learning_rate", "grad_norm")
@@ -242,4 +281,6 @@ def history(log: list[dict[str, float]]):
         for entry in log
         if "loss" in entry
     ]
-    return pl.DataFrame(steps, schema={"step": pl.Int64} | dict.fromkeys(values, pl.Float64))
+    frame = pl.DataFrame(steps, schema={"step": pl.Int64} | dict.fromkeys(values, pl.Float64))
+    held_out = {int(entry["step"]): float(entry["eval_loss"]) for entry in log if "eval_loss" in entry}
+    return frame.with_columns(validation_loss=pl.Series([held_out.get(step) for step in frame["step"]], dtype=pl.Float64))

@@ -27,6 +27,9 @@ FIGURES: dict[str, Entry] = {
         SCORES, ("gains",), "Principal components of training sets' effects: variance explained, training sets, benchmarks."
     ),
     "variance": Entry(SCORES, ("gains",), "Variance of scores by base model, training set, method and their interactions."),
+    "training_curves": Entry(
+        INSIDE, ("history",), "Loss by epoch in training and, where rows are held out, on them, per base model and method. Crosses: lowest."
+    ),
     "perplexity_gain": Entry(INSIDE, ("gains", "perplexity"), "Perplexity of a training set under the base model, and mean gain."),
     "predictors": Entry(
         INSIDE, ("predictors",), "Predictors of gain: correlations within base models, and error removed on held-out gains."

@@ -168,7 +168,7 @@ def epochs_and_size(gains: pl.DataFrame, study: dict) -> Finding:
         notes.append("Size: not available in this study, needs runs on the same training sets at two sizes.")
     else:
         add("Size", pairs, f"{pairs['small'].min():,} to {pairs['large'].max():,} rows")
-    return Finding(title, "epochs", statements, notes)
+    return Finding(title, "epochs", statements, notes, more_figures=("training_curves",))
 
 
 def leave_one_out(scores: pl.DataFrame, study: dict) -> Finding:
