@@ -370,7 +370,10 @@ MISTAKES = {
     "keep beyond epochs": ({"recipes|full|save_epochs": [1, 3]}, "recipes.full: save_epochs names epoch 3, but there are 2 epochs"),
     "keep nothing": ({"recipes|full|save_epochs": []}, "recipes.full: save_epochs names no epoch; use last, all or a list of epochs"),
     "micro batch": ({"recipes|full|micro_batch_size": 3}, "recipes.full: batch_size 4 is not a multiple of micro_batch_size 3"),
-    "noise on several GPUs": ({"recipes|full|neftune_noise_alpha": 5, "recipes|full|gpus": 2}, "recipes.full: neftune_noise_alpha is checked on one GPU only"),
+    "noise on several GPUs": (
+        {"recipes|full|neftune_noise_alpha": 5, "recipes|full|gpus": 2},
+        "recipes.full: neftune_noise_alpha is checked on one GPU only",
+    ),
     "negative noise": (
         {"recipes|full|neftune_noise_alpha": -1},
         "recipes.full.neftune_noise_alpha: Input should be greater than 0 (got -1)",

@@ -8,11 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from helpers import tiny
+from helpers.processes import forked, shard_on_the_cpu
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.models.base_model import ModelFolder, load_model, load_tokenizer
 from sft_atlas.models.tokenization import encode_row
 from sft_atlas.study.schema import Hyperparameters
-from sft_atlas.train import train
+from sft_atlas.train import dataset as sampling
+from sft_atlas.train import train, trainer
 
 TEMPLATE = {"prompt": "###Question: {instruction}\n###Answer:", "response": " {response}"}
 ROWS = [{"instruction": f"Count to {i}.", "response": " ".join(map(str, range(1, i + 1))), "source": None} for i in range(1, 9)]
@@ -83,3 +86,22 @@ def test_rows_that_another_member_trains_are_not_validated_on(runs, run_script, 
     }
     with pytest.raises(AtlasError, match="tiny/both/full: none of 1 held-out rows is left to validate on"):
         run_script(train, model="tiny", dataset="both", recipe="full", **files, settings=recipe, template=json.dumps(TEMPLATE))
+
+
+def test_two_processes_with_sharded_weights_measure_the_loss_of_one(tiny_tokenizer, tmp_path):
+    case = tiny.make("llama", tmp_path / "llama", tiny_tokenizer)
+    held_out = sampling.tokenize(HELD_OUT, case.tokenizer, TEMPLATE, 256).kept  # three: the second process gets a batch without samples
+
+    def losses(name: str, **more) -> list[float]:
+        (tmp_path / name).mkdir(exist_ok=True)
+        facts = trainer.fine_tune(case.base, case.samples, case.tokenizer, case.settings(**more), tmp_path / name, name, held_out)
+        return [entry["eval_loss"] for entry in facts["log"] if "eval_loss" in entry]
+
+    def train_sharded(rank: int) -> None:
+        shard_on_the_cpu()
+        (tmp_path / f"{rank}.json").write_text(json.dumps(losses("two", gpus=2, micro_batch_size=2)))
+
+    one = losses("one", micro_batch_size=2)
+    forked(2, train_sharded, 120)
+    both = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
+    assert both[0] == both[1] == pytest.approx(one, rel=1e-4) and len(one) == 2
