@@ -42,6 +42,7 @@ def test_attention_is_the_best_that_is_installed(base, packages):
     packages("flash_attn", "flash_attn_interface")
     assert chosen() == "flash_attention_3"
     assert chosen(where="cpu") is None and chosen(autocast=False) is None
+    assert hardware.attention(settings(deterministic=True), base, "cuda", True) is None
 
 
 def test_attention_by_name_is_obeyed_or_refused(base, packages):
@@ -80,6 +81,8 @@ def test_kernels_that_are_not_here_are_refused(packages):
         ({"gpus": 2, "padding_free": True}, "padding_free is checked on one GPU only"),
         ({"gpus": 2, "compile": True}, "compile is checked on one GPU only"),
         ({"gpus": 2, "weights": "bfloat16"}, "weights: bfloat16 is for one GPU"),
+        ({"deterministic": True, "liger": True}, "deterministic: true does not cover the kernels"),
+        ({"deterministic": True, "attention": "flash_attention_3"}, "deterministic: true does not cover the kernels"),
         ({"layers": [0.7, 0.3]}, "give the smaller depth first"),
         ({"layers": [0.3]}, "at least 2 items"),
         ({"method": "lora", "freeze_embeddings": True}, "freeze_embeddings makes no sense"),
@@ -160,6 +163,18 @@ def test_a_kernel_changes_the_losses_by_rounding_only(trained, option):
         pytest.importorskip("liger_kernel")
     plain, special = trained("plain"), trained("special", **option)
     assert special.losses == pytest.approx(plain.losses, rel=1e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_deterministic_run_is_repeated_bit_for_bit(trained, method):
+    import torch
+
+    try:
+        one, again = (trained(name, method=method, deterministic=True) for name in ("one", "again"))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert one.losses == again.losses and one.hashes == again.hashes and one.logit_change_mean == again.logit_change_mean
 
 
 @pytest.mark.gpu

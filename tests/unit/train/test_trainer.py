@@ -137,6 +137,32 @@ def test_full_weights_reload_with_the_settings_of_the_base(base, samples, tokeni
     assert tensors(epochs[2]).keys() == tensors(base.path).keys()
 
 
+def test_deterministic_asks_torch_and_its_libraries_for_it_and_changes_nothing_on_a_cpu(base, samples, tokenizer, tmp_path, monkeypatch):
+    import os
+
+    import torch
+
+    variables = (
+        "CUDA_LAUNCH_BLOCKING",
+        "CUBLAS_WORKSPACE_CONFIG",
+        "FLASH_ATTENTION_DETERMINISTIC",
+        "ASCEND_LAUNCH_BLOCKING",
+        "HCCL_DETERMINISTIC",
+    )
+    for variable in variables:
+        monkeypatch.setenv(variable, "")  # to be restored
+    plain = tensors(train(base, samples, tokenizer, tmp_path / "plain")[1][2])
+    assert not torch.are_deterministic_algorithms_enabled()
+    try:
+        deterministic = tensors(train(base, samples, tokenizer, tmp_path / "deterministic", deterministic=True)[1][2])
+        assert torch.are_deterministic_algorithms_enabled() and not torch.is_deterministic_algorithms_warn_only_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8" and os.environ["FLASH_ATTENTION_DETERMINISTIC"] == "1"
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.deterministic = False
+    assert equal(plain, deterministic)
+
+
 # ---------------------------------------------------------------- runs that diverge
 
 

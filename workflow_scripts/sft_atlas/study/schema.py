@@ -128,6 +128,10 @@ class Hyperparameters(Part):
         1,
         description="GPUs of a job, which share the model (FSDP2). The effective batch is the same, but the order of sums changes: trains again.",
     )
+    deterministic: bool = Field(
+        False,
+        description="On a GPU, use only algorithms whose sums have a fixed order, so that a run repeated on the same device and versions has the same weights; slower. On a CPU it changes nothing.",
+    )
     seed: int = Field(0, description="Seed of data order, adapter initialisation and dropout.")
 
     def identity(self) -> str:
@@ -159,6 +163,8 @@ class Hyperparameters(Part):
             raise ValueError("compile is checked on one GPU only; remove compile or gpus")
         if self.weights == "bfloat16" and self.gpus > 1:
             raise ValueError("weights: bfloat16 is for one GPU; several GPUs share float32 weights, remove weights or gpus")
+        if self.deterministic and (self.liger or self.attention == "flash_attention_3"):
+            raise ValueError("deterministic: true does not cover the kernels of liger and flash_attention_3; remove one of them")
         if self.padding_free and self.neftune_noise_alpha:
             raise ValueError(
                 "neftune_noise_alpha scales its noise by the length of a sequence, which padding_free changes; remove one of them"

@@ -39,6 +39,8 @@ def attention(settings: Hyperparameters, base: ModelFolder, device_type: str, au
     Raises AtlasError where the recipe names a kernel that cannot run here.
     """
     if settings.attention == "auto":
+        if settings.deterministic:
+            return None  # torch makes SDPA deterministic
         usable = device_type == "cuda" and autocast and _supports_flash(base)
         return next((name for name, module in FLASH.items() if usable and installed(module)), None)
     module = FLASH.get(settings.attention)

@@ -40,6 +40,7 @@ def sft_config(settings: Hyperparameters, plan: BatchPlan, folder: Path, device_
             "neftune_noise_alpha": settings.neftune_noise_alpha,
             "seed": settings.seed,
             "data_seed": settings.seed,
+            "full_determinism": settings.deterministic,
             "bf16": autocast,
             "use_cpu": device_type == "cpu",
             "activation_checkpointing": plan.activation_checkpointing,
@@ -121,6 +122,7 @@ def build(
     import torch
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, PrinterCallback, set_seed
+    from transformers.trainer_utils import enable_full_determinism
     from trl import SFTTrainer
 
     from sft_atlas.train.checkpointing import CheckpointCallback
@@ -133,7 +135,7 @@ def build(
     hardware.check_kernels(settings, device_type)
     kernel = hardware.attention(settings, base, device_type, autocast)
     args = sft_config(settings, plan, state / "trainer", device_type, autocast)  # before the model: it decides how weights are placed
-    set_seed(settings.seed)
+    (enable_full_determinism if settings.deterministic else set_seed)(settings.seed)
     model = AutoModelForCausalLM.from_pretrained(
         base.path,
         dtype=getattr(torch, dtype),
