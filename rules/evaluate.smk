@@ -21,7 +21,7 @@ rule scores:
 
 
 rule prepare_suite:
-    """Hash every file of a suite into one file, so that its jobs need a single input."""
+    """Check the items against the task files, and hash every file of a suite into one file, so that its jobs need a single input."""
     input:
         tasks=evaluate.tasks,
         includes=evaluate.includes,
@@ -33,7 +33,7 @@ rule prepare_suite:
         paths.log("prepare_suite", "{suite}"),
     priority: 90
     conda:
-        "../envs/data.yaml"
+        "../envs/evaluate.yaml"
     params:
         options=evaluate.benchmark_options,
     shell:

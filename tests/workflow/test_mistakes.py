@@ -65,6 +65,11 @@ def test_a_training_set_that_is_a_benchmark_is_a_warning_of_the_dry_run(empty):
     empty.study["suites"]["tasks"]["benchmarks"].append("quiz")
     empty.write(empty.study)
     assert "study.yaml: datasets.mine and benchmarks.quiz read the same file (my/items.jsonl)" in empty.run("-n")
+    empty.study["benchmarks"]["quiz"]["task"] = "config/benchmarks/boolq.yaml"
+    empty.write(empty.study)
+    printed = empty.run("-n", ok=False)
+    assert "study.yaml: config/benchmarks/boolq.yaml: doc_to_text: " in printed and "'passage' is undefined" in printed
+    assert "Traceback" not in printed
 
 
 def test_a_failing_job_says_why_and_the_others_go_on(empty):

@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 
 from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.provenance import ROOT
 from sft_atlas.data import fetch_benchmark
 from sft_atlas.data.fetch_benchmark import benchmark_items
 from sft_atlas.study.schema import Benchmark
@@ -165,3 +166,12 @@ def test_benchmark_items_are_written_as_json_lines(tmp_path, run_script):
     items = [json.loads(line) for line in output.read_text(encoding="utf-8").split("\n") if line]
     assert [(item["instruction"], item["answer"]) for item in items] == [(row["instruction"], row["response"]) for row in ROWS]
     assert json.loads((output.parent / "manifest.json").read_text())["rows"] == 2
+
+
+def test_items_that_the_task_file_cannot_ask_are_not_written(tmp_path, run_script):
+    (tmp_path / "items.jsonl").write_text(LINES)
+    entry = benchmark().model_copy(update={"task": str(ROOT / "config/benchmarks/boolq.yaml")})
+    with pytest.raises(AtlasError, match=r"boolq\.yaml: doc_to_text: .*'passage' is undefined"):
+        words = {"name": "quiz", "entry": entry.model_dump_json(), "path": tmp_path / "items.jsonl", "output": tmp_path / "test.jsonl"}
+        run_script(fetch_benchmark, **words)
+    assert not (tmp_path / "test.jsonl").exists()

@@ -13,10 +13,10 @@ from sft_atlas.study import task_files
 @pytest.fixture
 def prepare(tmp_path, run_script):
     """Write the suite of two benchmarks, one with examples of the same subject; gives its path."""
-    (tmp_path / "common.yaml").write_text("output_type: generate_until\n")
+    (tmp_path / "common.yaml").write_text("output_type: generate_until\ndoc_to_text: instruction\ndoc_to_target: answer\n")
     (tmp_path / "task.yaml").write_text("include: common.yaml\ntask: one\n")
-    (tmp_path / "items.jsonl").write_text('{"instruction": "?"}\n')
-    (tmp_path / "shots.jsonl").write_text("{}\n")
+    for name in ("items", "shots"):
+        (tmp_path / f"{name}.jsonl").write_text('{"instruction": "?", "answer": "!", "subject": "x"}\n')
 
     def call(by="subject"):
         task_files._read.cache_clear()

@@ -12,6 +12,7 @@ from sft_atlas.data.columns import is_nested_name
 from sft_atlas.data.local_files import as_text, shown
 from sft_atlas.data.options import fetch_options
 from sft_atlas.data.records import ROW, at_commit, read_rows, require_columns, row_numbers, to_pairs, write_manifest
+from sft_atlas.study.rendering import check_rows
 from sft_atlas.study.schema import Benchmark, BenchmarkColumns, Columns
 
 NETWORK = True
@@ -21,6 +22,7 @@ ANSWER = "right option"  # column with the text of the right option, while items
 def main(args: argparse.Namespace) -> None:
     entry = at_commit(Benchmark.model_validate_json(args.entry))
     items = benchmark_items(read_rows(entry, args.path, "benchmark"), entry, f"benchmarks.{args.name}")
+    check_rows(entry.task, items)
     write_text(args.output, "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items))
     frame = pl.DataFrame({"source": [str(item.get("task", "unknown")) for item in items]})
     write_manifest(args.output, frame, entry.model_dump(exclude_defaults=True), {"source": args.path} if args.path else {})

@@ -49,8 +49,8 @@ def read_file(path: Path, columns: Columns | None = None, split: str = "train") 
         raw = _uncompressed(path, kind)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise AtlasError(f"{path}: not readable as {kind}: {first_line(error)}. Is the file whole? ({FORMATS})") from None
-    raw = _check_start(raw, path)
-    return _read_csv(raw, path, ending) if ending in (".csv", ".tsv") else _read_json(raw, path, columns or Columns())
+    raw = check_start(raw, path)
+    return _read_csv(raw, path, ending) if ending in (".csv", ".tsv") else read_json(raw, path, columns or Columns())
 
 
 def _read_saved_dataset(folder: Path, split: str) -> pl.DataFrame:
@@ -79,7 +79,7 @@ def _uncompressed(path: Path, kind: str) -> bytes:
         return stream.read()
 
 
-def _check_start(raw: bytes, path: Path) -> bytes:
+def check_start(raw: bytes, path: Path) -> bytes:
     """The bytes of a text file without a byte order mark. AtlasError where they are no text."""
     if raw.startswith(b"version https://git-lfs"):
         raise AtlasError(f"{path}: a pointer of Git LFS, not the file itself; run `git lfs pull`")
@@ -132,7 +132,7 @@ class Number(float):
         return number
 
 
-def _read_json(raw: bytes, path: Path, columns: Columns) -> pl.DataFrame:
+def read_json(raw: bytes, path: Path, columns: Columns) -> pl.DataFrame:
     """JSON lines or an array of objects. Polars reads them; the rows are parsed one by one only where it would change a value or fails."""
     raw, array = _without_lone_surrogates(raw), re.match(rb"\s*\[", raw) is not None
     try:

@@ -86,7 +86,7 @@ def task_config(
         raise AtlasError(f"{benchmark.task}: has a template of its own, in which there is no place for examples; remove `shots`")
     rows = [{**row, ITEM: number} for number, row in enumerate(read_items(benchmark.items))]
     if config.get("process_docs"):
-        rows = _processed(rows, config["process_docs"], benchmark.task)
+        rows = processed_items(rows, config["process_docs"], benchmark.task)
     if template is not None and not own:
         config["target_delimiter"] = response_prefix(template)
     renderer = TaskRenderer(config, benchmark.task)
@@ -172,7 +172,7 @@ def _generation_settings(settings: dict[str, object], max_new_tokens: int | None
     return others | ({"max_gen_toks": min(lengths)} if lengths else {})
 
 
-def _processed(rows: list[dict], function: Callable, where: Path) -> list[dict]:
+def processed_items(rows: list[dict], function: Callable, where: Path) -> list[dict]:
     """The items that a task's `process_docs` makes of the rows, each with ITEM; it may leave some out.
 
     Raises AtlasError where it fails, and where the row of an item cannot be known.
@@ -263,7 +263,7 @@ def _examples(config: dict, benchmark: BenchmarkFiles, question: Callable) -> Ca
         return lambda row: []
     shots = [{**row, ITEM: number} for number, row in enumerate(read_items(benchmark.shots))]
     if config.get("process_docs"):
-        shots = _processed(shots, config["process_docs"], benchmark.task)
+        shots = processed_items(shots, config["process_docs"], benchmark.task)
     shown = TaskRenderer(config | {key: value for key, value in (config.get("fewshot_config") or {}).items() if value}, benchmark.task)
 
     def answer(row: dict) -> str:

@@ -2,13 +2,14 @@
 
 import ast
 import functools
+import os
 import re
 from collections.abc import Callable
 
 import jinja2
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.study.task_files import Function
+from sft_atlas.study.task_files import Function, task_file
 
 SHOWN = 120  # characters of a value in a message
 
@@ -161,3 +162,12 @@ class TaskRenderer:
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
+
+
+def check_rows(task: str, rows: list[dict]) -> None:
+    """Raise AtlasError for the first item that a task file cannot render. What its functions would make of an item is not known here."""
+    if not os.path.exists(task):  # a study is refused before any job; this is a job that was started by hand
+        return
+    renderer = TaskRenderer(task_file(task), task)
+    for row in [] if renderer.by_name("process_docs") else rows:
+        renderer.check(row)
