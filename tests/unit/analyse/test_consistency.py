@@ -78,12 +78,21 @@ def test_a_family_is_found_and_a_language_is_not():
     family = consistency.grouped_pairs(r, labels, 0, "family", ("family",), ())
     language = consistency.grouped_pairs(r, labels, 0, "language", ("language",), ())
     assert family.effect > 0.4 and family.p < 0.02 and family.n == MODELS // 2
+    assert family.p_greater < 0.02 and family.p_less > 0.98
     # every pair of one language is of two families here, so it is less alike: language counts against, never for
     assert language.effect < 0.1
     against = consistency.grouped_pairs(r, labels, 0, "family against language", ("family",), ("language",))
     assert against.effect > 0.4
     nothing = consistency.grouped_pairs(r, [{"family": str(i)} for i in range(MODELS)], 0, "", ("family",), ())
     assert np.isnan(nothing.effect)
+
+
+def test_one_sided_tests_of_families_have_their_level(monkeypatch):
+    monkeypatch.setattr(consistency, "PERMUTATIONS", 40)
+    monkeypatch.setattr(consistency, "RESAMPLES", 49)
+    rng, labels = np.random.default_rng(1), [{"family": str(i // 2)} for i in range(MODELS)]
+    null = [consistency.grouped_pairs(np.corrcoef(rng.normal(size=(MODELS, 20))), labels, i, "", ("family",), ()) for i in range(200)]
+    assert is_at_most([one.p_greater <= 0.05 for one in null]) and is_at_most([one.p_less <= 0.05 for one in null])
 
 
 def test_components_of_a_plane_are_two():

@@ -113,3 +113,15 @@ def test_every_figure_has_a_caption_for_the_report():
 def test_the_registry_imports_nothing_heavy():
     code = "import sys, sft_atlas.report.figures, sft_atlas.study.paths; assert not {'matplotlib', 'polars', 'numpy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(ROOT / "workflow_scripts")})
+
+
+def test_effects_that_too_few_base_models_decide_are_counted_apart():
+    from sft_atlas.report.figures import consistency
+
+    table = pl.DataFrame({"n": [9, 8, 9, 4, 1, 0], "q": [0.01, 0.04, 0.4, float("nan"), float("nan"), float("nan")]})
+    assert consistency.significant(table) == (
+        "2 of 3 effects significant (q < 0.05), n = 8 to 9 base models; 3 cannot be decided with 0 to 4 base models"
+    )
+    assert consistency.significant(table.filter(pl.col("n") == 4)) == (
+        "no effect can be decided with so few base models, n = 4 base models"
+    )
