@@ -40,12 +40,13 @@ def detect_unreleased(wide: Wide) -> list[AuditFinding]:
     if len(present & known) < 6:
         return []
     tuned = wide.keys.filter(pl.col("epoch") > 0)
-    absent = sorted(known - present)
+    absent, without = sorted(known - present), tuned.filter(pl.col("dataset").str.starts_with(WITHOUT))["model"].n_unique()
     lines = [f"{model}: no row, not even for the base model" for model in absent]
     lines += [f"{model}: {number} checkpoints" for model, number in sorted(Counter(tuned["model"].to_list()).items())]
     text = (
         f"The paper trained 1,070 checkpoints of 12 base models and reports 1,059. The table has {tuned.height:,} of {len(present)} base models "
-        f"and no row of {', '.join(absent) or 'none'}. It has leave-one-out runs of one base model; the paper's appendix D says three."
+        f"and no row of {', '.join(absent) or 'none'}. It has leave-one-out runs of {count(without, 'base models')}; the paper's appendix D says "
+        "three."
     )
     title = "Fewer models and checkpoints than the paper reports"
     return [AuditFinding("paper-grid", title, "medium", [], [], text, action=LEFT_MISSING, details=lines)]
@@ -168,7 +169,7 @@ def detect_below_chance(wide: Wide) -> list[AuditFinding]:
             )
         tuned[task] = int((below & ~is_base).sum()), int((low & ~is_base).sum())
         for i in np.flatnonzero(below & is_base):
-            line = f"row {wide.row[i]}, {wide.keys['model'][int(i)]}, {task}: {column[i]:.2f} (chance {entry.chance:g}, constant answer {entry.constant:g})"
+            line = f"row {wide.row[i]}, {wide.keys['model'][int(i)]}, {task}: {column[i]:.2f} (chance {entry.chance:g}, constant answer at least {entry.constant:g})"
             if low[i]:
                 missing.append((int(wide.row[i]), task))
                 lines.append(line)
@@ -195,8 +196,9 @@ def detect_below_chance(wide: Wide) -> list[AuditFinding]:
     if many:
         numbers = ", ".join(f"{task} {below} ({low})" for task, (below, low) in many.items())
         text = f"Tuned checkpoints {errors} below chance and, in brackets, below a constant answer: {numbers}."
-        action, title = "kept: this is an effect of tuning", "Tuned checkpoints below chance"
-        findings.append(AuditFinding("tuned-format", title, "medium", [], list(many), text, action=action))
+        unknown = "Whether answers are missing, always the same, or wrong."
+        action, title = "kept: what checkpoints earn under the same prompt is what is compared", "Tuned checkpoints below chance"
+        findings.append(AuditFinding("tuned-format", title, "medium", [], list(many), text, unknown=unknown, action=action))
     return findings
 
 
