@@ -106,3 +106,14 @@ def test_a_column_with_a_dot_in_its_name_is_that_column(tmp_path):
 def test_a_column_that_is_not_there_is_an_error_with_those_that_are(tmp_path, columns, problem):
     with pytest.raises(AtlasError, match=problem):
         items(write(tmp_path, ARC, "parquet"), ARC_COLUMNS | columns)
+
+
+@pytest.mark.parametrize(
+    ("entry", "problem"),
+    [({"split": "tset"}, 'Unknown split "tset"'), ({"split": "train", "subset": "en"}, "BuilderConfig 'en' not found")],
+)
+def test_a_split_or_configuration_that_the_hub_lacks_is_one_line(tmp_path, entry, problem):
+    write(tmp_path, ARC, "parquet")  # datasets reads a folder as it reads a repository
+    with pytest.raises(AtlasError, match=problem) as caught:
+        read_rows(Benchmark(hub=str(tmp_path), revision="a" * 40, task="task.yaml", columns=ARC_COLUMNS, **entry), None, "benchmark")
+    assert "correct `split`, `subset` or `files`" in str(caught.value) and "\n" not in str(caught.value)

@@ -6,6 +6,8 @@ import sys
 
 import polars as pl
 import pytest
+from datasets import Dataset as HubDataset
+from datasets import DatasetDict
 
 from helpers.plan_study import STUDY
 from sft_atlas.core.provenance import ROOT
@@ -73,3 +75,10 @@ def test_a_parquet_file_that_is_cut_is_named(tmp_path):
 def test_a_study_without_local_benchmarks_is_read_without_polars():
     code = "import sys; from sft_atlas.data import first_items; sys.exit('polars' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT / "workflow_scripts")
+
+
+def test_a_split_that_is_not_there_is_named_with_those_that_are(tmp_path):
+    DatasetDict({"dev": HubDataset.from_list(ROWS)}).save_to_disk(tmp_path / "saved")
+    (line,) = found(tmp_path / "saved")
+    assert line == f"benchmarks.quiz.split: {tmp_path / 'saved'} has no split 'train'; it has dev"
+    assert found(tmp_path / "saved", split="dev[:3]") == []

@@ -1,5 +1,6 @@
 """The first items of local benchmarks against their task files, while the study is read: before any job, and without reading whole files."""
 
+import json
 from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
@@ -12,7 +13,7 @@ HEAD = 1 << 20  # bytes that are read of a file of JSON lines
 
 
 def problems(study: Study) -> list[str]:
-    """One line for each benchmark of a suite whose first local items lack a column, or cannot be rendered by its task file.
+    """One line for each benchmark of a suite whose local split is not there, or whose first items lack a column or cannot be rendered.
 
     Items are JSON lines or Parquet. Of other formats, of the hub and of generators they are rendered when they are fetched; so they are where
     the study selects rows, since the first ones may not be among them.
@@ -20,12 +21,24 @@ def problems(study: Study) -> list[str]:
     found = {}
     for name in dict.fromkeys(name for suite in study.file.suites.values() for name in suite.benchmarks):
         entry = study.file.benchmarks[name]
-        if entry.path and not entry.filter and "[" not in entry.split:
+        path = Path(study.path(entry.path)) if entry.path else None
+        if path and (problem := _split_problem(entry, path, name)):
+            found[problem] = None
+        elif path and not entry.filter and "[" not in entry.split:
             try:
-                check_rows(entry.task, first_items(entry, Path(study.path(entry.path)), f"benchmarks.{name}"))
+                check_rows(entry.task, first_items(entry, path, f"benchmarks.{name}"))
             except AtlasError as error:
-                found.setdefault(str(error), None)
+                found[str(error)] = None
     return list(found)
+
+
+def _split_problem(entry: Benchmark, path: Path, name: str) -> str | None:
+    """What is wrong with the split of a saved `DatasetDict`; None where nothing is, or the path is something else."""
+    splits = path / "dataset_dict.json"
+    if not splits.is_file():
+        return None
+    there, wanted = json.loads(splits.read_text(encoding="utf-8")).get("splits", []), entry.split.partition("[")[0]
+    return None if wanted in there else f"benchmarks.{name}.split: {path} has no split {wanted!r}; it has {', '.join(there)}"
 
 
 def first_items(entry: Benchmark, path: Path, name: str) -> list[dict]:

@@ -99,7 +99,10 @@ def _from_hub(source: Source) -> pl.DataFrame:
             given |= {"keep_default_na": False, "na_values": [""]}
         return load_dataset(source.hub, source.subset, split=source.split, **given)
 
-    return hub.request(load, "dataset", source.hub, source.revision).to_polars()
+    try:
+        return hub.request(load, "dataset", source.hub, source.revision).to_polars()
+    except ValueError as error:  # an unknown split or configuration; the message lists those that exist
+        raise AtlasError(f"dataset {source.hub}: {hub.first_line(error)}; correct `split`, `subset` or `files`") from None
 
 
 def to_pairs(frame: pl.DataFrame, columns: Columns, name: str, turns: str = "first") -> pl.DataFrame:
