@@ -3,6 +3,8 @@
 # requires  models/{model}/model.json, data/{dataset}/{rows}/train.parquet and holdout.parquet where there is one, the proof of no overlap; for correctness.md a clone with its tests
 # gives     runs/{model}/{dataset}/{recipe}/: train.json, history.parquet, preflight.txt, epoch-{epoch}/weights/; on request correctness.md
 # state/    of a run lets a killed job resume; it is outside the outputs, which Snakemake deletes on failure
+#
+# `exec`, because Slurm signals every process of a job: a shell would die while its training saves a checkpoint, and the job with it.
 
 
 rule train:
@@ -44,7 +46,7 @@ for recipe in study.file.recipes:
             "../envs/train.yaml"
         threads: study.file.threads
         resources:
-            **cluster.resources("train"),
+            **cluster.resources("train", study.file.recipes[recipe].nodes),
         params:
             settings=untracked(train.settings),
             identity=train.identity,
@@ -53,7 +55,7 @@ for recipe in study.file.recipes:
             run=untracked(paths.run),
             track=untracked(train.track),
         shell:
-            "python workflow_scripts/run.py train --base {input.base} --data {input.data}"
+            "exec python workflow_scripts/run.py train --base {input.base} --data {input.data}"
             " --holdout {input.holdout} --model {wildcards.model} --dataset {wildcards.dataset} --recipe {wildcards.recipe}"
             " --settings {params.settings:q} --template {params.template:q} --threads {threads}"
             " --state {params.state} --output {params.run} {params.track} --log {log}"

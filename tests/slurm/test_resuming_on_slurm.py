@@ -179,3 +179,35 @@ def test_ctrl_c_cancels_the_jobs(longer, lab):
     until(lambda: not longer.waiting_and_running(), seconds=30)
     assert states(lab, longer) == {job: ["CANCELLED"]}
     assert not (longer.path / TARGET).exists() and an_epoch_is_kept(longer)()
+
+
+def test_two_nodes_train_one_run(longer, lab, undisturbed):
+    """One process on each node, which meet by torchrun's rendezvous; each node gives one GPU."""
+    longer.study["recipes"]["full"] |= {"gpus": 2, "nodes": 2}
+    longer.write(longer.study)
+    longer.run(TARGET, LAST)
+    [job] = states(lab, longer)
+    columns = lab.run("sacct", "--noheader", "--parsable2", f"--jobs={job}", "--allocations", "--format=NNodes,AllocTRES%80,State").split("|")
+    assert columns[0] == "2" and "gres/gpu:h100=2" in columns[1] and columns[2].strip() == "COMPLETED"
+    log = (longer.path / "results/tiny/logs/train/llama-strings/spelling/full.log").read_text()
+    assert log.count("resumed from None") == 2
+    assert record(longer)["train_loss"] == pytest.approx(undisturbed["train_loss"], rel=1e-3)
+
+
+def test_a_run_that_slurm_ends_saves_its_state_before(longer, lab, undisturbed):
+    """No resume checkpoint is due in so short a run: the signal alone makes it save one."""
+    log = longer.path / "results/tiny/logs/train/llama-strings/spelling/full.log"
+    log.unlink()  # that of the finished study
+    process = longer.start(TARGET, LAST)
+    try:
+        until(lambda: log.exists() and "resumed from None" in log.read_text(), process, longer)
+        [job] = longer.waiting_and_running()
+        lab.run("scancel", "--signal=TERM", job)  # to all processes of its steps, as before a time limit or a preemption
+        until(lambda: "the state is saved" in log.read_text(), process, longer)
+        lab.run("scontrol", "requeue", job)
+        start_now(lab, job)
+        assert process.wait(timeout=180) == 0, longer.printed[-3000:]
+    finally:
+        stop(process)
+    assert record(longer)["resumed"] and record(longer)["weights_sha256"] == undisturbed["weights_sha256"]
+    assert len(states(lab, longer)) == 1  # the same job all along

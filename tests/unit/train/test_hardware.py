@@ -1,5 +1,6 @@
 """Kernels are chosen by what is installed, and several processes are sharded as the recipe says."""
 
+import os
 import sys
 from types import SimpleNamespace
 
@@ -98,15 +99,40 @@ def test_contradictory_recipes_are_refused(changes, message):
 # ---------------------------------------------------------------- several processes
 
 
-def test_the_command_of_several_processes_is_accelerates():
-    from accelerate.commands.launch import launch_command_parser
+SCRIPT = ["workflow_scripts/run.py", "train", "--settings", "{}", "--worker", "--log", "x.log"]
 
-    command = hardware.launch_command(settings(gpus=4), ["workflow_scripts/run.py", "train", "--settings", "{}", "--worker"], 29511)
-    assert command[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
-    understood = launch_command_parser().parse_args(command[3:])
-    assert understood.num_processes == 4 and understood.main_process_port == 29511 and understood.multi_gpu
-    assert understood.training_script == "workflow_scripts/run.py"
-    assert understood.training_script_args == ["train", "--settings", "{}", "--worker"]
+
+def test_several_processes_are_started_by_torchrun():
+    from torch.distributed.run import parse_args
+
+    command = hardware.launch_command(settings(gpus=4), SCRIPT, "127.0.0.1", 29511)
+    assert command[:3] == [sys.executable, "-m", "torch.distributed.run"]
+    understood = parse_args(command[3:])
+    assert (understood.nnodes, understood.nproc_per_node, understood.max_restarts) == ("1", "4", 0)
+    assert (understood.rdzv_backend, understood.rdzv_endpoint) == ("c10d", "127.0.0.1:29511")
+    assert [understood.training_script, *understood.training_script_args] == SCRIPT
+
+
+def test_on_several_nodes_srun_starts_one_torchrun_each(monkeypatch):
+    two = settings(gpus=8, nodes=2)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    with pytest.raises(AtlasError, match="nodes: 2 needs Slurm"):
+        hardware.launch_command(two, SCRIPT, "n1", 29511)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    command = hardware.launch_command(two, SCRIPT, "n1", 29511)
+    assert command[:4] == ["srun", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1"]
+    torchrun = command[command.index(sys.executable) :]
+    assert torchrun[3:7] == ["--nnodes", "2", "--nproc-per-node", "4"] and "n1:29511" in torchrun
+    with pytest.raises(ValueError, match="gpus 3 is not a multiple of nodes 2"):
+        settings(gpus=3, nodes=2, batch_size=9)
+
+
+def test_only_the_recipe_sets_up_a_run(monkeypatch):
+    for name in ("ACCELERATE_MIXED_PRECISION", "FSDP_VERSION", "PET_NNODES", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.setenv(name, "2")
+    hardware.ignore_accelerate_settings()
+    left = [name for name in ("ACCELERATE_MIXED_PRECISION", "FSDP_VERSION", "PET_NNODES", "CUDA_VISIBLE_DEVICES") if name in os.environ]
+    assert left == ["CUDA_VISIBLE_DEVICES"]
 
 
 def test_fsdp2_is_what_the_trainer_is_given(tmp_path):

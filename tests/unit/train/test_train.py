@@ -91,7 +91,7 @@ def test_a_worker_uses_the_gpus_of_the_job_that_started_it():
 def test_processes_that_ran_out_of_memory_are_started_again_with_less(tmp_path, monkeypatch):
     recipe, runs = settings(gpus=2), []
 
-    def launch(chosen, script, port):
+    def launch(*_):
         runs.append(micro_batch.load_plan(tmp_path)[0])
         if len(runs) < 3:
             micro_batch.reduce_micro_batch(runs[-1] or BatchPlan.of_recipe(recipe), "out of memory", recipe, tmp_path, "x")

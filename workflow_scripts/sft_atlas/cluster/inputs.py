@@ -26,8 +26,8 @@ class ClusterInputs:
         """Whether the profile groups the jobs of a rule. All jobs of a group must request the same partition and GPUs."""
         return rule in self.workflow.group_settings.overwrite_groups
 
-    def resources(self, rule: str) -> dict[str, object]:
-        """Resources of the jobs of a rule, as functions of wildcards and attempt; in local runs GPUs alone."""
+    def resources(self, rule: str, nodes: int = 1) -> dict[str, object]:
+        """Resources of the jobs of a rule, which run on ``nodes`` nodes, as functions of wildcards and attempt; in local runs GPUs alone."""
         if self.site is None:
             return {"gpu": self.gpus_of_run if rule == "train" else 1} if self.local_gpus and rule in ON_GPU else {}
 
@@ -61,6 +61,10 @@ class ClusterInputs:
         resources = {"mem_mb": mem_mb, "runtime": runtime, "slurm_partition": partition, "gres": gres, "cpus_per_task": cpus}
         if rule in OF_A_CHECKPOINT:
             resources["slot"] = 1  # see the profile
+        if nodes > 1:
+            # With `mpi` the executor plugin starts the job once, on the first node, and the job starts its processes on all of them with srun.
+            # The plugin would take `tasks` for tasks of each GPU.
+            resources |= {"mpi": "srun", "nodes": nodes, "tasks": nodes, "tasks_per_gpu": 0}
         facts = {"slurm_account": site.account, "qos": site.qos, "constraint": site.constraint}
         return resources | {key: value for key, value in facts.items() if value}
 

@@ -48,16 +48,17 @@ PLAIN = {
 
 @dataclass(frozen=True)
 class JobRequest:
-    """What one job requests: GPUs, MB of its node's memory, minutes."""
+    """What one job requests: GPUs and MB of memory of each node, minutes, nodes."""
 
     gpus: int
     mem_mb: int
     minutes: int
+    nodes: int = 1
 
     @property
     def partition(self) -> str:
         """Class of partition, a key of the site file's `partitions`."""
-        return ("cpu", "gpu", "multi_gpu")[min(self.gpus, 2)]
+        return ("cpu", "gpu", "multi_gpu")[min(self.gpus * self.nodes, 2)]
 
 
 def scaled_for_retry(request: JobRequest, shortages: Mapping[str, int], site: Site, share: float = 1) -> JobRequest:
@@ -107,12 +108,14 @@ class JobRequests:
         bound = settings.rows * settings.epochs * members * settings.max_length  # no sample is longer
         tokens = self.forecast.run_tokens(run) or (bound,) * 3
         seconds = cost.training_seconds(parameters, tokens, settings.method, self.device, max(gpus, 1))[2]
+        on_node = gpus // settings.nodes
         if settings.method == "full":
             # On a GPU's node: float32 weights while loading, by each process, or Adam's two moments while resuming.
-            held = max(4 * gpus, 8) if gpus else 16
+            held = max(4 * on_node, 8) if gpus else 16
         else:
-            held = BYTES[self.study.all_models[model].dtype] * max(gpus, 1)
-        return JobRequest(gpus, self._memory(1.25 * held * parameters, max(gpus, 1)), _minutes(seconds))
+            held = BYTES[self.study.all_models[model].dtype] * max(on_node, 1)
+        memory = self._memory(1.25 * held * parameters, max(on_node, 1))
+        return JobRequest(on_node, memory, _minutes(seconds), settings.nodes)
 
     def _evaluate(self, wildcards, model: str, parameters: float) -> JobRequest:
         benchmarks = self.study.file.suites[wildcards["suite"]].benchmarks

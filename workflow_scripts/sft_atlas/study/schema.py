@@ -128,6 +128,7 @@ class Hyperparameters(Part):
         1,
         description="GPUs of a job, which share the model (FSDP2). The effective batch is the same, but the order of sums changes: trains again.",
     )
+    nodes: Positive = Field(1, description="Nodes that these GPUs are on, as many on each; several need Slurm.")
     deterministic: bool = Field(
         False,
         description="On a GPU, use only algorithms whose sums have a fixed order, so that a run repeated on the same device and versions has the same weights; slower. On a CPU it changes nothing.",
@@ -157,6 +158,8 @@ class Hyperparameters(Part):
         if self.gpus > 1 and (self.lora.dora or self.neftune_noise_alpha):
             key = "lora.dora" if self.lora.dora else "neftune_noise_alpha"
             raise ValueError(f"{key} is checked on one GPU only; remove {key} or gpus")
+        if self.gpus % self.nodes:
+            raise ValueError(f"gpus {self.gpus} is not a multiple of nodes {self.nodes}; gpus counts those of all nodes together")
         if self.padding_free and self.gpus > 1:
             raise ValueError("padding_free is checked on one GPU only; remove padding_free or gpus")
         if self.compile and self.gpus > 1:

@@ -20,6 +20,7 @@ from sft_atlas.core.files import atomic, hash_weights, write_json
 from sft_atlas.core.log import progress
 from sft_atlas.study.paths import CHECKPOINT
 from sft_atlas.study.schema import Hyperparameters
+from sft_atlas.train.interruption import Interrupted, StopRequest
 from sft_atlas.train.resume_state import COMPLETE, DIVERGED
 
 TIME_SHARE = 0.1  # of the training time that resume checkpoints may cost
@@ -29,7 +30,8 @@ BYTES_PER_SECOND = 1e9  # writing speed, a guess until the first checkpoint was 
 class CheckpointCallback(TrainerCallback):
     """Saves the kept epochs in ``state/epoch-N``, decides when a resume checkpoint is due, shows progress, takes times.
 
-    Raises AtlasError where a loss, a gradient norm or a weight is not finite, before anything of that step is saved.
+    Raises AtlasError where a loss, a gradient norm or a weight is not finite, before anything of that step is saved, and Interrupted
+    after a resume checkpoint was saved because a signal asked for it (``stop_request``).
     ``dtype``: the type in which full weights are published. ``checkpoint_bytes``: size of one resume checkpoint.
     ``hashes``: SHA-256 of the epochs written here, by epoch and file name. ``first_step``, ``last_step``: seconds of ``perf_counter``.
     """
@@ -42,6 +44,8 @@ class CheckpointCallback(TrainerCallback):
         self.last_step: float | None = None
         self.hashes: dict[str, dict[str, str]] = {}
         self.trainer = None  # set by the caller, who makes the trainer with this callback
+        self.stop_request = StopRequest()
+        self._stopping = False
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future | None = None
         self._shell = None
@@ -54,6 +58,12 @@ class CheckpointCallback(TrainerCallback):
     def on_step_end(self, args, trainer_state, control, **_):
         self.last_step = time.perf_counter()
         self.first_step = self.first_step or self.last_step
+        self._stopping = self._stopping or self.stop_request.anywhere(self.settings.gpus)
+        ends_epoch = trainer_state.global_step * self.settings.epochs % trainer_state.max_steps == 0
+        if self._stopping and not ends_epoch:  # an epoch that ends here is kept first
+            self._save_began = self.last_step
+            control.should_save = True
+        return control
 
     def on_epoch_end(self, args, trainer_state, control, model=None, **_):
         epoch = round(trainer_state.epoch)
@@ -61,8 +71,8 @@ class CheckpointCallback(TrainerCallback):
             self._stop("a weight is not finite after", trainer_state)
         if epoch in self.settings.kept_epochs:
             self._keep(epoch, model)
-        self._epoch_ended = time.perf_counter()
-        due = self._epoch_ended - self._last_checkpoint >= self.checkpoint_seconds / TIME_SHARE
+        self._save_began = time.perf_counter()
+        due = self._stopping or self._save_began - self._last_checkpoint >= self.checkpoint_seconds / TIME_SHARE
         if self.settings.gpus > 1:  # every process must come to the same decision
             decision = [due]
             torch.distributed.broadcast_object_list(decision)
@@ -88,7 +98,14 @@ class CheckpointCallback(TrainerCallback):
                 if older != newest:
                     shutil.rmtree(older)
         self._last_checkpoint = time.perf_counter()
-        self.checkpoint_seconds = self._last_checkpoint - self._epoch_ended
+        self.checkpoint_seconds = self._last_checkpoint - self._save_began
+        if self._stopping:
+            signal_name = self.stop_request.name or "SIGTERM"  # another process of the run got it
+            raise Interrupted(
+                f"{self.name}: stopped by {signal_name} after optimiser step {trainer_state.global_step} of"
+                f" {trainer_state.max_steps}; the state is saved in {self.state}, and the next start goes on from there",
+                signal_name,
+            )
 
     def _weights_are_finite(self, model) -> bool:
         """Whether all trained weights are finite, on every process."""

@@ -4,6 +4,7 @@
 """
 
 import importlib.util
+import os
 import sys
 
 from sft_atlas.core.errors import AtlasError
@@ -66,14 +67,38 @@ def check_kernels(settings: Hyperparameters, device_type: str) -> None:
         raise AtlasError("liger: true needs a GPU, and there is none here; remove liger")
 
 
-def launch_command(settings: Hyperparameters, script: list[str], port: int) -> list[str]:
-    """The command that runs a script in one process per GPU (`accelerate launch`); :func:`sharding` says how they share the model."""
-    return [
-        sys.executable, "-m", "accelerate.commands.launch",
-        "--num_machines", "1", "--num_processes", str(settings.gpus), "--main_process_port", str(port),
-        "--mixed_precision", "no", "--dynamo_backend", "no",  # the trainer decides both
-        "--multi_gpu", *script,
+def ignore_accelerate_settings() -> None:
+    """Take from the environment what would set up the processes or the precision of a run beside its recipe.
+
+    The variables are those of accelerate and of torchrun. The file that `accelerate config` writes is read by `accelerate launch` alone,
+    which is not used here. GPUs stay those that the scheduler gave (CUDA_VISIBLE_DEVICES).
+    """
+    for name in [name for name in os.environ if name.startswith(("ACCELERATE_", "FSDP_", "PET_"))]:
+        del os.environ[name]
+
+
+def launch_command(settings: Hyperparameters, script: list[str], host: str, port: int) -> list[str]:
+    """The command that runs a script in one process per GPU: torchrun, on several nodes one under `srun` on each, meeting at host:port.
+
+    :func:`sharding` says how they share the model. Source: https://docs.pytorch.org/docs/stable/elastic/run.html
+    """
+    torchrun = [
+        sys.executable, "-m", "torch.distributed.run",
+        "--nnodes", str(settings.nodes), "--nproc-per-node", str(settings.gpus // settings.nodes), "--max-restarts", "0",
+        "--rdzv-backend", "c10d", "--rdzv-endpoint", f"{host}:{port}", "--rdzv-id", f"{host}:{port}",
+        # It would give its workers a limited time to save; they get the signals themselves (interruption.run_workers).
+        "--signals-to-handle", "SIGHUP,SIGQUIT",
+        "--", *script,  # the script's --log would be taken for a prefix of torchrun's own options
     ]  # fmt: skip
+    if settings.nodes == 1:
+        return torchrun
+    if "SLURM_JOB_ID" not in os.environ:
+        raise AtlasError(
+            f"nodes: {settings.nodes} needs Slurm, which starts a process on each node; run with --profile slurm, or write nodes: 1"
+        )
+    # The step has every CPU and GPU of the job's nodes; without a binding its one task per node may use them all.
+    nodes = [f"--nodes={settings.nodes}", f"--ntasks={settings.nodes}", "--ntasks-per-node=1"]
+    return ["srun", *nodes, "--cpu-bind=none", "--kill-on-bad-exit=1", *torchrun]
 
 
 def sharding(settings: Hyperparameters) -> dict[str, object]:

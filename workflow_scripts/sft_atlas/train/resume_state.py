@@ -30,8 +30,10 @@ SCRATCH = "SFT_ATLAS_SCRATCH"  # environment variable
 COMPLETE = "complete"  # empty file in a trainer checkpoint that was written to its end
 
 
-def open_state(state: Path, identity: dict[str, object]) -> None:
+def open_state(state: Path, identity: dict[str, object], scratch: bool = True) -> None:
     """Make the state folder ready for a run. What a run with another identity left there is removed, never resumed.
+
+    ``scratch`` false: trainer checkpoints stay in the shared folder, because several nodes write them.
 
     Raises AtlasError where the same run has diverged before.
     """
@@ -44,7 +46,8 @@ def open_state(state: Path, identity: dict[str, object]) -> None:
                 shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         write_json(record, identity)
     raise_if_diverged(state)
-    link_to_scratch(state, identity)
+    if scratch:
+        link_to_scratch(state, identity)
 
 
 def raise_if_diverged(state: Path) -> None:

@@ -3,7 +3,6 @@
 import argparse
 import json
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -24,6 +23,19 @@ KEYS = ("model", "dataset", "recipe")
 
 def main(args: argparse.Namespace) -> None:
     """Write preflight.txt, history.parquet, epoch-N/weights for every kept epoch, and at last train.json."""
+    from sft_atlas.train import hardware, interruption
+
+    hardware.ignore_accelerate_settings()
+    try:
+        train(args)
+    except interruption.Interrupted as interrupted:
+        if not args.worker:
+            interruption.wait_for_the_scheduler(interrupted)
+        raise
+
+
+def train(args: argparse.Namespace) -> None:
+    """The job itself."""
     import polars as pl
     import torch
 
@@ -53,7 +65,7 @@ def main(args: argparse.Namespace) -> None:
         context = {"template": template, "threads": args.threads, "rows_dropped": samples.overlong}
         provenance = record_provenance(settings.model_dump(), inputs, **context)
         identity = {key: provenance[key] for key in ("settings", "inputs", "versions", "template", "threads")}
-        resume_state.open_state(args.state, identity)
+        resume_state.open_state(args.state, identity, scratch=settings.nodes == 1)
         memory.check_disk(base, settings, args.state, name)
         if settings.gpus > 1:
             facts = train_in_workers(settings, args.state, name, lock)
@@ -104,20 +116,23 @@ def train_in_workers(settings: Hyperparameters, state: Path, name: str, lock: in
 
     They inherit the file descriptor ``lock``: if this process is killed and they are not, the next job waits for them.
     """
-    from sft_atlas.train import hardware, micro_batch, resume_state
+    from sft_atlas.train import hardware, interruption, micro_batch, resume_state
 
     while True:
         resume_state.newest_checkpoint(state / "trainer")  # removes incomplete ones, which all workers would do at once
         before = micro_batch.load_plan(state)
+        host = "127.0.0.1" if settings.nodes == 1 else socket.gethostname()
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
+            probe.bind(("", 0))
             port = probe.getsockname()[1]
-        ended = subprocess.run(hardware.launch_command(settings, [*sys.argv, "--worker"], port), pass_fds=[lock])
-        if ended.returncode == 0:
+        code, stopped = interruption.run_workers(hardware.launch_command(settings, [*sys.argv, "--worker"], host, port), lock)
+        if code == 0:
             return json.loads((state / "facts.json").read_text())
+        if stopped:
+            raise interruption.Interrupted(f"{name}: stopped by {stopped}; its processes say above what they saved", stopped)
         resume_state.raise_if_diverged(state)
         if micro_batch.load_plan(state) == before:
-            raise AtlasError(f"{name}: one of {settings.gpus} processes failed (exit code {ended.returncode}); see its message above")
+            raise AtlasError(f"{name}: one of {settings.gpus} processes failed (exit code {code}); see its message above")
 
 
 def gpus(args: argparse.Namespace) -> int:

@@ -196,7 +196,7 @@ def fine_tune(
             message = str(error).splitlines()[0]
         micro_batch.free_memory()  # outside `except`, where the traceback and with it the failed pass's tensors are gone
         plan = micro_batch.reduce_micro_batch(plan, message, settings, state, name)
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # one of the processes of `accelerate launch`, which cannot recover alone
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # one of the processes of a job, which cannot recover alone
             raise AtlasError(f"{name}: the job starts again with less memory per process")
 
 
@@ -233,7 +233,8 @@ def _attempt(
     )  # fmt: skip
     started = time.perf_counter()
     try:
-        result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        with checkpoints.stop_request.watching():
+            result = trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     finally:
         checkpoints.close()
     seconds = time.perf_counter() - started
