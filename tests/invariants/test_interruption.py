@@ -37,7 +37,10 @@ def signal_at(step: int, number: int, monkeypatch) -> None:
 def test_a_stopped_run_goes_on_where_it_was(cases, tmp_path, monkeypatch, method, step, number):
     """In the middle of an epoch and at its end; the epochs kept before are there, and no other."""
     case, recipe = cases("llama"), RECIPE | method
-    with monkeypatch.context() as patch, pytest.raises(Interrupted, match=f"stopped by {signal.Signals(number).name} after optimiser step {step} of 12"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(Interrupted, match=f"stopped by {signal.Signals(number).name} after optimiser step {step} of 12"),
+    ):
         signal_at(step, number, patch)
         case.train(tmp_path / "run", **recipe)
     assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)

@@ -187,7 +187,9 @@ def test_two_nodes_train_one_run(longer, lab, undisturbed):
     longer.write(longer.study)
     longer.run(TARGET, LAST)
     [job] = states(lab, longer)
-    columns = lab.run("sacct", "--noheader", "--parsable2", f"--jobs={job}", "--allocations", "--format=NNodes,AllocTRES%80,State").split("|")
+    columns = lab.run("sacct", "--noheader", "--parsable2", f"--jobs={job}", "--allocations", "--format=NNodes,AllocTRES%80,State").split(
+        "|"
+    )
     assert columns[0] == "2" and "gres/gpu:h100=2" in columns[1] and columns[2].strip() == "COMPLETED"
     log = (longer.path / "results/tiny/logs/train/llama-strings/spelling/full.log").read_text()
     assert log.count("resumed from None") == 2

@@ -296,6 +296,7 @@ INPUTS = {
 
 def options_of(body):
     """Every literal option that a rule gives to its job: in its shell command, and in the functions that its parameters come from."""
+    body = re.sub(r"\*\*cluster\.resources\(.*", "", body)  # options of sbatch
     calls = [(INSTANCES[name], method) for name, method in re.findall(r"\b(\w+)\.(\w+)", body) if name in INSTANCES]
     options, seen = set(OPTION.findall(body)), set()
     while calls:

@@ -61,6 +61,8 @@ class ClusterInputs:
         resources = {"mem_mb": mem_mb, "runtime": runtime, "slurm_partition": partition, "gres": gres, "cpus_per_task": cpus}
         if rule in OF_A_CHECKPOINT:
             resources["slot"] = 1  # see the profile
+        if rule == "train":
+            resources["slurm_extra"] = lambda wildcards: f"--signal=TERM@{request(wildcards).warn_seconds}"
         if nodes > 1:
             # With `mpi` the executor plugin starts the job once, on the first node, and the job starts its processes on all of them with srun.
             # The plugin would take `tasks` for tasks of each GPU.

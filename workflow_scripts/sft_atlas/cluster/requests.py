@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from sft_atlas.models.size import BYTES, width
+from sft_atlas.models.size import ADAM_BYTES, BYTES, adapter_parameters, width
 from sft_atlas.plan import cost
 from sft_atlas.plan.cost import Triple
 from sft_atlas.plan.forecast import Forecast
@@ -22,6 +22,8 @@ SHORTEST = 10  # minutes
 PROCESSES = 1 * GIGABYTE  # Slurm's step and the two Snakemake processes around a job
 LIBRARIES = {"cpu": 2 * GIGABYTE, "gpu": 5 * GIGABYTE}  # a job's process before it loads anything, with CUDA's context on a GPU
 UNKNOWN = cost.REFERENCE  # parameters of a model whose entry does not state them
+SAVING, LONGEST_SAVING = 60, 800  # seconds that a training gets to finish a step and save its state, besides writing it; and at most
+STATE_BYTES_PER_SECOND = 0.5e9  # a slow shared file system
 ITEMS = 10_000  # of a benchmark whose size nothing states
 LOAD: tuple[Triple, Triple] = ((50, 200, 600), (5, 100, 1000))  # prompt and generated tokens of its items
 
@@ -48,12 +50,16 @@ PLAIN = {
 
 @dataclass(frozen=True)
 class JobRequest:
-    """What one job requests: GPUs and MB of memory of each node, minutes, nodes."""
+    """What one job requests: GPUs and MB of memory of each node, minutes, nodes.
+
+    ``warn_seconds`` before its time limit Slurm sends SIGTERM, upon which a training saves its state; 0: at the limit.
+    """
 
     gpus: int
     mem_mb: int
     minutes: int
     nodes: int = 1
+    warn_seconds: int = 0
 
     @property
     def partition(self) -> str:
@@ -115,7 +121,9 @@ class JobRequests:
         else:
             held = BYTES[self.study.all_models[model].dtype] * max(on_node, 1)
         memory = self._memory(1.25 * held * parameters, max(on_node, 1))
-        return JobRequest(on_node, memory, _minutes(seconds), settings.nodes)
+        trained = parameters if settings.method == "full" else adapter_parameters(parameters, settings.lora.rank)
+        saving = math.ceil(SAVING + ADAM_BYTES * trained / STATE_BYTES_PER_SECOND)
+        return JobRequest(on_node, memory, _minutes(seconds), settings.nodes, min(saving, LONGEST_SAVING))
 
     def _evaluate(self, wildcards, model: str, parameters: float) -> JobRequest:
         benchmarks = self.study.file.suites[wildcards["suite"]].benchmarks

@@ -67,26 +67,23 @@ class StopRequest:
         return bool(asked.item())
 
 
-def run_workers(command: list[str], lock: int) -> tuple[int, str | None]:
-    """Run ``command`` (torchrun, perhaps under srun), passing signals to every process below it.
+def run_workers(command: list[str], lock: int) -> int:
+    """Run ``command`` (torchrun, perhaps under srun), passing signals to every process below it; returns its exit code.
 
-    Returns its exit code, and the name of a signal that was passed on. torchrun itself ignores the signals: it ends when its workers
-    have saved their state.
+    torchrun itself ignores the signals: it ends when its workers have saved their state.
     """
     import psutil
 
-    stop = StopRequest()
     with subprocess.Popen(command, pass_fds=[lock], preexec_fn=_ignore_signals) as process:
 
         def forward(number: int, _frame) -> None:
-            stop.name = signal.Signals(number).name
             with contextlib.suppress(psutil.NoSuchProcess):
                 for child in psutil.Process(process.pid).children(recursive=True):
                     with contextlib.suppress(psutil.NoSuchProcess):
                         child.send_signal(number)
 
         with handled(forward):
-            return process.wait(), stop.name
+            return process.wait()
 
 
 def _ignore_signals() -> None:

@@ -19,6 +19,7 @@ from sft_atlas.study.paths import HISTORY, PREFLIGHT, RECORD
 from sft_atlas.study.schema import Hyperparameters
 
 KEYS = ("model", "dataset", "recipe")
+FACTS, INTERRUPTED = "facts.json", "interrupted.json"  # in the state folder, from the workers of a job with several GPUs
 
 
 def main(args: argparse.Namespace) -> None:
@@ -39,7 +40,7 @@ def train(args: argparse.Namespace) -> None:
     import polars as pl
     import torch
 
-    from sft_atlas.train import dataset, memory, resume_state, trainer
+    from sft_atlas.train import dataset, interruption, memory, resume_state, trainer
     from sft_atlas.train.tracking import Tracking
 
     started = time.perf_counter()
@@ -53,9 +54,14 @@ def train(args: argparse.Namespace) -> None:
     tracking = Tracking(args.track, args.tracking, args.study) if args.track else None
     held_out = validation_samples(args, tokenizer, template, settings.max_length, name)
     if args.worker:
-        facts = trainer.fine_tune(base, samples, tokenizer, settings, args.state, name, held_out.kept, tracking)
+        try:
+            facts = trainer.fine_tune(base, samples, tokenizer, settings, args.state, name, held_out.kept, tracking)
+        except interruption.Interrupted as interrupted:
+            if torch.distributed.get_rank() == 0:  # for the job that started the workers, which the signal may not have reached
+                write_json(args.state / INTERRUPTED, {"error": str(interrupted), "signal": interrupted.signal_name})
+            raise
         if torch.distributed.get_rank() == 0:  # the first worker leaves the facts for the job that started it
-            write_json(args.state / "facts.json", facts)
+            write_json(args.state / FACTS, facts)
         torch.distributed.destroy_process_group()
         return
     with lock_folder(args.state) as lock:
@@ -125,11 +131,13 @@ def train_in_workers(settings: Hyperparameters, state: Path, name: str, lock: in
         with socket.socket() as probe:
             probe.bind(("", 0))
             port = probe.getsockname()[1]
-        code, stopped = interruption.run_workers(hardware.launch_command(settings, [*sys.argv, "--worker"], host, port), lock)
+        (state / INTERRUPTED).unlink(missing_ok=True)
+        code = interruption.run_workers(hardware.launch_command(settings, [*sys.argv, "--worker"], host, port), lock)
         if code == 0:
-            return json.loads((state / "facts.json").read_text())
-        if stopped:
-            raise interruption.Interrupted(f"{name}: stopped by {stopped}; its processes say above what they saved", stopped)
+            return json.loads((state / FACTS).read_text())
+        if (state / INTERRUPTED).exists():
+            told = json.loads((state / INTERRUPTED).read_text())
+            raise interruption.Interrupted(told["error"], told["signal"])
         resume_state.raise_if_diverged(state)
         if micro_batch.load_plan(state) == before:
             raise AtlasError(f"{name}: one of {settings.gpus} processes failed (exit code {code}); see its message above")
