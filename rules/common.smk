@@ -38,6 +38,12 @@ from sft_atlas.train.inputs import TrainInputs
 from sft_atlas.train.resume_state import SCRATCH
 
 
+def stop(error):
+    """End the call with a message for people, which no `--quiet` hides; an exception would print lines of the workflow's code below it."""
+    print(error, file=sys.stderr)
+    sys.exit(1)
+
+
 def load_study():
     """The study of this call. A mistake in the configuration ends the call here, with a message that says what to do."""
     files = [os.path.relpath(path) for path in workflow.config_settings.configfiles] or ["config/demo.yaml"]
@@ -51,7 +57,7 @@ def load_study():
             raise ConfigError(files[-1], [missing])
         return loaded
     except ConfigError as error:
-        raise WorkflowError(str(error)) from None
+        stop(error)
 
 
 def load_site():
@@ -61,7 +67,7 @@ def load_site():
         loaded = sites.load(file) if file else None
         return loaded, sites.device(Path("config/devices.yaml"), loaded.device, f"device of {file}") if loaded else None
     except ConfigError as error:
-        raise WorkflowError(str(error)) from None
+        stop(error)
 
 
 def any_of(names):

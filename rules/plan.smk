@@ -24,7 +24,7 @@ rule plan:
 for block in study.blocks:
 
     if workflow.is_rule(block):
-        raise WorkflowError(f"{study.source}: blocks.{block}: the name is a rule or target of the workflow; choose another")
+        stop(f"{study.source}: blocks.{block}: the name is a rule or target of the workflow; choose another")
 
     rule:
         """Train, score and measure the runs of this block."""
