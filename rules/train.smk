@@ -16,8 +16,9 @@ rule train:
 
 # Nothing is trained before the proof, but a new benchmark is no reason to train again, so the proof is not an input.
 # Nor is anything trained before the items of every suite are checked against its task files.
-for file in (*tables.named("overlap"), *expand(paths.suite, suite=study.file.suites)):
-    job_order.run_first(workflow, file, later=lambda rule: rule in train.rules)
+job_order.run_first(
+    workflow, *tables.named("overlap"), *expand(paths.suite, suite=study.file.suites), later=lambda rule: rule in train.rules
+)
 
 
 for recipe in study.file.recipes:

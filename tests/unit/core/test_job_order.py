@@ -12,7 +12,7 @@ import sys
 sys.path.insert(0, {str(next(iter(job_order.__file__.split("/sft_atlas"))))!r})
 from sft_atlas.core import job_order
 
-job_order.run_first(workflow, "proof", later=lambda rule: rule == "train")
+job_order.run_first(workflow, "proof", "suite", later=lambda rule: rule == "train")
 
 rule all:
     input:
@@ -23,6 +23,12 @@ rule prove:
     input: config.get("benchmarks", "items").split()
     output: "proof"
     shell: "sleep 0.3; echo prove >> done; ! grep leak {{input}} && cat {{input}} > {{output}}"
+
+rule prepare:
+    input: "items"
+    output: "suite"
+    params: suite=config.get("suite", 1)
+    shell: "sleep 0.3; echo prepare >> done; echo {{params.suite}} > {{output}}"
 
 rule train:
     input: "rows"
@@ -71,8 +77,9 @@ class Toy:
 def toy(tmp_path_factory):
     """The toy workflow after a first run."""
     toy = Toy(tmp_path_factory.mktemp("toy"))
-    # A file as target brings the proof with it, and the proof comes first.
-    assert toy.run("b.score") == ["prove", "train", "evaluate"]
+    # A file as target brings proof and suite with it, and they come first.
+    done = toy.run("b.score")
+    assert sorted(done[:2]) == ["prepare", "prove"] and done[2:] == ["train", "evaluate"]
     return toy
 
 
@@ -84,7 +91,14 @@ def test_a_new_proof_is_no_reason_to_train_and_hides_no_other_reason(toy):
     assert (toy.folder / "b.score").read_text() == "2\n4\n"
 
 
+def test_training_waits_for_both_also_where_neither_belongs_to_the_target(toy):
+    done = toy.run("b.model", "--config", "rate=2.5", "suite=2", "benchmarks=items more more")
+    assert sorted(done[:2]) == ["prepare", "prove"] and done[2:] == ["train"]
+    assert toy.run("b.model", "--config", "rate=2", "suite=2", "benchmarks=items more") == ["prove", "train"]
+
+
 def test_nothing_is_trained_without_the_proof_and_finished_training_is_kept(toy):
-    edit = ("--config", "tokens=4", "rate=3", "benchmarks=items leaked")
+    toy.run("--config", "tokens=4", "rate=2", "suite=2")
+    edit = ("--config", "tokens=4", "suite=2", "rate=3", "benchmarks=items leaked")
     assert toy.run(*edit, ok=False) == ["prove"]
-    assert toy.run(*edit[:2], "rate=2") == ["prove"]  # the failed proof's file is gone, the model of before is not trained again
+    assert toy.run(*edit[:3], "rate=2") == ["prove"]  # the failed proof's file is gone, the model of before is not trained again

@@ -7,11 +7,11 @@ job that makes an ancient file is waiting to run, Snakemake 9.27 looks at no oth
 from collections.abc import Callable
 
 
-def run_first(workflow, file: str, later: Callable[[str], bool]) -> None:
-    """In each call, start jobs of the rules for which ``later(name)`` holds only when the job that makes ``file`` has succeeded.
+def run_first(workflow, *files: str, later: Callable[[str], bool]) -> None:
+    """In each call, start jobs of the rules for which ``later(name)`` holds only when the jobs that make ``files`` have succeeded.
 
-    A call that runs such a job also makes ``file`` where it is missing or out of date, whatever the targets are. ``file`` is not an input
-    of those jobs, so a new one is no reason to run them.
+    A call that runs such a job also makes ``files`` where they are missing or out of date, whatever the targets are. They are no inputs of
+    those jobs, so a new one is no reason to run them. Call it once: the order must be added after every reason to run a job is known.
     """
     build = workflow._build_dag
 
@@ -21,8 +21,7 @@ def run_first(workflow, file: str, later: Callable[[str], bool]) -> None:
         waiting = [job for job in dag.needrun_jobs() if later(job.rule.name)]
         if not waiting or not workflow.is_main_process:
             return
-        first = workflow.async_run(_job(dag, file))
-        if dag.needrun(first):
+        for first in [job for job in [workflow.async_run(_job(dag, file)) for file in files] if dag.needrun(job)]:
             for job in waiting:
                 # No file belongs to these edges, so Snakemake does not take them for a reason to run a job.
                 dag.dependencies[job][first] = set()
