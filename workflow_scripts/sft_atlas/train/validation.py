@@ -3,6 +3,7 @@
 import math
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 from transformers import TrainerCallback
 
 from sft_atlas.train.dataset import Sample
@@ -38,5 +39,8 @@ def mean_loss(trainer, samples: list[Sample]) -> tuple[float, int]:
             inputs = trainer._prepare_inputs(trainer.data_collator(batch))
             output = trainer.model_wrapped(**inputs, fused_lm_head=True, use_cache=False)  # TRL's head: log_probs are 0 without loss
             sums += torch.stack([-output.log_probs.double().sum(), output.label_mask.double().sum()]).cpu()
+    for module in trainer.model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()  # the last forward pass leaves weights gathered, which the callbacks after this one would take for shards
     nll, tokens = trainer.accelerator.reduce(sums.to(trainer.accelerator.device)).tolist()
     return (nll / tokens if tokens else math.nan), round(tokens)
