@@ -5,7 +5,8 @@
 # gives     suites/{suite}.json; runs/.../epoch-{epoch}/: scores/{suite}.parquet, samples/{suite}.parquet, answers/{suite}.parquet,
 #           judgements/{suite}.parquet, rescored/{suite}.parquet; tables/contamination.parquet, contaminated_items.parquet,
 #           clean_scores.parquet
-# state/    keeps every judgement of a judged suite, so that none is paid for twice
+# state/    keeps the answers of each checkpoint by content and the last complete scores, so that a change of a suite asks the model for
+#           nothing that it answered before; and every judgement of a judged suite, so that none is paid for twice
 
 
 localrules:
@@ -60,13 +61,17 @@ rule evaluate:
     threads: study.file.threads
     resources:
         **cluster.resources("evaluate"),
+        batch_size=evaluate.batch_size,
     params:
         backend=lambda wildcards: study.file.suites[wildcards.suite].backend,
         settings=evaluate.settings,
+        sampling=evaluate.sampling,
+        batch_size=untracked(evaluate.batch_size),
+        state=untracked(paths.suite_state),
     shell:
         "python workflow_scripts/run.py evaluate --backend {params.backend} --base {input.base} --weights {input.weights}"
         " --model {wildcards.model} --dataset {wildcards.dataset} --recipe {wildcards.recipe} --epoch {wildcards.epoch}"
-        " --suite {input.suite} {params.settings} --threads {threads}"
+        " --suite {input.suite} {params.settings} --batch-size {params.batch_size} --threads {threads} --state {params.state}"
         " --output-scores {output.scores} --output-samples {output.samples} --log {log}"
 
 
@@ -79,6 +84,7 @@ use rule evaluate as evaluate_vllm with:
         "../envs/vllm.yaml"
     resources:
         **cluster.resources("evaluate_vllm"),
+        batch_size=evaluate.batch_size,
 
 
 rule rescore:
@@ -132,12 +138,16 @@ rule generate:
     threads: study.file.threads
     resources:
         **cluster.resources("generate"),
+        batch_size=evaluate.batch_size,
     params:
         settings=evaluate.settings,
+        sampling=evaluate.sampling,
+        batch_size=untracked(evaluate.batch_size),
+        state=untracked(paths.suite_state),
     shell:
         "python workflow_scripts/run.py generate --base {input.base} --weights {input.weights}"
         " --model {wildcards.model} --dataset {wildcards.dataset} --recipe {wildcards.recipe} --epoch {wildcards.epoch}"
-        " --suite {input.suite} {params.settings} --threads {threads}"
+        " --suite {input.suite} {params.settings} --batch-size {params.batch_size} --threads {threads} --state {params.state}"
         " --output {output} --log {log}"
 
 
@@ -164,13 +174,15 @@ rule judge:
         judge=lambda wildcards: 1 if study.file.suites[wildcards.suite].judge.url else 0,
         gpu=lambda wildcards: 0 if study.file.suites[wildcards.suite].judge.url or not GPUS else 1,
     params:
-        settings=lambda wildcards: study.file.suites[wildcards.suite].judge.model_dump_json(),
+        settings=untracked(evaluate.judge_settings),
+        identity=evaluate.judge_identity,
         seed=study.file.seed,
         state=untracked(paths.judgement_state),
+        former=untracked(paths.suite_state),
     shell:
         "python workflow_scripts/run.py judge --answers {input.answers}"
         " --model {wildcards.model} --dataset {wildcards.dataset} --recipe {wildcards.recipe} --epoch {wildcards.epoch}"
-        " --suite {input.suite} --judge {params.settings:q} --judge-base {input.judge} --state {params.state}"
+        " --suite {input.suite} --judge {params.settings:q} --judge-base {input.judge} --state {params.state} --former {params.former}"
         " --seed {params.seed} --threads {threads} --output-scores {output.scores} --output-samples {output.samples}"
         " --output-judgements {output.judgements} --log {log}"
 

@@ -2,6 +2,8 @@
 
 import json
 
+import polars as pl
+
 MEASURED = {"evaluate", "measure_layers", "measure_representation"}
 TABLES = {"score_clean_items", "resolve_study", "collect", "analyse_predictors", "analyse_layers", "analyse_map", "plot", "write_findings"}
 
@@ -153,12 +155,26 @@ def test_a_revision_on_the_hub_is_part_of_what_a_model_is_made_with(copied):
     assert copied.planned(target) == {"fetch_model": 1}
 
 
-def test_a_benchmark_added_to_a_suite_scores_that_suite_again(copied):
+def test_a_benchmark_added_to_a_suite_is_answered_alone(copied):
+    target = "runs/llama-strings/spelling/lora/epoch-2/scores/tasks.parquet"
+    before = pl.read_parquet(copied.result(target))
     copied.study["benchmarks"]["sequences"] = {"task": "config/benchmarks/generate.yaml", "tasks": {"number_sequence": 1}, "size": 12}
     copied.study["suites"]["tasks"]["benchmarks"].append("sequences")
     copied.write(copied.study)
     planned = copied.planned("scores", "--config", "select={recipes: [full, lora]}")
     assert planned == {"fetch_benchmark": 1, "check_overlap": 1, "prepare_suite": 1, "evaluate": 2 + 8}
+    copied.run(f"results/small/{target}")
+    after = pl.read_parquet(copied.result(target))
+    assert after["benchmark"].to_list() == [*before["benchmark"], "sequences"] and after.head(3).equals(before)
+    requests = json.loads(copied.result(target).with_suffix(".json").read_text())["requests"]
+    assert requests["asked"] == 12 and requests["taken_over"] >= 3 * 12
+
+
+def test_settings_that_concern_speed_score_nothing_again(copied):
+    copied.study["suites"]["tasks"]["batch_size"] = 1
+    copied.study["threads"] = 2
+    copied.write(copied.study)
+    assert set(copied.planned()) <= TABLES
 
 
 def test_a_file_that_a_task_file_includes_is_part_of_the_task(copied):

@@ -15,7 +15,7 @@ def answered(tmp_path_factory, tiny_base, run_script):
     folder = tmp_path_factory.mktemp("answered")
     checkpoint = judged.suite(folder)
     settings = {"template": Template().model_dump_json(), "max_length": 256, "max_new_tokens": 12, "batch_size": 2}
-    run_script(generate, **checkpoint, base=tiny_base, **settings, output=folder / "answers.parquet")
+    run_script(generate, **checkpoint, base=tiny_base, **settings, state=folder / "state", output=folder / "answers.parquet")
     return folder, checkpoint
 
 

@@ -160,8 +160,8 @@ def test_samples_are_complete_and_in_the_order_of_the_items(scored):
     assert samples["item"].to_list() == [0, 1, 2, 3, 4] * 2
     assert samples["prompt"].to_list() == [prompt_of(text) for text in INSTRUCTIONS] * 2
     assert samples.filter(benchmark="short")["target"][1] == "something else"
-    assert samples.drop("cluster").filter(benchmark="short").null_count().sum_horizontal().item() == 0
-    assert samples["cluster"].null_count() == samples.height
+    assert samples.drop("cluster", "missing").filter(benchmark="short").null_count().sum_horizontal().item() == 0
+    assert samples["cluster"].null_count() == samples["missing"].null_count() == samples.height
 
 
 def test_a_score_is_the_mean_with_its_standard_error(scored):
@@ -179,7 +179,7 @@ def test_the_script_writes_scores_and_samples_with_their_keys(run_script, tiny_b
     keys = {"model": "tiny", "dataset": "base", "recipe": "base", "epoch": 0, "suite": "tasks"}
     tasks.SuiteFile("tasks", benchmarks).write(tmp_path / "tasks.json")
     options = keys | {"suite": tmp_path / "tasks.json", "template": json.dumps(TEMPLATE), "max_length": 256}
-    run_script(evaluate_script, **options, base=tiny_base, output_scores=scores, output_samples=samples)
+    run_script(evaluate_script, **options, base=tiny_base, state=tmp_path / "state", output_scores=scores, output_samples=samples)
     assert pl.read_parquet(scores).select(*keys).unique().to_dicts() == [keys]
     assert pl.read_parquet(scores)["score"].to_list() == [0.6, 0.6]
     assert pl.read_parquet(samples).select(*keys).unique().to_dicts() == [keys]
@@ -315,6 +315,7 @@ def test_vllm_gets_a_folder_without_decoding_settings(run_script, base, benchmar
     tasks.SuiteFile("tasks", benchmarks[:1]).write(tmp_path / "tasks.json")
     keys = {"model": "tiny", "dataset": "base", "recipe": "base", "epoch": 0, "suite": tmp_path / "tasks.json", "backend": "vllm"}
     outputs = {f"output_{kind}": tmp_path / f"{kind}.parquet" for kind in ("scores", "samples")}
+    outputs["state"] = tmp_path / "state"
     run_script(evaluate_script, **keys, template=json.dumps(TEMPLATE), max_length=256, base=tmp_path / "model.json", **outputs)
     assert seen["generation_config"] == "vllm"
     assert seen["file"] | {"transformers_version": ""} == {
@@ -379,20 +380,54 @@ def test_likelihoods_that_are_not_finite_are_refused(base, tokenizer, benchmarks
 
 
 @pytest.mark.parametrize(("task", "room"), [("generate.yaml", STEPS), ("choice.yaml", 0)])
-def test_a_prompt_that_leaves_no_room_for_the_answer_is_an_error(tmp_path, tokenizer, task, room):
-    items = [{"instruction": text, "answer": "x", "choices": ["x", "much longer"], "label": 0} for text in ("short", "long " * 9)]
+def test_an_item_that_leaves_no_room_for_its_answer_is_listed_as_missing(tmp_path, tokenizer, task, room):
+    items = [{"instruction": text, "answer": "x", "choices": ["x", "much longer"], "label": 0} for text in ("short", "long " * 9, "last")]
     listed = [files(tmp_path, "quiz", task, items)]
     longest = prompt_of(items[1]["instruction"]) + ("" if room else " much longer")
     needed = len(tokenizer(longest)["input_ids"]) + room
     answers = {prompt_of(item["instruction"]): " x" for item in items}
-    assert lm_eval_runner.score(Oracle(answers, needed), tokenizer, listed, TEMPLATE, 0)[0]["score"].item() == 1.0
-    with pytest.raises(
-        AtlasError, match=rf"quiz: 1 prompts with their answers are longer than {needed - 1} tokens, the first is item 1; raise max_length"
-    ):
-        lm_eval_runner.score(Oracle(answers, needed - 1), tokenizer, listed, TEMPLATE, 0)
+    scores, samples = lm_eval_runner.score(Oracle(answers, needed), tokenizer, listed, TEMPLATE, 0)
+    assert scores.select("score", "n", "n_missing").row(0) == (1.0, 3, 0) and samples["missing"].null_count() == 3
+    answers[prompt_of("last")] = " much longer"
+    scores, samples = lm_eval_runner.score(Oracle(answers, needed - 1), tokenizer, listed, TEMPLATE, 0)
+    assert scores.select("score", "n", "n_missing", "n_fewer_shots").row(0) == (0.5, 2, 1, 0)
+    assert samples.select("item", "score").rows() == [(0, 1.0), (1, None), (2, 0.0)]
+    assert samples["missing"][1].startswith(f"longer than {needed - 1} tokens with its answer; raise max_length")
+    assert samples["output"][1] is None and samples["prompt"][1] == prompt_of(items[1]["instruction"])
 
 
-def test_the_models_own_length_limits_a_prompt(model, tokenizer, tmp_path):
+def test_a_model_too_short_for_every_item_is_an_error(model, tokenizer, tmp_path):
     listed = [files(tmp_path, "quiz", "choice.yaml", [{"instruction": "one two " * 150, "choices": ["x", "y"], "label": 0}])]
-    with pytest.raises(AtlasError, match="quiz: 1 prompts with their answers are longer than 256 tokens"):
+    with pytest.raises(AtlasError, match="quiz: every item is longer than 256 tokens with its answer; raise max_length"):
         score(model, tokenizer, listed, 1, 100_000)
+
+
+# ---------------------------------------------------------------- answers that cannot be scored
+
+
+def fails_on(monkeypatch, *answers):
+    from sft_atlas.evaluate.metrics import mathematics
+
+    original = mathematics.gsm8k
+
+    def failing(doc, results):
+        if doc["answer"] in answers:
+            raise ValueError("no number")
+        return original(doc, results)
+
+    monkeypatch.setattr(mathematics, "gsm8k", failing)
+
+
+def test_an_answer_that_cannot_be_scored_is_listed_as_missing(tmp_path, tokenizer, monkeypatch):
+    entries = gsm8k_items()
+    listed = [files(tmp_path, "gsm8k", "gsm8k.yaml", [item for item, _, _ in entries])]
+    told = '\nThink step by step and write the final number after "####".'
+    oracle = Oracle({prompt_of(item["instruction"] + told): right for item, right, _ in entries})
+    fails_on(monkeypatch, entries[2][0]["answer"])
+    scores, samples = lm_eval_runner.score(oracle, tokenizer, listed, TEMPLATE, 0)
+    assert scores.select("score", "n", "n_missing").row(0) == (1.0, 4, 1)
+    assert samples["missing"][2] == "its answer cannot be scored: ValueError: no number" and samples["score"][2] is None
+    assert samples["output"][2] == entries[2][1]
+    fails_on(monkeypatch, *(item["answer"] for item, _, _ in entries))
+    with pytest.raises(AtlasError, match="gsm8k: no answer can be scored; of item 0: its answer cannot be scored: ValueError: no number"):
+        lm_eval_runner.score(oracle, tokenizer, listed, TEMPLATE, 0)

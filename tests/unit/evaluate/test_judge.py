@@ -163,7 +163,12 @@ def run_judge(run_script, answered, tmp_path):
 
     def call(judge, **options):
         out = {name: tmp_path / f"{name}.parquet" for name in ("scores", "samples", "judgements")}
-        settings = {"answers": folder / "answers.parquet", "judge": judge.model_dump_json(), "state": tmp_path / "state/j.jsonl"}
+        settings = {
+            "answers": folder / "answers.parquet",
+            "judge": judge.model_dump_json(),
+            "state": tmp_path / "state/j.jsonl",
+            "former": tmp_path / "state",
+        }
         run_script(judging, **checkpoint, **settings, **options, **{f"output_{name}": path for name, path in out.items()})
         return {name: pl.read_parquet(path) for name, path in out.items()}
 

@@ -8,7 +8,7 @@ from lm_eval.api.model import LM
 from sft_atlas.core.errors import AtlasError, ConfigError
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.evaluate import lm_eval_runner, rescore_samples
-from sft_atlas.evaluate.tasks import PROMPT, SHOTS, BenchmarkFiles, LengthLimit, task_config
+from sft_atlas.evaluate.tasks import MISSING, PROMPT, SHOTS, BenchmarkFiles, LengthLimit, task_config
 from sft_atlas.models.base_model import ModelFolder, load_tokenizer
 from sft_atlas.models.prompt_template import DELIMITER
 from sft_atlas.study import checks, study, task_files
@@ -93,10 +93,8 @@ def test_examples_that_do_not_fit_are_dropped_and_counted_and_the_question_stays
     assert texts[1].startswith(prompt_of("question 1")) and texts[1].endswith(prompt_of(("long " * 40).rstrip("? ")))
     bare = len(tokenizer(prompt_of(("long " * 40).rstrip("? ")))["input_ids"])
     assert prompts(task_config(files, TEMPLATE, LengthLimit(tokenizer, bare + room, 256)))[1][1] == 0
-    with pytest.raises(
-        AtlasError, match=rf"quiz: 1 prompts with their answers are longer than {bare + room - 1} tokens, the first is item 1"
-    ):
-        task_config(files, TEMPLATE, LengthLimit(tokenizer, bare + room - 1, 256))
+    (missing,) = task_config(files, TEMPLATE, LengthLimit(tokenizer, bare + room - 1, 256))[MISSING]
+    assert missing["item"] == 1 and missing["missing"].startswith(f"longer than {bare + room - 1} tokens with its answer")
 
 
 def strict_yaml_room():

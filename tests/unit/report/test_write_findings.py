@@ -117,6 +117,15 @@ def test_every_claim_with_a_p_has_q_and_n(planted):
     assert len(re.findall(r"\bp [=<] [\d.]+, q [=<] [\d.]+, n = ", text)) == len(re.findall(r"\bp [=<] [\d.]+,", text)) > 10
 
 
+def test_items_without_a_score_are_named(planted):
+    study, frames, _ = planted
+    assert "NO SCORE" not in page(study, frames)
+    scores = frames["scores"].with_columns(n_missing=pl.when(pl.int_range(pl.len()) == 0).then(3).otherwise(0))
+    first, n = scores["benchmark"][0], scores.filter(benchmark=scores["benchmark"][0])["n"].sum()
+    opening = " ".join(page(study, frames | {"scores": scores}).split("## 1.")[0].split())
+    assert f"could not be scored: {first} 3 of {n + 3:,};" in opening
+
+
 def test_missing_results_are_said_first(planted):
     study, frames, _ = planted
     text = write_findings.page(study, frames, Path("figures"), missing={"gains": 3})

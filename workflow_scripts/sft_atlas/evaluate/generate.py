@@ -4,8 +4,9 @@ import argparse
 from pathlib import Path
 
 from sft_atlas.core.files import write_json, write_table
-from sft_atlas.evaluate.scoring_job import add_checkpoint, load_checkpoint, provenance, with_keys
-from sft_atlas.evaluate.tasks import CLUSTER, ITEM, PROMPT, SHOTS, BenchmarkFiles, LengthLimit, SuiteFile, task_config
+from sft_atlas.evaluate.answers import former_results
+from sft_atlas.evaluate.scoring_job import CheckpointJob, add_checkpoint, provenance, with_keys
+from sft_atlas.evaluate.tasks import CLUSTER, ITEM, MISSING, PROMPT, SHOTS, BenchmarkFiles, LengthLimit, SuiteFile, task_config
 from sft_atlas.models.prompt_template import DELIMITER, render, render_after
 from sft_atlas.study.items import read_items
 
@@ -14,13 +15,12 @@ GPUS = 1
 
 def main(args: argparse.Namespace) -> None:
     """Write one row per item and turn, and a JSON with provenance beside them."""
-    from sft_atlas.evaluate.lm_eval_runner import transformers_adapter
-
-    model, tokenizer, template, facts = load_checkpoint(args)
-    adapter = transformers_adapter(model, tokenizer, args.batch_size, args.max_length)
-    frame = answers(adapter, tokenizer, SuiteFile.read(args.suite).benchmarks, template, args.seed, args.max_new_tokens)
-    write_json(args.output.with_suffix(".json"), provenance(args, **facts, backend="hf"))
-    write_table(args.output, with_keys(args, frame))
+    record = args.output.with_suffix(".json")
+    with former_results(args.state, args.output):
+        checkpoint, benchmarks = CheckpointJob(args, record), SuiteFile.read(args.suite).benchmarks
+        frame = answers(checkpoint.adapter, checkpoint.tokenizer, benchmarks, checkpoint.template, args.seed, args.max_new_tokens)
+        write_json(record, provenance(args, **checkpoint.finish(), backend="hf"))
+        write_table(args.output, with_keys(args, frame))
 
 
 def answers(adapter, tokenizer, benchmarks: list[BenchmarkFiles], template: dict, seed: int, max_new_tokens: int | None):
@@ -40,11 +40,13 @@ def answers(adapter, tokenizer, benchmarks: list[BenchmarkFiles], template: dict
             continue
         config, first = configs[file.name], first_turns.filter(benchmark=file.name).sort("item")
         prompts = [
-            _second_prompt(template, item, prompt, output.strip())
+            None if output is None else _second_prompt(template, item, prompt, output.strip())
             for item, prompt, output in zip(items, first["prompt"], first["output"], strict=True)
         ]
         room = config["generation_kwargs"]["max_gen_toks"]
-        fitting = [i for i, length in enumerate(limit.lengths(prompts)) if length + room <= limit.max_length]
+        answered = [i for i, prompt in enumerate(prompts) if prompt is not None]
+        lengths = limit.lengths([prompts[i] for i in answered])
+        fitting = [i for i, length in zip(answered, lengths, strict=True) if length + room <= limit.max_length]
         if fitting:
             second = _generate(adapter, [_with_prompts(config, [prompts[i] for i in fitting])], seed, 2)
             parts.append(second.with_columns(item=pl.Series(fitting)[second["item"]].cast(pl.Int64)))
@@ -75,7 +77,7 @@ def _with_prompts(config: dict, prompts: list[str]) -> dict:
     from datasets import Dataset
 
     rows = [{PROMPT: prompt, SHOTS: 0, CLUSTER: None, ITEM: number, "answer": ""} for number, prompt in enumerate(prompts)]
-    return {**config, "custom_dataset": lambda **_: {"test": Dataset.from_list(rows)}}
+    return {**config, "custom_dataset": lambda **_: {"test": Dataset.from_list(rows)}, MISSING: []}
 
 
 def add_options(p: argparse.ArgumentParser) -> None:

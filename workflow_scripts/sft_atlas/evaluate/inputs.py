@@ -3,6 +3,7 @@
 import shlex
 from pathlib import Path
 
+from sft_atlas.evaluate.answers import sampled
 from sft_atlas.study.paths import Paths
 from sft_atlas.study.runs import BASE
 from sft_atlas.study.study import Study
@@ -10,6 +11,8 @@ from sft_atlas.study.task_files import task_file, task_sources
 
 # Named by the task files (`!function`), so no import leads to them.
 METRICS = tuple(f"sft_atlas.evaluate.metrics.{path.stem}" for path in sorted(Path(__file__).parent.glob("metrics/[!_]*.py")))
+
+JUDGE_SPEED = {"requests_per_minute", "concurrency", "timeout", "retries"}  # settings of a judge that change no judgement
 
 
 class EvaluateInputs:
@@ -62,11 +65,28 @@ class EvaluateInputs:
         return " ".join(options)
 
     def settings(self, wildcards) -> str:
-        """The settings of a suite as options."""
+        """The settings of a suite on which its scores depend, as options."""
         suite = self.file.suites[wildcards.suite]
         limit = f" --max-new-tokens {suite.max_new_tokens}" if suite.max_new_tokens else ""
-        numbers = f"--batch-size {suite.batch_size} --max-length {suite.max_length}{limit} --seed {self.file.seed}"
+        numbers = f"--max-length {suite.max_length}{limit} --seed {self.file.seed}"
         return f"--template {shlex.quote(self.file.template_json)} {numbers}{self.code_option(wildcards)}"
+
+    def batch_size(self, wildcards) -> int | str:
+        """Requests per batch. Scores do not depend on it, unless a task samples."""
+        return self.file.suites[wildcards.suite].batch_size
+
+    def sampling(self, wildcards) -> str:
+        """What sampled answers depend on besides: the batch size; nothing where every task decodes greedily."""
+        samples = any(sampled(task_file(task).get("generation_kwargs")) for task in self.tasks(wildcards))
+        return f"batches of {self.batch_size(wildcards)}" if samples else ""
+
+    def judge_settings(self, wildcards) -> str:
+        """The settings of a judge, as JSON."""
+        return self.file.suites[wildcards.suite].judge.model_dump_json()
+
+    def judge_identity(self, wildcards) -> str:
+        """The settings of a judge on which its judgements depend, as JSON."""
+        return self.file.suites[wildcards.suite].judge.model_dump_json(exclude=JUDGE_SPEED)
 
     def code_option(self, wildcards) -> str:
         """The permission to run code that models write, for the suites that do."""

@@ -15,6 +15,7 @@ from sft_atlas.core.files import lock_folder, sha256, write_table
 from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.evaluate import judge_client
+from sft_atlas.evaluate.answers import former_results
 from sft_atlas.evaluate.judge_client import Reply
 from sft_atlas.evaluate.scores import samples_frame, score_row, scores_frame
 from sft_atlas.evaluate.scoring_job import add_outputs, add_suite, with_keys, write_results
@@ -30,10 +31,17 @@ PROMPTS = ROOT / "config/benchmarks/judge_prompts.yaml"
 NEED_REFERENCE = ("math", "reasoning", "coding")  # as in FastChat
 SCALE = {"mt_bench": 10.0, "alpaca_eval": 1.0}
 RESAMPLES = 200
+NO_ANSWER = "the model has no room for the question and an answer"
 
 
 def main(args: argparse.Namespace) -> None:
     """Write judgements, scores and samples, and a JSON with provenance beside the scores."""
+    with former_results(args.former, args.output_scores, args.output_samples, args.output_judgements):
+        judge_answers(args)
+
+
+def judge_answers(args: argparse.Namespace) -> None:
+    """Ask what is not known yet, and write the results."""
     import polars as pl
 
     judge, suite = Judge.model_validate_json(args.judge), SuiteFile.read(args.suite)
@@ -241,6 +249,7 @@ def item_rows(benchmark: JudgedBenchmark, values: list[float | None]) -> tuple[l
             "benchmark": benchmark.name, "item": number, "prompt": item["instruction"], "target": item["answer"],
             "output": outputs[0] if len(outputs) == 1 else json.dumps(outputs, ensure_ascii=False), "extracted": json.dumps(by_part.get(number, {})),
             "score": score, "strict": None, "parsed": None, "formed": None, "truncated": benchmark.truncated.get(number), "shots": 0, "cluster": None,
+            "missing": None if score is not None else NO_ANSWER if None in outputs else "no judgement of it can be read",
         })  # fmt: skip
         noise.append(variance)
         lengths.append((len(outputs[0] or "") if outputs else 0, len(item["answer"])))
@@ -294,6 +303,7 @@ def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--judge", required=True, help="the suite's judge of the study file, as JSON")
     p.add_argument("--judge-base", type=Path, nargs="?", help="model.json of the base model that judges, without an endpoint")
     p.add_argument("--state", type=Path, required=True, help="JSON lines of every judgement so far; kept")
+    p.add_argument("--former", type=Path, required=True, help="folder of the last complete results; kept")
     p.add_argument("--threads", type=int, default=1)
     add_outputs(p)
     p.add_argument("--output-judgements", type=Path, required=True, help="Parquet, one row per question")

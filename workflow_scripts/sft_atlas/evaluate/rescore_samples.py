@@ -7,8 +7,8 @@ from pathlib import Path
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import write_table
 from sft_atlas.core.log import LOG
-from sft_atlas.evaluate.scoring_job import add_suite, with_keys, write_results
-from sft_atlas.evaluate.tasks import ITEM, BenchmarkFiles, SuiteFile, task_config
+from sft_atlas.evaluate.scoring_job import LOADED, add_suite, with_keys, write_results
+from sft_atlas.evaluate.tasks import ITEM, MISSING, BenchmarkFiles, SuiteFile, task_config
 from sft_atlas.models.arguments import CHECKPOINT
 
 FROM_GENERATION = ("prompt", "truncated", "shots")  # columns of samples that scoring does not change
@@ -24,7 +24,7 @@ def main(args: argparse.Namespace) -> None:
     record = json.loads(args.scores.with_suffix(".json").read_text(encoding="utf-8"))
     scores, samples, changes = rescore(old_samples, old_scores, suite.benchmarks, args.seed, args.allow_code_execution)
     args.output_scores, args.output_samples = args.scores, args.samples
-    facts = ("settings", "inputs", "versions", "code", "weights", "device")
+    facts = ("settings", "inputs", "versions", "code", "weights", *LOADED)
     generated = record.get("generated") or {name: record.get(name) for name in facts}
     write_results(args, scores, samples, generated=generated, backend=record["backend"], template_sha256=record.get("template_sha256"))
     for row in changes.filter(pl.col("items_changed") > 0).iter_rows(named=True):
@@ -43,9 +43,12 @@ def rescore(samples, scores, benchmarks: list[BenchmarkFiles], seed: int, allow_
     from sft_atlas.evaluate.lm_eval_runner import run
 
     # The prompts are those of the samples: the template was checked when the model answered.
-    configs = [task_config(BenchmarkFiles(file.name, file.task, file.items), None) for file in benchmarks]
+    configs = []
+    for file in benchmarks:
+        unanswered = samples.filter(pl.col("output").is_null(), benchmark=file.name).select("item", "missing").iter_rows()
+        configs.append(task_config(BenchmarkFiles(file.name, file.task, file.items), None, left_out=dict(unanswered)))
     for benchmark, config in zip(benchmarks, configs, strict=True):
-        count, stored = len(config["custom_dataset"]()["test"]), samples.filter(benchmark=benchmark.name).height
+        count, stored = len(config["custom_dataset"]()["test"]) + len(config[MISSING]), samples.filter(benchmark=benchmark.name).height
         if count != stored:
             raise AtlasError(f"{benchmark.items} has {count} items, its samples {stored}: the items changed; score the checkpoint again")
     new_scores, new_samples = run(stored_answers(samples), configs, seed, allow_code, scores["backend"][0])

@@ -4,9 +4,11 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-# One row per item. Scores are fractions; null: not known, or not applicable to this kind of task.
+# One row per item. Scores are fractions; null: not known, or not applicable to this kind of task. An item without a score says in
+# `missing` why.
 SAMPLES = (
     "benchmark", "item", "prompt", "target", "output", "extracted", "score", "strict", "parsed", "formed", "truncated", "shots", "cluster",
+    "missing",
 )  # fmt: skip
 
 
@@ -36,7 +38,7 @@ def score_row(rows: list[dict], metric: str, backend: str, shots: int, **more: o
         "n_missing": len(rows) - len(scored), "n_parsed": _count(row["parsed"] for row in rows),
         "n_truncated": _count(row["truncated"] for row in rows), "n_clusters": 0,
         "judge": None, "judge_stderr": None, "score_length_controlled": None, "stderr_length_controlled": None,
-        "shots": shots, "n_fewer_shots": sum(row["shots"] < shots for row in rows),
+        "shots": shots, "n_fewer_shots": sum(row["shots"] < shots for row in scored),
     }  # fmt: skip
     if scored:
         values = [row["score"] for row in scored]

@@ -2,7 +2,7 @@
 they fit."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import sha256, write_json
+from sft_atlas.evaluate.scores import SAMPLES
 from sft_atlas.models.prompt_template import render_after, response_prefix
 from sft_atlas.models.tokenization import prompt_ids
 from sft_atlas.study import task_checks
@@ -23,6 +24,7 @@ PROMPT = "rendered prompt"  # column of an item's prompt
 TARGET = "right answer"  # column of what an answer is compared with
 SHOTS = "shots in the prompt"  # column of how many examples stand in it
 CLUSTER = "cluster of the item"  # column of what the item shares with others, such as a passage; null where nothing
+MISSING = "missing items"  # key of a task's dictionary: samples of the items that are left out, each with its reason
 ITEM = "row of the item"  # column of the item's row in its file, from 0
 # Keys of a task file that say where lm-eval would get its data and how it would group tasks: here the study says it.
 REPLACED = (
@@ -64,15 +66,20 @@ class SuiteFile:
 
 
 def task_config(
-    benchmark: BenchmarkFiles, template: dict | None, limit: "LengthLimit | None" = None, max_new_tokens: int | None = None
+    benchmark: BenchmarkFiles,
+    template: dict | None,
+    limit: "LengthLimit | None" = None,
+    max_new_tokens: int | None = None,
+    left_out: Mapping[int, str] | None = None,
 ) -> dict[str, object]:
     """The lm-eval task as a dictionary that reads the benchmark's own items, with prompts as one column.
 
-    Examples that exceed ``limit`` are left out; without a limit every example is used and no length is checked. Without a template
+    Examples that exceed ``limit`` are left out; without a limit every example is used and no length is checked. An item that exceeds the
+    limit even without examples is left out too and listed under MISSING, like the items of ``left_out`` (row -> reason). Without a template
     prompts are empty, for scoring stored answers. Answers of a task without a function of its own are compared without surrounding white
     space, and the answer of a `loglikelihood` task follows the delimiter. Raises AtlasError where the task file has a problem
     (:func:`sft_atlas.study.task_checks.problems`; among them a prompt that differs from the study's template, in which the model was
-    trained), where an item cannot be rendered, and where a question exceeds the limit even without examples.
+    trained), where an item cannot be rendered, and where every item exceeds the limit.
     """
     from datasets import Dataset
 
@@ -92,14 +99,15 @@ def task_config(
     renderer = TaskRenderer(config, benchmark.task)
     answers = [_answers(renderer, row, own) for row in rows]
     texts = [renderer.text(row) for row in rows] if own else []
+    counts: list[int | None] = [0] * len(rows)
     if own and not all(isinstance(text, str) for text in texts):  # each option has a context of its own, and all the same answer
         contexts = [[f"{option}{renderer.delimiter}{renderer.target(row)}" for option in renderer.options(row)] for row in rows]
-        _shot_counts(lambda i, count: config.get("description", ""), contexts, rows, [0] * len(rows), config, benchmark, limit)
+        counts = _shot_counts(lambda i, count: config.get("description", ""), contexts, rows, counts, config, benchmark, limit)
     elif template is None:
         rows, config["doc_to_text"] = [{**row, PROMPT: ""} for row in rows], PROMPT
     elif own:
         before, after = config.get("description", ""), config.get("gen_prefix", "")  # of lm-eval, around each prompt
-        _shot_counts(lambda i, count: f"{before}{texts[i]}{after}", answers, rows, [0] * len(rows), config, benchmark, limit)
+        counts = _shot_counts(lambda i, count: f"{before}{texts[i]}{after}", answers, rows, counts, config, benchmark, limit)
         rows, config["doc_to_text"] = [{**row, PROMPT: text} for row, text in zip(rows, texts, strict=True)], PROMPT
     else:
         # The same text from a column: lm-eval would compile its Jinja template anew for every item.
@@ -120,8 +128,8 @@ def task_config(
             return render_after(template, examples[i][len(examples[i]) - count :], questions[i])
 
         counts = _shot_counts(prompt, answers, rows, [len(listed) for listed in examples], config, benchmark, limit)
-        finished = [prompt(i, count) for i, count in enumerate(counts)]
-        rows = [{**row, PROMPT: prompt, SHOTS: count} for row, prompt, count in zip(rows, finished, counts, strict=True)]
+        finished = [prompt(i, count or 0) for i, count in enumerate(counts)]
+        rows = [{**row, PROMPT: prompt, SHOTS: count or 0} for row, prompt, count in zip(rows, finished, counts, strict=True)]
         config["doc_to_text"] = PROMPT
     # A cluster's name is the hash of what its items share; None where they share nothing.
     shared = [renderer.fill(metadata.get("cluster", ""), row, "metadata.cluster") for row in rows]
@@ -133,13 +141,26 @@ def task_config(
         rows = _compare_stripped(config, rows, renderer)
     for key in REPLACED:
         config.pop(key, None)
+    reasons = dict(left_out or {})
+    too_long = (
+        f"longer than {limit and limit.max_length} tokens with its answer; raise max_length of the suite, or lower max_gen_toks of the task"
+    )
+    reasons |= {row[ITEM]: too_long for row, count in zip(rows, counts, strict=True) if count is None}
+    missing = [_missing(benchmark.name, row, renderer, reasons[row[ITEM]]) for row in rows if row[ITEM] in reasons]
+    rows = [row for row in rows if row[ITEM] not in reasons]
     try:
         data = Dataset.from_list(rows)
     except (ValueError, TypeError) as error:  # pyarrow's errors are such
         reason = str(error).split("\n")[0]
         raise AtlasError(f"{benchmark.items}: a field has values of different kinds in different items: {reason}; see `columns`") from None
     own_data = {"test_split": "test", "custom_dataset": lambda **_: {"test": data}}
-    return {**config, "task": benchmark.name, "num_fewshot": 0, "metadata": metadata, **own_data}
+    return {**config, "task": benchmark.name, "num_fewshot": 0, "metadata": metadata, **own_data, MISSING: missing}
+
+
+def _missing(benchmark: str, row: dict, renderer: TaskRenderer, reason: str) -> dict[str, object]:
+    """The sample of an item that is not scored."""
+    known = {"prompt": row.get(PROMPT), "target": str(row.get(TARGET, renderer.target(row))), "cluster": row[CLUSTER]}
+    return dict.fromkeys(SAMPLES) | {"benchmark": benchmark, "item": row[ITEM], "shots": row[SHOTS], "missing": reason} | known
 
 
 def load_task(path: Path, template: dict | None) -> dict[str, object]:
@@ -305,8 +326,10 @@ class LengthLimit:
         return [max(next(counted) for _ in listed or [""]) for listed in options]
 
 
-def _shot_counts(prompt: Callable, options, rows, counts: list[int], config, benchmark, limit: LengthLimit | None) -> list[int]:
+def _shot_counts(prompt: Callable, options, rows, counts: list[int], config, benchmark, limit: LengthLimit | None) -> list[int | None]:
     """How many of its ``counts`` examples each item keeps: as many as fit, the last ones first, so that the question is never truncated.
+
+    None for an item that does not fit even without examples; AtlasError where that is every item.
 
     ``prompt``: the text of an item, by its index and a number of examples.
     """
@@ -324,9 +347,11 @@ def _shot_counts(prompt: Callable, options, rows, counts: list[int], config, ben
         waiting = [i for i in over if counts[i] > 0]
         for i in waiting:
             counts[i] -= 1
-    if too_long:
+    if len(too_long) == len(rows):
         raise AtlasError(
-            f"{benchmark.name}: {len(too_long)} prompts with their answers are longer than {limit.max_length} tokens, the first is item {rows[min(too_long)][ITEM]}; "
-            "raise max_length of the suite, lower max_gen_toks of the task, or drop the items"
+            f"{benchmark.name}: every item is longer than {limit.max_length} tokens with its answer; raise max_length of the suite, or lower "
+            "max_gen_toks of the task"
         )
+    for i in too_long:
+        counts[i] = None
     return counts

@@ -92,7 +92,18 @@ def opening(study: dict, tables: dict[str, pl.DataFrame], tests: int, missing: d
         ]
     for name, files in missing.items():
         lines += ["", *wrap(f"MISSING: {files} result files of table {name}, listed in {name}.json; no number below includes them.", WIDTH)]
-    return lines
+    return lines + unscored(table)
+
+
+def unscored(table: pl.DataFrame) -> list[str]:
+    """Which items have no score, if any."""
+    of_benchmark = table.group_by("benchmark", maintain_order=True).agg(pl.col("n_missing").sum(), pl.col("n").sum())
+    rows = of_benchmark.filter(pl.col("n_missing") > 0).iter_rows()
+    named = [f"{name} {missing:,} of {missing + scored:,}" for name, missing, scored in rows]
+    if not named:
+        return []
+    where = "n counts the others. The samples of a checkpoint say why (column `missing`)."
+    return ["", *wrap(f"NO SCORE: items of all checkpoints together that could not be scored: {', '.join(named)}; {where}", WIDTH)]
 
 
 def main(args: argparse.Namespace) -> None:

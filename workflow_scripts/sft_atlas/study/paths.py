@@ -72,6 +72,7 @@ class Paths:
         self.tracking = at("tracking")
         # State for resuming is not below an output, because Snakemake deletes the outputs of a failed job.
         self.state = at("state/{model}/{dataset}/{recipe}")
+        self.suite_state = at(f"state/suites/{{model}}/{{dataset}}/{{recipe}}/{CHECKPOINT}/{{suite}}")
         self.judgement_state = at(f"state/judgements/{{model}}/{{dataset}}/{{recipe}}/{CHECKPOINT}/{{suite}}.jsonl")
 
         self.tables = at("tables")

@@ -390,7 +390,7 @@ class Judge(Part):
 
 
 class Suite(Part):
-    """Benchmarks that one job scores with one model load; a change rescores all of them."""
+    """Benchmarks that one job scores with one model load; after a change the model answers only what is new."""
 
     benchmarks: list[Name] = Field(min_length=1, description="Benchmarks of the suite.")
     batch_size: Positive | Literal["auto"] = Field(16, description="Requests per batch; auto: as many as fit. Scores are the same.")
