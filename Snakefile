@@ -49,6 +49,9 @@ include: "rules/published.smk"
 include: "rules/plan.smk"
 
 
+takeover.before_the_graph(workflow, study, paths, logger.info)
+
+
 onstart:
     # Snakemake 9.27 limits jobs to 100 a second; with that limit each event starts another timer that polls for jobs every second and never
     # ends, until polling alone keeps the main process busy. Cores, or the profile's `jobs`, limit jobs already.

@@ -30,6 +30,7 @@ from sft_atlas.report.inputs import ReportInputs
 from sft_atlas.study import checks, shared_items
 from sft_atlas.study import site as sites
 from sft_atlas.study import study as studies
+from sft_atlas.study import takeover
 from sft_atlas.study.messages import strict_yaml
 from sft_atlas.study.paths import ANALYSED, ANALYSES, OVERLAPS, PLACES, REPORTED, RESULTS, TABLES, Paths
 from sft_atlas.study.runs import BASE

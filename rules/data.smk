@@ -62,7 +62,8 @@ rule fetch_model:
     threads: study.file.threads
     params:
         entry=data.entry("model"),
-        folder=paths.model_weights,
+        content=data.content("model"),
+        folder=untracked(paths.model_weights),
     shell:
         "python workflow_scripts/run.py fetch_model --name {wildcards.model} --entry {params.entry:q} --path {input.path:q}"
         " --folder {params.folder} --output {output.manifest} --log {log}"
@@ -81,6 +82,7 @@ rule fetch_dataset:
         "../envs/data.yaml"
     params:
         entry=data.entry("dataset", without={"holdout"}),
+        content=data.content("dataset"),
     shell:
         "python workflow_scripts/run.py fetch_dataset --name {wildcards.dataset} --entry {params.entry:q} --path {input.path:q}"
         " --output {output} --log {log}"
@@ -100,6 +102,7 @@ rule fetch_benchmark:
     params:
         entry=untracked(data.entry("benchmark")),
         source=data.entry("benchmark", without=PRESENTATION),
+        content=data.content("benchmark"),
     shell:
         "python workflow_scripts/run.py fetch_benchmark --name {wildcards.benchmark} --entry {params.entry:q} --path {input.path:q}"
         " --output {output} --log {log}"
@@ -121,6 +124,7 @@ rule fetch_shots:
         "../envs/data.yaml"
     params:
         entry=data.entry("benchmark"),
+        content=lambda wildcards: data.content_of(data.shots_path(wildcards)),
     shell:
         "python workflow_scripts/run.py fetch_shots --name {wildcards.benchmark} --entry {params.entry:q} --items {input.test} --path {input.path:q}"
         " --output {output} --log {log}"
@@ -188,7 +192,7 @@ rule merge_datasets:
     resources:
         **cluster.resources("merge_datasets"),
     params:
-        members=data.member_names,  # in this order, which Snakemake does not see in the input
+        members=data.member_order,  # in this order, which Snakemake does not see in the input
     shell:
         "python workflow_scripts/run.py merge_datasets --name {wildcards.dataset} --rows {wildcards.rows}"
         " --inputs {input} --output {output} --log {log}"
@@ -206,6 +210,7 @@ rule fetch_encoder:
         "../envs/train.yaml"
     params:
         entry=lambda wildcards: data.encoder_entry,
+        content=lambda wildcards: data.content_of(data.encoder_path),
         folder=paths.encoder_weights,
     shell:
         "python workflow_scripts/run.py fetch_encoder --entry {params.entry:q} --path {input.path:q} --folder {params.folder}"

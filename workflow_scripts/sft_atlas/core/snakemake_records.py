@@ -59,6 +59,11 @@ def delete(outputs: Iterable[str], folder: Path = FOLDER) -> None:
         store._delete_record(output)
 
 
+def incomplete(outputs: Iterable[str], folder: Path = FOLDER) -> set[str]:
+    """Those of the outputs whose job was killed while it wrote them."""
+    return _store(folder)._filter_incomplete_keys(outputs)
+
+
 def move(paths: Mapping[str, str], folder: Path = FOLDER) -> None:
     """Move files or folders (``{old: new}``) and rewrite all records that name them.
 

@@ -174,7 +174,7 @@ def _restore_times(entries: dict[Path, Entry], restored: Restored, count_missing
 
 
 def _agrees(path: Path, size: int, entry: Entry) -> bool:
-    return (path.is_dir() or size == entry.size) and _digest(path) == entry.digest
+    return (path.is_dir() or size == entry.size) and digest(path) == entry.digest
 
 
 def _entries(paths: dict[str, Path], known: dict[str, Entry], unchanged: Callable) -> dict[str, list]:
@@ -183,7 +183,7 @@ def _entries(paths: dict[str, Path], known: dict[str, Entry], unchanged: Callabl
     def entry(name: str) -> list:
         stat, last = os.stat(paths[name]), known.get(name)
         same = unchanged(stat, last) and not paths[name].is_dir()
-        return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, last.digest if same else _digest(paths[name])]
+        return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, last.digest if same else digest(paths[name])]
 
     return dict(zip(paths, _map(entry, paths), strict=True))
 
@@ -196,10 +196,10 @@ def _map(function: Callable, values: Iterable) -> list:
         return list(pool.map(function, values))
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
     """SHA-256 of a file up to WHOLE_BYTES; of a larger one, of blocks spread over it; of a folder, of the names and digests of its files."""
     if path.is_dir():
-        lines = [f"{file.relative_to(path)} {_digest(file)}\n" for file in sorted(path.rglob("*")) if file.is_file()]
+        lines = [f"{file.relative_to(path)} {digest(file)}\n" for file in sorted(path.rglob("*")) if file.is_file()]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
     size = os.path.getsize(path)
     if size <= WHOLE_BYTES:

@@ -1,7 +1,10 @@
 """Input and parameter functions of ``rules/data.smk``: look-ups in the study, without files."""
 
+import hashlib
 from collections.abc import Set
+from pathlib import Path
 
+from sft_atlas.core import snapshot
 from sft_atlas.study.paths import Paths
 from sft_atlas.study.study import Study
 
@@ -15,6 +18,7 @@ class DataInputs:
     def __init__(self, study: Study, paths: Paths):
         self.study, self.paths = study, paths
         self.file = study.file
+        self._contents: dict[str, str] = {}
         encoder = self.file.measure.similarity.encoder
         self.encoder_entry = encoder.model_dump_json(exclude_defaults=True) if encoder else ""
         self.encoder_path = self._path(encoder)
@@ -44,6 +48,25 @@ class DataInputs:
         holdout = self.study.all_datasets[wildcards.dataset].holdout
         return self.study.path(holdout) if isinstance(holdout, str) else []
 
+    def content(self, kind: str):
+        """A function from wildcards to a hash of what the local file or folder of an entry holds.
+
+        Snakemake looks at an input only if it is newer than the output: not at an older file that takes its place, nor into a folder.
+        """
+        return lambda wildcards: self.content_of(self._path(self.entries[kind][wildcards[kind]]))
+
+    def content_of(self, path: str | list) -> str:
+        """Hash of a file or folder; empty where there is no path."""
+        if not path:
+            return ""
+        if path not in self._contents:
+            folder, lines = Path(path), []
+            files = [each for each in folder.rglob("*") if each.is_file() and each.name[0] != "." and each.suffix != ".md"]
+            for file in sorted(files) if folder.is_dir() else [folder]:
+                lines.append(f"{file.relative_to(folder)} {snapshot.digest(file)}\n")
+            self._contents[path] = hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+        return self._contents[path]
+
     def samples(self, datasets) -> list[str]:
         """Every sample of these training sets."""
         return [self.paths.fill(self.paths.sample, dataset=name, rows=rows) for name in datasets for rows in self.study.sample_sizes(name)]
@@ -58,9 +81,9 @@ class DataInputs:
         names = self.study.members(wildcards.dataset)
         return [self.paths.fill(self.paths.sample, dataset=name, rows=wildcards.rows) for name in names]
 
-    def member_names(self, wildcards) -> str:
-        """The names of those sets."""
-        return " ".join(self.study.members(wildcards.dataset))
+    def member_order(self, wildcards) -> str:
+        """Those samples in their order, in which they are concatenated."""
+        return " ".join(self.members(wildcards))
 
     def shots_path(self, wildcards) -> str | list:
         """The local file of a benchmark's few-shot examples; [] where they come from elsewhere."""

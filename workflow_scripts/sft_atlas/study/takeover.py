@@ -1,0 +1,235 @@
+"""Renamed models, datasets, recipes and suites take over their finished results.
+
+A name that the study did not have at the last call, with the settings of one that it has no longer, is a new name for the same thing. Its
+results are copied to the new places, together with Snakemake's records of them, so that Snakemake itself decides what is still missing or
+out of date. Weights are hard links. The former results stay where they are; a dry run removes the copies again.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sft_atlas.core import snakemake_records
+from sft_atlas.core.files import sha256, write_json, write_text
+from sft_atlas.study.paths import MANIFEST, PREFLIGHT, Paths
+from sft_atlas.study.runs import WITHOUT
+from sft_atlas.study.schema import Hyperparameters
+from sft_atlas.study.study import Study
+
+KINDS = {"models": "model", "datasets": "dataset", "recipes": "recipe", "suites": "suite"}  # part of the study file -> key of its results
+# What is not compared: keys that change no result, and what `study.json` adds to the entries of the study file.
+COSMETIC = {"label", "group", "family", "language", "parameters", "chance", "grid"} | Hyperparameters.memory
+SPEED = {"suites": {"batch_size"}}  # of one kind
+RESOLVED = {"smallest_rows", "merged", "members", "without"}
+BY_SUITE = ("scores", "samples", "answers", "judgements", "rescored")  # folders of a checkpoint with one file of each suite
+STATES = ("state/suites", "state/judgements")  # folders with answers and judgements that are kept between jobs
+Names = dict[str, dict[str, str]]  # kind -> former name -> name
+
+
+def renames(former: dict, study: Study) -> Names:
+    """The parts of a study that were renamed since ``study.json`` (``former``) was written; no entry for a kind without any."""
+    file = json.loads(study.file.model_dump_json())
+    for name, recipe in file["recipes"].items():
+        recipe["save_epochs"] = list(study.kept_epochs(name))
+    found: Names = {}
+    for kind in KINDS:
+        before, now = former.get(kind, {}), file[kind]
+        gone = [name for name in before if name not in now]
+        names = found[kind] = {}
+        new = sorted((name for name in now if name not in before), key=lambda name: bool(now[name].get("merge")))  # members first
+        for name in new:
+            same = (old for old in gone if old not in names and _settings(kind, before[old], names) == _settings(kind, now[name], {}))
+            if old := next(same, None):
+                names[old] = name
+    left_out = {WITHOUT + old: WITHOUT + new for old, new in found["datasets"].items() if WITHOUT + old in former.get("datasets", {})}
+    found["datasets"] |= {old: new for old, new in left_out.items() if new in study.file.leave_one_out}
+    return {kind: names for kind, names in found.items() if names}
+
+
+def _settings(kind: str, entry: dict, names: dict[str, str]) -> dict:
+    """What decides the results of an entry; members of a merge by their names today."""
+    settings = {key: value for key, value in entry.items() if key not in COSMETIC | RESOLVED | SPEED.get(kind, set())}
+    if isinstance(settings.get("merge"), list):
+        settings["merge"] = [names.get(member, member) for member in settings["merge"]]
+    return settings
+
+
+def place(path: str, names: Names) -> str:
+    """Where a result (a path below the study's folder) is kept under the names of today."""
+
+    def name(kind: str, former: str) -> str:
+        return names.get(kind, {}).get(former, former)
+
+    def file(kind: str, former: str) -> str:
+        stem, dot, ending = former.rpartition(".")
+        return f"{name(kind, stem)}{dot}{ending}" if dot and former not in names.get(kind, {}) else name(kind, former)
+
+    match path.split("/"):
+        case ["models", model, *rest]:
+            parts = ["models", name("models", model), *rest]
+        case ["data", dataset, *rest]:
+            parts = ["data", name("datasets", dataset), *rest]
+        case ["perplexity", model, dataset]:
+            parts = ["perplexity", name("models", model), file("datasets", dataset)]
+        case ["suites", suite]:
+            parts = ["suites", file("suites", suite)]
+        case ["runs", model, dataset, recipe, *rest]:
+            if len(rest) == 3 and rest[1] in BY_SUITE:
+                rest[2] = file("suites", rest[2])
+            parts = ["runs", name("models", model), name("datasets", dataset), name("recipes", recipe), *rest]
+        case ["state", "suites" | "judgements" as kept, model, dataset, recipe, epoch, suite, *rest]:
+            run = [name("models", model), name("datasets", dataset), name("recipes", recipe)]
+            parts = ["state", kept, *run, epoch, file("suites", suite), *rest]
+        case parts:
+            pass
+    return "/".join(parts)
+
+
+@dataclass
+class Takeover:
+    """What was taken over: lines for people, and what :meth:`undo` needs."""
+
+    lines: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    records_before: dict[str, dict] = field(default_factory=dict)
+
+    def undo(self, folder: Path = snakemake_records.FOLDER) -> None:
+        """Remove the copies and their records."""
+        for path in self.files:
+            Path(path).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # up to the first folder that holds something else
+                os.removedirs(os.path.dirname(path))
+        if self.outputs:
+            snakemake_records.delete(self.outputs, folder)
+            snakemake_records.write(self.records_before, folder)
+
+
+def take_over(study: Study, paths: Paths, folder: Path = snakemake_records.FOLDER) -> Takeover:
+    """Copy the results of renamed parts to their new places; nothing where a new place is in use already."""
+    taken, file = Takeover(), Path(paths.study)
+    names = renames(json.loads(file.read_text(encoding="utf-8")), study) if file.exists() else {}
+    if not names:
+        return taken
+    root = f"{paths.root}/"
+    records = snakemake_records.read((paths.root,), folder)
+    moved = {old: root + place(old.removeprefix(root), names) for old in records if not old.endswith("/card.md")}
+    moved = {old: new for old, new in moved.items() if new != old}
+    if any(new in records or os.path.lexists(new) for new in moved.values()):
+        return taken
+    for old in snakemake_records.incomplete(moved, folder):
+        del moved[old]
+    if not moved:
+        return taken
+    side = [path for part in STATES for path in Path(root, part).rglob("*") if path.is_file()]
+    for path in map(Path, moved):
+        side += [path.with_suffix(".json"), path.with_name(MANIFEST)] if path.suffix == ".parquet" else []
+        side += path.with_name("weights").rglob("*") if path.name == "model.json" else []  # downloaded ones are no output
+    beside = {str(path): root + place(path.relative_to(root).as_posix(), names) for path in side if path.is_file()}
+    beside = {old: new for old, new in beside.items() if new != old and old not in records}
+    checksums: dict[str, dict[str, str]] = {}  # rewritten file -> checksum before -> checksum after
+    for old, new in {**beside, **moved}.items():
+        for source in [path for path in Path(old).rglob("*") if path.is_file()] if os.path.isdir(old) else [Path(old)]:
+            target = Path(new) / source.relative_to(old)
+            if source.exists() and not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _copy(source, target, names, root)
+                taken.files.append(str(target))
+                if not os.path.samefile(source, target):
+                    checksums[str(target)] = {f"sha256:{sha256(source)}": f"sha256:{sha256(target)}"}
+    # A merge has no name of its members in it; the record of anything else that keeps its place, such as a table, must not name new inputs.
+    merges = {output: record for output, record in records.items() if output.startswith(f"{root}data/") and output not in moved}
+    after = snakemake_records.rename({output: records[output] for output in moved} | merges, moved)
+    for record in after.values():
+        known = record.get("input_checksums") or {}
+        record["input_checksums"] = {path: checksums.get(path, {}).get(value, value) for path, value in known.items()}
+    taken.records_before = {output: record for output, record in merges.items() if after[output] != record}
+    taken.outputs = [moved[output] for output in moved]
+    snakemake_records.write({output: after[output] for output in [*taken.outputs, *taken.records_before]}, folder)
+    for kind, renamed in names.items():
+        renamed = {old: new for old, new in renamed.items() if not old.startswith(WITHOUT)}
+        taken.lines += [
+            f"{KINDS[kind]} {new} takes over the finished results of {old}, which has equal settings" for old, new in renamed.items()
+        ]
+    return taken
+
+
+def _copy(source: Path, target: Path, names: Names, root: str) -> None:
+    """Copy a file, with the names of today in it; it keeps its time stamp. Files that hold no names are hard links, where that is possible."""
+    if source.suffix == ".parquet":
+        rewritten = _copy_table(source, target, names)
+    elif source.suffix == ".json" and "weights" not in source.parts:
+        content = _with_names(json.loads(source.read_text(encoding="utf-8")), names, root)
+        if "name" in content:  # of a base model or a suite
+            content["name"] = target.parent.name if target.name == "model.json" else target.stem
+        write_json(target, content)
+        rewritten = True
+    elif source.name == PREFLIGHT:
+        run, new = ("/".join(path.parts[-4:-1]) for path in (source, target))
+        write_text(target, source.read_text(encoding="utf-8").replace(run, new))
+        rewritten = True
+    else:
+        rewritten = False
+    if rewritten:
+        shutil.copystat(source, target)
+    else:
+        try:
+            os.link(source, target)
+        except OSError:  # another file system, or one without links
+            shutil.copy2(source, target)
+
+
+def _copy_table(source: Path, target: Path, names: Names) -> bool:
+    import polars as pl
+
+    from sft_atlas.core.files import write_table
+
+    keys = {KINDS[kind]: renamed for kind, renamed in names.items()}
+    keys = {key: renamed for key, renamed in keys.items() if pl.read_parquet_schema(source).get(key) == pl.String}
+    if not keys:
+        return False
+    frame = pl.read_parquet(source, hive_partitioning=False, glob=False)
+    write_table(target, frame.with_columns(pl.col(key).replace(renamed) for key, renamed in keys.items()))
+    return True
+
+
+def _with_names(value: object, names: Names, root: str, key: str = "") -> object:
+    """JSON with the names of today under the keys of results, and with the paths of today."""
+    if isinstance(value, dict):
+        return {name: _with_names(inner, names, root, name) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_names(inner, names, root) for inner in value]
+    if not isinstance(value, str):
+        return value
+    kind = next((kind for kind, singular in KINDS.items() if singular == key), None)
+    if kind:
+        return names.get(kind, {}).get(value, value)
+    for prefix in (root, os.path.join(os.path.abspath(root), "")):
+        if value.startswith(prefix):
+            return prefix + place(value.removeprefix(prefix), names)
+    return value
+
+
+def before_the_graph(workflow, study: Study, paths: Paths, say: Callable[[str], None]) -> None:
+    """Take over results in each call before Snakemake looks at them; after a dry run everything is as before."""
+    build, execute, taken = workflow._build_dag, workflow.execute, Takeover()
+
+    def build_after_takeover() -> None:
+        if workflow.is_main_process and not workflow.touch:
+            vars(taken).update(vars(take_over(study, paths)))
+            for line in taken.lines:
+                say(line)
+        build()
+
+    def execute_and_undo(*arguments, **options):
+        try:
+            return execute(*arguments, **options)
+        finally:
+            if workflow.dryrun:
+                taken.undo()
+
+    workflow._build_dag, workflow.execute = build_after_takeover, execute_and_undo
