@@ -18,6 +18,7 @@ rule scores:
     """Scores of every base model and checkpoint, and everything else measured on weights that are deleted afterwards."""
     input:
         evaluate.files(paths.scores),
+        proof=tables.named("overlap"),
         deleted=train.files_before_deletion(study.checkpoints),
 
 

@@ -345,3 +345,8 @@ def test_what_a_module_takes_from_another_is_there(path):
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
             assert hasattr(modules[node.value.id], node.attr), f"line {node.lineno}: {node.value.id} has no {node.attr}"
+
+
+def test_no_input_is_ancient():
+    # While the job of an ancient file is pending, Snakemake sees no other reason to run what is behind it; see core/job_order.py.
+    assert not [path.name for path in Path("rules").glob("*.smk") if "ancient(" in path.read_text(encoding="utf-8")]

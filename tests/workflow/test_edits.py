@@ -16,7 +16,7 @@ from helpers.folders import ROOT, fresh
 from sft_atlas.core.errors import ConfigError
 from sft_atlas.study import study as studies
 
-EDITS = int(os.environ.get("SFT_ATLAS_EDITS", 4))  # 50 for a night
+EDITS = int(os.environ.get("SFT_ATLAS_EDITS", 3))  # 50 for a night
 SEED = int(os.environ.get("SFT_ATLAS_EDITS_SEED", 0))
 TARGETS = ("tables", "analyses", "contamination")
 CLOCK = ("seconds", "tokens_per_second")  # columns that measure time

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from sft_atlas.core import snakemake_records
+from sft_atlas.core.files import write_json
 from sft_atlas.study import study as studies
 from sft_atlas.study import takeover
 from sft_atlas.study.paths import Paths
@@ -114,9 +115,8 @@ def results(tmp_path, monkeypatch):
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         pl.DataFrame(frame).write_parquet(root / path)
     run = root / "runs/m/a/full"
-    (run / "train.json").write_text(
-        json.dumps({"model": "m", "dataset": "a", "recipe": "full", "inputs": {"data": {"path": "results/s/data/a/4/train.parquet"}}})
-    )
+    data = {"path": "results/s/data/a/4/train.parquet"}
+    write_json(run / "train.json", {"model": "m", "dataset": "a", "recipe": "full", "inputs": {"data": data}})
     (run / "preflight.txt").write_text("m/a/full: 3 samples\n")
     (run / "epoch-1/weights").mkdir()
     (run / "epoch-1/weights/model.safetensors").write_bytes(b"weights")
@@ -178,6 +178,19 @@ def test_results_and_records_are_at_the_new_places_and_say_the_new_names(results
     assert before[0].items() <= snapshot(results)[0].items()  # the former results are as they were
     taken.undo()
     assert snapshot(results) == before
+
+
+def test_finished_it_is_a_move_that_can_be_made_back(results):
+    before = snapshot(results)
+    takeover.take_over(edited(*RENAMED), Paths("results/s")).finish()
+    assert not (results / "runs/m/a").exists() and not (results / "data/a").exists()
+    assert not [output for output in snakemake_records.read() if "/a/" in output]
+    (results / "study.json").write_text(json.dumps(edited(*RENAMED).resolved()))
+    takeover.take_over(edited(), Paths("results/s")).finish()
+    (results / "study.json").write_text(json.dumps(FORMER))
+    after = snapshot(results)
+    assert before[1] == after[1] and before[0].keys() == after[0].keys()
+    assert pl.read_parquet(results / "runs/m/a/full/epoch-1/scores/one.parquet")["dataset"].to_list() == ["a"]
 
 
 def test_nothing_is_taken_over_where_the_new_place_is_in_use_or_the_result_is_incomplete(results):

@@ -1,8 +1,8 @@
 """Renamed models, datasets, recipes and suites take over their finished results.
 
 A name that the study did not have at the last call, with the settings of one that it has no longer, is a new name for the same thing. Its
-results are copied to the new places, together with Snakemake's records of them, so that Snakemake itself decides what is still missing or
-out of date. Weights are hard links. The former results stay where they are; a dry run removes the copies again.
+results move to the new places, together with Snakemake's records of them, so that Snakemake itself decides what is still missing or out of
+date. They are copied first (weights are hard links); a dry run removes the copies when it ends, any other call removes what was copied.
 """
 
 import contextlib
@@ -91,28 +91,41 @@ def place(path: str, names: Names) -> str:
 
 @dataclass
 class Takeover:
-    """What was taken over: lines for people, and what :meth:`undo` needs."""
+    """What was copied to new places: lines for people, and what it takes to keep the copies alone, or the former results alone."""
 
     lines: list[str] = field(default_factory=list)
-    files: list[str] = field(default_factory=list)
-    outputs: list[str] = field(default_factory=list)
-    records_before: dict[str, dict] = field(default_factory=dict)
+    former: list[str] = field(default_factory=list)  # files at their former places
+    files: list[str] = field(default_factory=list)  # the copies
+    moved: dict[str, str] = field(default_factory=dict)  # outputs with a record: former place -> new place
+    records_before: dict[str, dict] = field(default_factory=dict)  # of outputs that stay where they are
+
+    def finish(self, folder: Path = snakemake_records.FOLDER) -> None:
+        """Remove the former results and their records."""
+        _remove(self.former)
+        snakemake_records.delete(self.moved, folder)
 
     def undo(self, folder: Path = snakemake_records.FOLDER) -> None:
         """Remove the copies and their records."""
-        for path in self.files:
-            Path(path).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # up to the first folder that holds something else
-                os.removedirs(os.path.dirname(path))
-        if self.outputs:
-            snakemake_records.delete(self.outputs, folder)
-            snakemake_records.write(self.records_before, folder)
+        _remove(self.files)
+        snakemake_records.delete(self.moved.values(), folder)
+        snakemake_records.write(self.records_before, folder)
+
+
+def _remove(files: list[str]) -> None:
+    for path in files:
+        Path(path).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # up to the first folder that holds something else
+            os.removedirs(os.path.dirname(path))
 
 
 def take_over(study: Study, paths: Paths, folder: Path = snakemake_records.FOLDER) -> Takeover:
-    """Copy the results of renamed parts to their new places; nothing where a new place is in use already."""
+    """Copy the results of renamed parts to their new places; nothing where a new place is in use already.
+
+    Until :meth:`Takeover.finish` nothing is lost, whenever it is interrupted.
+    """
     taken, file = Takeover(), Path(paths.study)
-    names = renames(json.loads(file.read_text(encoding="utf-8")), study) if file.exists() else {}
+    former = file.read_text(encoding="utf-8") if file.exists() else ""
+    names = renames(json.loads(former), study) if former else {}
     if not names:
         return taken
     root = f"{paths.root}/"
@@ -139,17 +152,18 @@ def take_over(study: Study, paths: Paths, folder: Path = snakemake_records.FOLDE
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _copy(source, target, names, root)
                 taken.files.append(str(target))
+                taken.former.append(str(source))
                 if not os.path.samefile(source, target):
                     checksums[str(target)] = {f"sha256:{sha256(source)}": f"sha256:{sha256(target)}"}
     # A merge has no name of its members in it; the record of anything else that keeps its place, such as a table, must not name new inputs.
     merges = {output: record for output, record in records.items() if output.startswith(f"{root}data/") and output not in moved}
     after = snakemake_records.rename({output: records[output] for output in moved} | merges, moved)
     for record in after.values():
-        known = record.get("input_checksums") or {}
-        record["input_checksums"] = {path: checksums.get(path, {}).get(value, value) for path, value in known.items()}
+        if known := record.get("input_checksums"):
+            record["input_checksums"] = {path: checksums.get(path, {}).get(value, value) for path, value in known.items()}
     taken.records_before = {output: record for output, record in merges.items() if after[output] != record}
-    taken.outputs = [moved[output] for output in moved]
-    snakemake_records.write({output: after[output] for output in [*taken.outputs, *taken.records_before]}, folder)
+    taken.moved = moved
+    snakemake_records.write({output: after[output] for output in [*moved.values(), *taken.records_before]}, folder)
     for kind, renamed in names.items():
         renamed = {old: new for old, new in renamed.items() if not old.startswith(WITHOUT)}
         taken.lines += [
@@ -219,17 +233,20 @@ def before_the_graph(workflow, study: Study, paths: Paths, say: Callable[[str], 
     build, execute, taken = workflow._build_dag, workflow.execute, Takeover()
 
     def build_after_takeover() -> None:
-        if workflow.is_main_process and not workflow.touch:
+        running = any((snakemake_records.FOLDER / "locks").glob("*.lock"))  # another call, whose results must stay where they are
+        if workflow.is_main_process and not workflow.touch and not (running and not workflow.dryrun):
             vars(taken).update(vars(take_over(study, paths)))
             for line in taken.lines:
                 say(line)
+            if taken.moved and not workflow.dryrun:
+                taken.finish()
         build()
 
     def execute_and_undo(*arguments, **options):
         try:
             return execute(*arguments, **options)
         finally:
-            if workflow.dryrun:
+            if taken.moved and workflow.dryrun:
                 taken.undo()
 
     workflow._build_dag, workflow.execute = build_after_takeover, execute_and_undo
