@@ -349,4 +349,4 @@ def test_what_a_module_takes_from_another_is_there(path):
 
 def test_no_input_is_ancient():
     # While the job of an ancient file is pending, Snakemake sees no other reason to run what is behind it; see core/job_order.py.
-    assert not [path.name for path in Path("rules").glob("*.smk") if "ancient(" in path.read_text(encoding="utf-8")]
+    assert not [path.name for path in RULE_FILES if "ancient(" in path.read_text(encoding="utf-8")]
