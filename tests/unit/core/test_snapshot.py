@@ -177,7 +177,7 @@ def test_large_files_are_compared_by_blocks(original, monkeypatch):
 
 def test_only_files_that_were_written_are_read_again(original, monkeypatch):
     read = []
-    monkeypatch.setattr(snapshot, "_digest", lambda path: read.append(str(path)) or "digest")
+    monkeypatch.setattr(snapshot, "digest", lambda path: read.append(str(path)) or "digest")
     (ROOT / "table").write_text("new")
     snapshot.save(ROOT)
     assert read == ["results/s/table", "models/mine"]
@@ -186,8 +186,8 @@ def test_only_files_that_were_written_are_read_again(original, monkeypatch):
 def test_files_that_were_moved_or_compared_are_not_read_once_more(original, monkeypatch):
     copied(original, monkeypatch)
     (ROOT / "table").write_text("new")
-    read, digest = [], snapshot._digest
-    monkeypatch.setattr(snapshot, "_digest", lambda path: read.append(str(path)) or digest(path))
+    read, digest = [], snapshot.digest
+    monkeypatch.setattr(snapshot, "digest", lambda path: read.append(str(path)) or digest(path))
     snapshot.restore(ROOT)
     assert read.count("results/s/data.parquet") == 1 and snapshot._read(ROOT)["files"]["table"][3] == digest(ROOT / "table")
 
@@ -196,7 +196,7 @@ def test_a_file_that_was_rewritten_under_its_old_time_is_read_again(original):
     with snakemake_records.keep_time(ROOT / "data.parquet"):
         (ROOT / "data.parquet").write_text("C" + "content of data.parquet"[1:])
     snapshot.save(ROOT)
-    assert snapshot._read(ROOT)["files"]["data.parquet"][3] == snapshot._digest(ROOT / "data.parquet")
+    assert snapshot._read(ROOT)["files"]["data.parquet"][3] == snapshot.digest(ROOT / "data.parquet")
 
 
 def test_a_run_that_was_killed_is_made_up_for_by_the_next(original):

@@ -60,10 +60,10 @@ class DataInputs:
         if not path:
             return ""
         if path not in self._contents:
-            folder, lines = Path(path), []
+            folder = Path(path)
             files = [each for each in folder.rglob("*") if each.is_file() and each.name[0] != "." and each.suffix != ".md"]
-            for file in sorted(files) if folder.is_dir() else [folder]:
-                lines.append(f"{file.relative_to(folder)} {snapshot.digest(file)}\n")
+            files = sorted(files) if folder.is_dir() else [folder]
+            lines = [f"{file.relative_to(folder)} {snapshot.digest(file)}\n" for file in files]
             self._contents[path] = hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
         return self._contents[path]
 
