@@ -53,9 +53,9 @@ def load_study():
             strict_yaml(Path(path))  # Snakemake accepts a key that is there twice
         loaded = studies.from_config(config, " + ".join([*files, *(["--config"] if workflow.config_settings.config else [])]))
         loaded.check_paths()
-        missing = None if workflow.deployment_settings.deployment_method else checks.tracker_missing(loaded.file.track)
-        if missing:
-            raise ConfigError(files[-1], [missing])
+        missing = [checks.tracker_missing(loaded.file.track), checks.bitsandbytes_missing(loaded.file)]
+        if any(missing) and not workflow.deployment_settings.deployment_method:
+            raise ConfigError(files[-1], [text for text in missing if text])
         return loaded
     except ConfigError as error:
         stop(error)

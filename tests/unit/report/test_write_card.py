@@ -89,6 +89,8 @@ def test_a_card_names_the_kind_of_adapter(dora, said):
     settings = Hyperparameters(method="lora", rows=1000, epochs=2, learning_rate=1e-5, batch_size=32, lora={"rank": 4, "dora": dora})
     entry["settings"] = settings.model_dump()
     assert said in write_card.card(entry, base(), [], [], "paper", 2)
+    entry["settings"]["load_in_4bit"] = True
+    assert "adapter (rank 4, trained on NF4 weights: QLoRA) of llama" in write_card.card(entry, base(), [], [], "paper", 2)
 
 
 def test_a_card_of_an_adapter_without_hub_and_scores():

@@ -374,6 +374,18 @@ MISTAKES = {
         {"recipes|full|neftune_noise_alpha": 5, "recipes|full|gpus": 2},
         "recipes.full: neftune_noise_alpha is checked on one GPU only",
     ),
+    "QLoRA of all weights": (
+        {"recipes|full|load_in_4bit": True},
+        "recipes.full: load_in_4bit makes no sense with method: full, because only a frozen base can be in four bits; use method: lora",
+    ),
+    "QLoRA with DoRA": (
+        {"recipes|lora|load_in_4bit": True, "recipes|lora|lora": {"dora": True}},
+        "recipes.lora: lora.dora was never run on a base in four bits; remove lora.dora or load_in_4bit",
+    ),
+    "8-bit optimiser on several GPUs": (
+        {"recipes|full|optim": "adamw_8bit", "recipes|full|gpus": 2},
+        "recipes.full: optim is checked on one GPU only",
+    ),
     "negative noise": (
         {"recipes|full|neftune_noise_alpha": -1},
         "recipes.full.neftune_noise_alpha: Input should be greater than 0 (got -1)",

@@ -3,6 +3,7 @@
 The manifest ``model.json`` says where a base model is, seen from its own folder; a checkpoint is a folder with full weights or a LoRA adapter.
 """
 
+import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import sha256, write_json
 from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import record_provenance
-from sft_atlas.study.paths import name_folder, named_folder
+from sft_atlas.study.paths import RECORD, name_folder, named_folder
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def load_model(base: ModelFolder, weights: Path | None = None, dtype: str | None
     """Load a base model, or a checkpoint of it, for inference in ``dtype`` (default: the base model's own) on the available device.
 
     Of the folder's generation settings only the token ids are kept, so that each job states its own decoding. A LoRA adapter is merged in
-    float32, in memory, and the model stays in float32: in bfloat16 most of a small update is lost, also unmerged, where a layer's output is
+    float32, in memory (that of QLoRA into the base as it was trained on, rounded to four bits), and the model stays in float32: in bfloat16 most of a small update is lost, also unmerged, where a layer's output is
     rounded after the adapter's part is added. ``facts`` receives the dtype that the model runs in, and with an adapter how it is applied and
     the largest difference to the logits of the unmerged adapter on a short probe. AtlasError where a weight or a
     logit is not finite: a diverged checkpoint would score what chance gives.
@@ -79,7 +80,13 @@ def load_model(base: ModelFolder, weights: Path | None = None, dtype: str | None
     adapter = weights is not None and is_adapter(weights)
     target = torch.float32 if adapter else getattr(torch, dtype or base.dtype)
     folder = base.path if weights is None or adapter else weights
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=target, trust_remote_code=base.trust_remote_code, use_safetensors=True)
+    four_bits = adapter and trained_in_4bit(weights)
+    options = {"quantization_config": nf4(torch.float32)} if four_bits else {}
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=target, trust_remote_code=base.trust_remote_code, use_safetensors=True, **options
+    )
+    if four_bits:  # the weights that the adapter was trained on: rounded to four bits, then in float32 as any others
+        model = model.dequantize().to(target)
     if adapter:
         from peft import PeftModel
 
@@ -87,7 +94,10 @@ def load_model(base: ModelFolder, weights: Path | None = None, dtype: str | None
         before = _probe(adapted) if facts is not None else None
         model = adapted.merge_and_unload()
         if facts is not None:
-            facts |= {"adapter": "merged and run in float32", "merge_logit_difference": (_probe(model) - before).abs().max().item()}
+            facts |= {
+                "adapter": f"merged {'into the dequantized NF4 base ' if four_bits else ''}and run in float32",
+                "merge_logit_difference": (_probe(model) - before).abs().max().item(),
+            }
     model = model.to(device()).eval()
     model.name_or_path = str(weights or base.path)  # for messages
     _check_finite(model)
@@ -97,6 +107,24 @@ def load_model(base: ModelFolder, weights: Path | None = None, dtype: str | None
     kind = "base model" if weights is None else "adapter, merged in float32" if adapter else "full weights"
     LOG.info("loaded %s (%s): device %s, dtype %s", weights or base.path, kind, model.device, model.dtype)
     return model
+
+
+def nf4(compute):
+    """The quantization of QLoRA, NF4 with double quantization, for layers that compute in the torch dtype ``compute``."""
+    from transformers import BitsAndBytesConfig
+
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise AtlasError(
+            "load_in_4bit needs bitsandbytes, which is not installed; pip install bitsandbytes==0.50.2, or remove load_in_4bit"
+        )
+    form = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": compute}
+    return BitsAndBytesConfig(load_in_4bit=True, **form)
+
+
+def trained_in_4bit(weights: Path) -> bool:
+    """Whether the run that a checkpoint belongs to trained on a base in four bits."""
+    record = Path(weights).parent.parent / RECORD
+    return record.exists() and bool(json.loads(record.read_text(encoding="utf-8")).get("settings", {}).get("load_in_4bit"))
 
 
 def token_ids_only(config):

@@ -106,7 +106,8 @@ def _what(settings: dict) -> str:
     """What the weights are: full weights, or an adapter of which kind."""
     if settings["method"] == "full":
         return "Full weights"
-    return f"{'DoRA' if settings['lora']['dora'] else 'LoRA'} adapter (rank {settings['lora']['rank']})"
+    base = ", trained on NF4 weights: QLoRA" if settings["load_in_4bit"] else ""
+    return f"{'DoRA' if settings['lora']['dora'] else 'LoRA'} adapter (rank {settings['lora']['rank']}{base})"
 
 
 def _effect(record: dict) -> str:

@@ -64,6 +64,18 @@ def tracker_missing(tracker: str | None) -> str | None:
     return f"track: {tracker} is not installed; pip install {TRACKERS[tracker]}, or remove the key"
 
 
+BITSANDBYTES = "bitsandbytes==0.50.2"
+
+
+def bitsandbytes_missing(file: StudyFile) -> str | None:
+    """The error where a recipe needs bitsandbytes and it is not installed in this Python."""
+    needing = [name for name, recipe in file.recipes.items() if recipe.load_in_4bit or recipe.optim == "adamw_8bit"]
+    if not needing or importlib.util.find_spec("bitsandbytes"):
+        return None
+    key = "load_in_4bit" if file.recipes[needing[0]].load_in_4bit else "optim"
+    return f"recipes.{needing[0]}.{key}: bitsandbytes is not installed; pip install {BITSANDBYTES}, or remove the key"
+
+
 def _reserved_names(file: StudyFile) -> Iterator[str]:
     if file.study == "published":
         yield "study: results/published belongs to `snakemake published`; choose another name"

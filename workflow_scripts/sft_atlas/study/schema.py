@@ -99,6 +99,12 @@ class Hyperparameters(Part):
     warmup_ratio: float = Field(0.0, ge=0, lt=1, description="Share of the steps for linear warmup (ours).")
     weight_decay: float = Field(0.0, ge=0, description="Weight decay (paper: 0).")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradient clipping by global norm (ours).")
+    optim: Literal["adamw", "adamw_8bit"] = Field(
+        "adamw", description="Optimiser; adamw_8bit keeps its moments in eight bits and needs bitsandbytes (arXiv 2110.02861)."
+    )
+    load_in_4bit: bool = Field(
+        False, description="QLoRA: the frozen base in four bits (NF4, double quantization); needs bitsandbytes (arXiv 2305.14314)."
+    )
     neftune_noise_alpha: float | None = Field(
         None,
         gt=0,
@@ -155,11 +161,18 @@ class Hyperparameters(Part):
         devices = f" x {self.gpus} gpus" if self.gpus > 1 else ""
         if self.batch_size % ((self.micro_batch_size or 1) * self.gpus):
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of micro_batch_size {self.micro_batch_size or 1}{devices}")
-        if self.gpus > 1 and (self.lora.dora or self.neftune_noise_alpha):
-            key = "lora.dora" if self.lora.dora else "neftune_noise_alpha"
+        one_gpu = {"lora.dora": self.lora.dora, "neftune_noise_alpha": self.neftune_noise_alpha, "load_in_4bit": self.load_in_4bit}
+        one_gpu["optim"] = self.optim != "adamw"
+        if self.gpus > 1 and (key := next((key for key, value in one_gpu.items() if value), None)):
             raise ValueError(f"{key} is checked on one GPU only; remove {key} or gpus")
         if self.gpus % self.nodes:
             raise ValueError(f"gpus {self.gpus} is not a multiple of nodes {self.nodes}; gpus counts those of all nodes together")
+        if self.load_in_4bit and self.method == "full":
+            raise ValueError(
+                "load_in_4bit makes no sense with method: full, because only a frozen base can be in four bits; use method: lora"
+            )
+        if self.load_in_4bit and self.lora.dora:
+            raise ValueError("lora.dora was never run on a base in four bits; remove lora.dora or load_in_4bit")
         if self.padding_free and self.gpus > 1:
             raise ValueError("padding_free is checked on one GPU only; remove padding_free or gpus")
         if self.compile and self.gpus > 1:

@@ -63,6 +63,8 @@ def check_kernels(settings: Hyperparameters, device_type: str) -> None:
     """Raise AtlasError where the recipe needs kernels that are not installed or cannot run here."""
     if settings.liger and not installed("liger_kernel"):
         raise AtlasError("liger: true needs liger-kernel, which is not installed; pip install liger-kernel==0.8.5, or remove liger")
+    if settings.optim == "adamw_8bit" and not installed("bitsandbytes"):
+        raise AtlasError("optim: adamw_8bit needs bitsandbytes, which is not installed; pip install bitsandbytes==0.50.2, or remove optim")
     if settings.liger and device_type == "cpu":
         raise AtlasError("liger: true needs a GPU, and there is none here; remove liger")
 

@@ -21,6 +21,7 @@ from sft_atlas.train.micro_batch import BatchPlan
 
 GIB = 2**30
 TILE = 32768  # vocabulary entries whose logits the loss holds at a time (TRL 1.16)
+NF4_BYTES = (4 + 8 / 64 + 32 / (64 * 256)) / 8  # of an element, with its share of the scales and of their scales
 USABLE = 0.92  # of a device's memory; the rest is for its context, fragmentation and workspaces
 NORMS = {"gemma2": 4, "gemma3": 4, "gemma3_text": 4}  # per layer; elsewhere two
 QUERY_KEY_NORMS = {"qwen3", "gemma3", "gemma3_text", "olmo2"}
@@ -147,9 +148,10 @@ def forecast(shape: DecoderShape, settings: Hyperparameters, plan: BatchPlan, dt
     together = 2 if settings.gpus > 1 else shape.layers  # layers whose casts, or gathered weights, are there at once
     adapter = 4 * updated if settings.method == "lora" else 0
     state = 4 if settings.method == "lora" else BYTES[dtype]  # gradients and the two moments have the type of what is trained
+    in_four_bits = shape.layers * shape.matrices if settings.load_in_4bit else 0
     return MemoryForecast(
-        weights=(BYTES[dtype] * shape.parameters + adapter) / settings.gpus,
-        optimizer=2 * state * updated / settings.gpus,
+        weights=(BYTES[dtype] * (shape.parameters - in_four_bits) + NF4_BYTES * in_four_bits + adapter) / settings.gpus,
+        optimizer=2 * (1 if settings.optim == "adamw_8bit" else state) * updated / settings.gpus,
         casts=2 * together * shape.matrices if cast or settings.gpus > 1 else 0,
         gradients=state * updated / settings.gpus,
         activations=recomputed if plan.activation_checkpointing else kept * per_layer,

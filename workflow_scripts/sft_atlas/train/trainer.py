@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.log import LOG
-from sft_atlas.models.base_model import ModelFolder, device, savable_generation_config
+from sft_atlas.models.base_model import ModelFolder, device, nf4, savable_generation_config
 from sft_atlas.models.layout import layer_and_component, layers_in_range
 from sft_atlas.study.schema import Hyperparameters
 from sft_atlas.train import hardware, memory, micro_batch
@@ -37,6 +37,7 @@ def sft_config(settings: Hyperparameters, plan: BatchPlan, folder: Path, device_
             "warmup_steps": settings.warmup_ratio,
             "weight_decay": settings.weight_decay,
             "max_grad_norm": settings.max_grad_norm,
+            **({"optim": "adamw_bnb_8bit"} if settings.optim == "adamw_8bit" else {}),
             "neftune_noise_alpha": settings.neftune_noise_alpha,
             "seed": settings.seed,
             "data_seed": settings.seed,
@@ -142,8 +143,11 @@ def build(
         trust_remote_code=base.trust_remote_code,
         use_safetensors=True,
         **({"attn_implementation": kernel} if kernel else {}),
+        **({"quantization_config": nf4(torch.bfloat16 if autocast else torch.float32)} if settings.load_in_4bit else {}),
         **({"device_map": {"": args.device}} if device_type == "cuda" and settings.gpus == 1 else {}),  # straight onto the device
     )
+    for module in model.modules() if settings.load_in_4bit else ():
+        module.support_avx512bf16_for_cpu = False  # or bitsandbytes rounds scales to bfloat16, for good, in a forward pass on a CPU
     model.config.use_cache = False
     model.generation_config = savable_generation_config(model.generation_config, name)
     if settings.method == "full":
@@ -162,6 +166,9 @@ def build(
     )
     for callback in (checkpoints, *measured):
         callback.trainer = trainer
+    for parameter in trainer.model.parameters() if settings.load_in_4bit else ():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # TRL makes them bfloat16, in which small updates are lost
     trainer.remove_callback(PrinterCallback)  # the log has its own lines
     if tracking:
         tracking.attach(trainer, name)
