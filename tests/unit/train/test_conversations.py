@@ -52,7 +52,7 @@ def score(run, run_script, template):
     SuiteFile("s", [BenchmarkFiles("colour", ROOT / "config/benchmarks/generate.yaml", run / "items.jsonl")]).write(run / "suite.json")
     outputs = {"output_scores": run / "scores.parquet", "output_samples": run / "samples.parquet"}
     files = {"suite": run / "suite.json", "base": run / "model.json", "weights": run / "output/epoch-30/weights"}
-    run_script(evaluate, **KEYS, epoch=30, **files, template=template, max_length=256, **outputs)
+    run_script(evaluate, **KEYS, epoch=30, **files, template=template, max_length=256, state=run / "scoring", **outputs)
     return pl.read_parquet(run / "samples.parquet").row(0, named=True), json.loads((run / "scores.json").read_text())
 
 
