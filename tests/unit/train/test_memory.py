@@ -118,7 +118,21 @@ def test_full_fine_tuning_of_8b_needs_several_gpus():
     for gpus in (1, 2, 4):
         recipe = settings(batch_size=32, gpus=gpus)
         result.append(memory.forecast(DecoderShape.of(LLAMA_8B), recipe, BatchPlan.of(recipe, 1, True), "float32", True, 500).total / GIB)
-    assert [round(total) for total in result] == [133, 61, 31]
+    assert [round(total) for total in result] == [133, 65, 35]
+
+
+def test_several_gpus_gather_the_head_and_reduce_its_gradient_whatever_the_accumulation():
+    shape = DecoderShape.of(LLAMA_8B)
+    head = 128256 * 4096
+
+    def shared(micro=1, autocast=True, **changes):
+        recipe = settings(batch_size=32, gpus=4, **changes)
+        return memory.forecast(shape, recipe, BatchPlan.of(recipe, micro, True), "float32", autocast, 500)
+
+    assert shared().casts == 2 * (2 * shape.matrices + head) and shared().reduction == (2 + 4) * head
+    assert shared(autocast=False).casts == 2 * shared().casts and shared(autocast=False).reduction == 8 * head  # float32 is gathered
+    assert shared(freeze_embeddings=True).reduction == 6 * shape.matrices and shared(method="lora").reduction < shape.matrices
+    assert shared(micro=1).gradients == shared(micro=8).gradients == 4 * shape.parameters / 4  # sharded, also while they accumulate
 
 
 def test_lora_counts_the_adapter_that_peft_makes():

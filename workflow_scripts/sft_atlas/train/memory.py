@@ -78,7 +78,10 @@ class DecoderShape:
 
 @dataclass(frozen=True)
 class MemoryForecast:
-    """Peak bytes on one device, by what needs them. ``casts``: weights cast to bfloat16, or gathered from other devices."""
+    """Peak bytes on one device, by what needs them.
+
+    ``casts``: weights cast to bfloat16, or gathered from other devices. ``reduction``: gradients on their way to other devices.
+    """
 
     weights: float
     optimizer: float
@@ -86,12 +89,13 @@ class MemoryForecast:
     gradients: float
     activations: float
     head: float
+    reduction: float
     accumulating: bool
 
     @property
     def total(self) -> float:
         """Peak bytes. Under accumulation gradients exist during the forward pass; otherwise they grow while activations are freed."""
-        transient = self.activations + self.head
+        transient = self.activations + self.head + self.reduction
         permanent = self.weights + self.optimizer + self.casts
         return permanent + (self.gradients + transient if self.accumulating else max(self.gradients, transient))
 
@@ -145,19 +149,32 @@ def forecast(shape: DecoderShape, settings: Hyperparameters, plan: BatchPlan, dt
     recomputed = shape.layers * tokens * shape.hidden * BYTES[dtype] + per_layer
     # Weights in another type than the computation's are cast in the forward pass, and the casts kept for the backward pass.
     cast = autocast and BYTES[dtype] != 2
-    together = 2 if settings.gpus > 1 else shape.layers  # layers whose casts, or gathered weights, are there at once
+    size = 2 if autocast else BYTES[dtype]  # of what is gathered and computed with
     adapter = 4 * updated if settings.method == "lora" else 0
     state = 4 if settings.method == "lora" else BYTES[dtype]  # gradients and the two moments have the type of what is trained
     in_four_bits = shape.layers * shape.matrices if settings.load_in_4bit else 0
     return MemoryForecast(
         weights=(BYTES[dtype] * (shape.parameters - in_four_bits) + NF4_BYTES * in_four_bits + adapter) / settings.gpus,
         optimizer=2 * (1 if settings.optim == "adamw_8bit" else state) * updated / settings.gpus,
-        casts=2 * together * shape.matrices if cast or settings.gpus > 1 else 0,
+        casts=_gathered(shape, size) if settings.gpus > 1 else 2 * shape.layers * shape.matrices if cast else 0,
         gradients=state * updated / settings.gpus,
         activations=recomputed if plan.activation_checkpointing else kept * per_layer,
         head=3 * 4 * tokens * min(TILE, shape.vocabulary),
+        reduction=(size + 4) * _largest_trained_group(shape, settings) if settings.gpus > 1 else 0,
         accumulating=plan.gradient_accumulation_steps > 1,
     )
+
+
+def _gathered(shape: DecoderShape, size: int) -> float:
+    """Bytes of weights that FSDP2 has gathered at once: a layer, the next one, and the head (or what is tied to it), which stays."""
+    return size * (2 * shape.matrices + shape.vocabulary * shape.hidden)
+
+
+def _largest_trained_group(shape: DecoderShape, settings: Hyperparameters) -> float:
+    """Elements of the largest part whose gradients FSDP2 adds up at once: whole in the type computed with, and in float32 to be sent."""
+    if settings.method == "lora":
+        return shape.adapter_elements(settings.lora.rank)
+    return shape.matrices if settings.layers or settings.freeze_embeddings else max(shape.matrices, shape.vocabulary * shape.hidden)
 
 
 def largest_plan_that_fits(
