@@ -41,6 +41,28 @@ def test_a_dataset_of_ones_own_is_trained_on_and_joins_the_merge(copied):
     assert "What is the capital of country" in page and "[[ City " in page
 
 
+def test_edits_at_once_are_all_seen_although_the_overlap_check_is_pending(copied):
+    copied.study["datasets"] = {"sorting": {"tasks": {"number_sorting": 1}, "size": 60}, **copied.study["datasets"]}
+    copied.study["recipes"]["lora"]["learning_rate"] = 1e-3
+    copied.study["suites"]["tasks"]["max_new_tokens"] = 4
+    copied.write(copied.study)
+    planned = copied.planned()
+    assert planned["check_overlap"] == 1 and planned["train_full"] == 2 and planned["train_lora"] == 4 + 2
+    assert planned["evaluate"] == 20 + 4 + 1  # every checkpoint, those on the new set, and the one that leaves it out
+    assert copied.planned("cards", "--config", "select={recipes: [lora]}")["write_card"] == 4 + 2
+
+
+def test_settings_of_memory_and_speed_train_and_measure_nothing(copied):
+    copied.study["recipes"]["full"] |= {"micro_batch_size": 2, "activation_checkpointing": True}
+    copied.study["suites"]["tasks"]["batch_size"] = 6
+    copied.study["measure"] = {
+        "representation": {**copied.study["measure"]["representation"], "batch_size": 4},
+        "perplexity": {"batch_size": 4},
+    }
+    copied.write(copied.study)
+    assert set(copied.planned()) == TABLES
+
+
 def test_a_label_redraws_and_trains_nothing(copied):
     copied.study["models"]["llama-strings"]["label"] = "Another name"
     copied.study["recipes"]["full"]["label"] = "Everything"
