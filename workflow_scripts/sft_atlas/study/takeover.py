@@ -93,6 +93,8 @@ def place(path: str, names: Names) -> str:
 class Takeover:
     """What was copied to new places: lines for people, and what it takes to keep the copies alone, or the former results alone."""
 
+    study: Path  # study.json
+    names: Names = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     former: list[str] = field(default_factory=list)  # files at their former places
     files: list[str] = field(default_factory=list)  # the copies
@@ -103,6 +105,12 @@ class Takeover:
         """Remove the former results and their records."""
         _remove(self.former)
         snakemake_records.delete(self.moved, folder)
+        # The names that the results have now: they may change again before a call writes the study anew.
+        with snakemake_records.keep_time(self.study):
+            study = json.loads(self.study.read_text(encoding="utf-8"))
+            for kind, renamed in self.names.items():
+                study[kind] = {renamed.get(name, name): entry for name, entry in study[kind].items()}
+            write_json(self.study, study)
 
     def undo(self, folder: Path = snakemake_records.FOLDER) -> None:
         """Remove the copies and their records."""
@@ -123,7 +131,8 @@ def take_over(study: Study, paths: Paths, folder: Path = snakemake_records.FOLDE
 
     Until :meth:`Takeover.finish` nothing is lost, whenever it is interrupted.
     """
-    taken, file = Takeover(), Path(paths.study)
+    file = Path(paths.study)
+    taken = Takeover(file)
     former = file.read_text(encoding="utf-8") if file.exists() else ""
     names = renames(json.loads(former), study) if former else {}
     if not names:
@@ -162,7 +171,7 @@ def take_over(study: Study, paths: Paths, folder: Path = snakemake_records.FOLDE
         if known := record.get("input_checksums"):
             record["input_checksums"] = {path: checksums.get(path, {}).get(value, value) for path, value in known.items()}
     taken.records_before = {output: record for output, record in merges.items() if after[output] != record}
-    taken.moved = moved
+    taken.names, taken.moved = names, moved
     snakemake_records.write({output: after[output] for output in [*moved.values(), *taken.records_before]}, folder)
     for kind, renamed in names.items():
         renamed = {old: new for old, new in renamed.items() if not old.startswith(WITHOUT)}
@@ -230,7 +239,7 @@ def _with_names(value: object, names: Names, root: str, key: str = "") -> object
 
 def before_the_graph(workflow, study: Study, paths: Paths, say: Callable[[str], None]) -> None:
     """Take over results in each call before Snakemake looks at them; after a dry run everything is as before."""
-    build, execute, taken = workflow._build_dag, workflow.execute, Takeover()
+    build, execute, taken = workflow._build_dag, workflow.execute, Takeover(Path(paths.study))
 
     def build_after_takeover() -> None:
         running = any((snakemake_records.FOLDER / "locks").glob("*.lock"))  # another call, whose results must stay where they are
