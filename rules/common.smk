@@ -19,7 +19,7 @@ from sft_atlas.core import gpus, job_order, snapshot, warm
 from sft_atlas.core.errors import AtlasError, ConfigError
 from sft_atlas.core.parameters import untracked
 from sft_atlas.core.sources import sources
-from sft_atlas.data import first_items
+from sft_atlas.data import first_items, procedural
 from sft_atlas.data.inputs import PRESENTATION, DataInputs
 from sft_atlas.evaluate.inputs import METRICS, EvaluateInputs
 from sft_atlas.measure.inputs import MeasureInputs
@@ -143,9 +143,9 @@ paths = Paths(RESULTS.format(study=study.name))
 
 if workflow.is_main_process:
     restore_results()
-    if problems := first_items.problems(study):
+    if problems := [*procedural.problems(study.file), *first_items.problems(study)]:
         raise WorkflowError(str(ConfigError(study.source, problems)))
-    for line in shared_items.warnings(study, Path(paths.root)):
+    for line in (*study.warnings(), *shared_items.warnings(study, Path(paths.root))):
         logger.warning(f"{study.source}: {line}")
     if still := unlikely_to_move(study):
         logger.warning(

@@ -65,3 +65,16 @@ def test_the_papers_search_has_96_conditions_and_5760_candidates():
         (run.settings.method, run.settings.learning_rate, run.settings.batch_size, run.settings.weight_decay) for run in study.runs.values()
     }
     assert len(conditions) == 96 and ("lora", 2e-6, 128, 0) in conditions and ("full", 1e-5, 32, 0) in conditions  # what the paper chose
+
+
+def test_equal_values_and_too_many_combinations_are_refused():
+    for values, words in {
+        (1e-5, 1e-5, 1e-5): "1e-05 is there twice; remove one",
+        (1.0000001e-5, 1.0000002e-5): "1.0000001e-05 and 1.0000002e-05 would have the same name",
+    }.items():
+        with pytest.raises(ConfigError, match=words):
+            grids.expand(config(learning_rate=list(values)), "x")
+    with pytest.raises(
+        ConfigError, match=r"recipes\.search\.grid: stands for 2,000,000 recipes; all grids of a study may stand for 10,000"
+    ):
+        grids.expand(config(seed=list(range(2000)), rows=list(range(1000))), "x")

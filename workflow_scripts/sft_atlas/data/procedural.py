@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from types import ModuleType, SimpleNamespace
 
 from sft_atlas.core.errors import AtlasError
+from sft_atlas.study.messages import nearest
+from sft_atlas.study.schema import StudyFile
 
 BENCHMARK_SHARE = 4  # one distinct item in four belongs to the benchmark side
 Item = dict[str, object]  # instruction, response, task; choices and label where the answer is one of a few
@@ -88,12 +90,27 @@ TASKS: dict[str, ProceduralTask] = {
 }
 PROSE = "prose"
 NAMES = (*TASKS, PROSE)
+NO_BENCHMARK = "tasks.prose: open text has no single right answer and cannot be a benchmark; use it in datasets and mixtures"
 
 
 def side_of(instruction: str) -> str:
     """``benchmark`` or ``train``, from the hash of the instruction alone."""
     digest = hashlib.blake2b(" ".join(instruction.lower().split()).encode(), digest_size=8).digest()
     return "benchmark" if int.from_bytes(digest, "big") % BENCHMARK_SHARE == 0 else "train"
+
+
+def problems(file: StudyFile) -> list[str]:
+    """Tasks of a study that are not known, or that cannot be a benchmark."""
+    named = {f"{part}.{name}.tasks": entry.tasks for part in ("datasets", "benchmarks") for name, entry in getattr(file, part).items()}
+    named |= {f"models.{name}.pretrain.mixture": entry.pretrain.mixture for name, entry in file.models.items() if entry.pretrain}
+    unknown = [
+        f"{key}: there is no task {task!r}{nearest(task, NAMES)} (known: {', '.join(NAMES)})"
+        for key, tasks in named.items()
+        for task in tasks or ()
+        if task not in NAMES
+    ]
+    prose = [f"benchmarks.{name}.{NO_BENCHMARK}" for name, entry in file.benchmarks.items() if PROSE in (entry.tasks or ())]
+    return unknown + prose
 
 
 def generate(weights: Mapping[str, float], size: int, seed: int, side: str) -> list[Item]:
@@ -117,7 +134,7 @@ def generate(weights: Mapping[str, float], size: int, seed: int, side: str) -> l
 def _distinct(name: str, count: int, seed: int, side: str) -> Iterator[Item]:
     """Distinct items of one task and side. AtlasError where the task has too few."""
     if name == PROSE and side == "benchmark":
-        raise AtlasError("tasks.prose: open text has no single right answer and cannot be a benchmark; use it in datasets and mixtures")
+        raise AtlasError(NO_BENCHMARK)
     rng = random.Random(seed)
     seen: set[str] = set()
     answers: Counter[str] = Counter()

@@ -59,9 +59,9 @@ class EvaluateInputs:
     def benchmark_options(self, wildcards) -> str:
         """Name, task file and items of each benchmark, and its examples, as options."""
         files = zip(self._benchmarks(wildcards), self.tasks(wildcards), self.items(wildcards), strict=True)
-        options = [f"--benchmark {name} {task} {items}" for name, task, items in files]
+        options = [f"--benchmark {name} {shlex.quote(task)} {items}" for name, task, items in files]
         shots = zip(self._few_shot(wildcards), self.shots(wildcards), strict=True)
-        options += [f"--shots {name} {path} {self.file.benchmarks[name].shots.by or '-'}" for name, path in shots]
+        options += [f"--shots {name} {path} {shlex.quote(self.file.benchmarks[name].shots.by or '-')}" for name, path in shots]
         return " ".join(options)
 
     def settings(self, wildcards) -> str:

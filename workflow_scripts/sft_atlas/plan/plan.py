@@ -140,6 +140,7 @@ def warnings(forecast: Forecast) -> list[str]:
             f"- **{len(forecast.retrained):,} finished runs must be trained again**, {span(forecast.hours(jobs))} h with the jobs that follow: "
             f"new results need weights that were deleted (`keep_weights: {forecast.study.file.keep_weights}`). {runs}."
         )
+    lines += [f"- {line}." for line in forecast.study.warnings()]
     lines += [f"- {line}." for line in shared_items.warnings(forecast.study, Path(forecast.paths.root))]
     if unpinned := forecast.unpinned():
         lines.append(f"- Not pinned to a commit, so their content may change: {first_of(unpinned, 12)}. `make pin` writes the commits.")

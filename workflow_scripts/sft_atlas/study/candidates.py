@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sft_atlas.study.messages import nearest
-from sft_atlas.study.schema import Advise, Dataset, Model, StudyFile
+from sft_atlas.study.schema import NAME, Advise, Dataset, Model, StudyFile
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,11 @@ def resolve_candidates(advise: Advise, file: StudyFile) -> tuple[Candidates, lis
     def add(path: str, value: str, name: str, entry: Model | Dataset, taken: dict, new: dict) -> str:
         if name in taken or name in new:
             problems.append(f"{path}: {value} would be called {name!r}, a name that is in use; rename the file or folder")
+        if not re.fullmatch(NAME, name):
+            problems.append(
+                f"{path}: {value} would be called {name!r}, but names hold letters, digits, '.', '_' and '-', 64 at most, and begin with a letter "
+                "or digit; rename the file or folder"
+            )
         new[name] = entry
         return name
 

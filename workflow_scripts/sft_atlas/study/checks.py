@@ -28,16 +28,31 @@ def local_files(file: StudyFile, path: Callable[[str], str]) -> list[str]:
     named = {key: entry.path for key, entry in entries.items() if entry.path}
     named |= {f"datasets.{name}.holdout": entry.holdout for name, entry in file.datasets.items() if isinstance(entry.holdout, str)}
     start = "data_root" if file.data_root else "the current directory"
+    tasks = {f"benchmarks.{name}.task": entry.task for name, entry in file.benchmarks.items()}
+    if unfit := [
+        f"{key}: {place!r} has braces or a line break, which a path in this workflow cannot have; rename the file"
+        for key, place in {**{key: path(place) for key, place in named.items()}, **tasks}.items()
+        if set("{}\n\r") & set(place)
+    ]:
+        return unfit
     absent = [
         f"{key}: there is no {path(place)}; correct the path (relative to {start}) or put it there"
         for key, place in named.items()
-        if not os.path.exists(path(place))
+        if not _readable(path(place))
     ]
     return absent + [
-        f"benchmarks.{name}.task: there is no {entry.task}; name an lm-eval task file, such as config/benchmarks/generate.yaml"
-        for name, entry in file.benchmarks.items()
-        if not os.path.exists(entry.task)
+        f"{key}: there is no file {task}; name an lm-eval task file, such as config/benchmarks/generate.yaml"
+        for key, task in tasks.items()
+        if not os.path.isfile(task)
     ]
+
+
+def _readable(place: str) -> bool:
+    """Whether a path leads to a file or folder, not to a device or pipe, whose end a job would wait for."""
+    try:
+        return os.path.isfile(place) or os.path.isdir(place)
+    except ValueError:  # a zero byte, by way of a variable
+        return False
 
 
 def suites(file: StudyFile, packages: bool = True) -> list[str]:

@@ -1,6 +1,8 @@
 """Read YAML strictly, check it against the schema, and explain what is wrong: file, key path, problem, remedy."""
 
 import difflib
+import math
+import reprlib
 import types
 import typing
 from collections.abc import Hashable, Iterable, Mapping
@@ -15,10 +17,21 @@ from sft_atlas.study.schema import Part
 Checked = typing.TypeVar("Checked", bound=Part)
 
 MERGE = "tag:yaml.org,2002:merge"  # the key `<<`
+MOST_VALUES = 200_000  # in one file, counting what aliases stand for; the paper's study has under 3,000
+DEEPEST = 50  # levels of lists and keys; the schema has 7
+LARGEST = 2**63 - 1
+# What PyYAML raises, besides its own errors, for a value that does not fit its tag, such as `!!int x` or the date 2024-13-01.
+UNFIT = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError)
+BRIEF = reprlib.Repr()  # of values in messages, which may be long or hold much by aliases
+BRIEF.maxstring = BRIEF.maxother = 200
+BRIEF.maxlist, BRIEF.maxdict, BRIEF.maxlevel = 8, 8, 3
 
 
 def strict_yaml(path: Path) -> dict[str, object]:
-    """Load YAML; a repeated key is an error (plain YAML silently keeps the last value)."""
+    """Load YAML; a repeated key is an error (plain YAML silently keeps the last value).
+
+    Raises :class:`ConfigError`, with line and column where YAML knows them, also for what :func:`unusable_value` refuses.
+    """
 
     class Loader(yaml.SafeLoader):
         pass
@@ -41,21 +54,75 @@ def strict_yaml(path: Path) -> dict[str, object]:
         value = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except FileNotFoundError:
         raise ConfigError(str(path), ["there is no such file"]) from None
+    except OSError as error:
+        raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError(str(path), [f"line {line}: not UTF-8 (byte {error.object[error.start]:#04x}); save the file as UTF-8"]) from None
     except yaml.YAMLError as error:
         raise ConfigError(str(path), [f"not valid YAML: {' '.join(str(error).split())}"]) from None
+    except RecursionError:
+        raise ConfigError(str(path), [f"nested too deeply; a study has at most {DEEPEST} levels"]) from None
+    except UNFIT as error:
+        raise ConfigError(str(path), [f"holds a value that does not fit its type: {BRIEF.repr(str(error))}; quote texts"]) from None
     if not isinstance(value, dict):
         raise ConfigError(str(path), ["must hold keys and values"])
+    if problem := unusable_value(value):
+        raise ConfigError(str(path), [problem])
     return value
+
+
+def unusable_value(config: Mapping[str, object]) -> str | None:
+    """The first value that no key may have, with its path; None where there is none.
+
+    Such are infinity and NaN, integers of more than 64 bits, halves of surrogate pairs and control characters (a command line or a file
+    cannot hold them), values that contain themselves, more than DEEPEST levels and, with aliases written out, more than MOST_VALUES values.
+    """
+    waiting: list[tuple[str, object, int]] = [("", config, 0)]
+    count = 0
+    while waiting:
+        path, value, level = waiting.pop()
+        count += 1
+        if level > DEEPEST:
+            return f"{path[:80]}: nested too deeply, or holds itself by an alias; a study has at most {DEEPEST} levels"
+        if count > MOST_VALUES:
+            return f"holds more than {MOST_VALUES:,} values, counting what aliases stand for; write fewer"
+        if isinstance(value, Mapping):
+            if problem := next(filter(None, map(_unusable_scalar, value)), None):
+                return f"{path or '(top level)'}: a key {problem}"
+            waiting += [(f"{path}.{key}".lstrip("."), each, level + 1) for key, each in value.items()]
+        elif isinstance(value, list | tuple | set):
+            waiting += [(f"{path}[{i}]", each, level + 1) for i, each in enumerate(value)]
+        elif problem := _unusable_scalar(value):
+            return f"{path}: {problem}"
+    return None
+
+
+def _unusable_scalar(value: object) -> str | None:
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"must be a finite number, not {value}"
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return "is a number of more than 64 bits; write a smaller one"
+    if isinstance(value, str):
+        wrong = next(
+            (sign for sign in value if "\ud800" <= sign <= "\udfff" or (sign < " " and sign not in "\t\n\r") or sign == "\x7f"), None
+        )
+        if wrong:
+            kind = "half a surrogate pair" if wrong >= "\ud800" else "a control character"
+            return f"holds {kind} ({ascii(wrong)[1:-1]}); remove it"
+    return None
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """'; did you mean ...?' for the closest known word, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    close = [] if len(word) > 100 else difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def validated(schema: type[Checked], config: Mapping[str, object], source: str) -> Checked:
     """The configuration as ``schema``; raises :class:`ConfigError` with every problem. ``source``: the file's name in messages."""
+    if problem := unusable_value(config):
+        raise ConfigError(source, [problem])
     try:
         return schema.model_validate(config)
     except ValidationError as error:
@@ -67,7 +134,7 @@ def explain(error: ValidationError, schema: type[Part]) -> list[str]:
     lines = []
     for item in error.errors():
         loc = tuple(part for part in item["loc"] if part != "[key]" and not _is_branch(part))
-        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".") or "(top level)"
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{one_line(part)}" for part in loc).lstrip(".") or "(top level)"
         if item["type"] == "extra_forbidden":
             part = _part(schema, loc[:-1])
             valid = part.model_fields
@@ -78,9 +145,14 @@ def explain(error: ValidationError, schema: type[Part]) -> list[str]:
         elif "[key]" in item["loc"]:
             lines.append(f"{path}: names may hold letters, digits, '.', '_' and '-', 64 at most, and begin with a letter or digit")
         else:
-            value = "" if isinstance(item["input"], dict) else f" (got {item['input']!r})"
+            value = "" if isinstance(item["input"], dict) else f" (got {BRIEF.repr(item['input'])})"
             lines.append(f"{path}: {_message(item, schema, loc)}{value}")
     return list(dict.fromkeys(lines))
+
+
+def one_line(text: str) -> str:
+    """A key for a message: as it is where it is short and printable, else quoted and cut."""
+    return text if len(text) <= 100 and text.isprintable() else BRIEF.repr(text)
 
 
 def renamed(part: type[Part], key: object) -> str | None:
@@ -92,6 +164,8 @@ def _message(item: dict, schema: type[Part], loc: tuple) -> str:
     """The problem, and what to write if a single value stands where a list or keys and values belong."""
     if item["type"] == "model_type":
         return f"must hold keys and values; valid keys: {', '.join(_part(schema, loc).model_fields)}"
+    if item["type"] == "dict_type":
+        return "must hold names with keys and values"
     message = item["msg"].removeprefix("Value error, ")
     return f"{message}: write [{item['input']}]" if item["type"] == "list_type" and isinstance(item["input"], str) else message
 

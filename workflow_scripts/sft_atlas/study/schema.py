@@ -11,9 +11,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 
 from sft_atlas.study.runs import WITHOUT
 
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
 Positive = Annotated[int, Field(gt=0)]
 Names = Literal["*"] | list[Name]
+Place = Annotated[str, Field(min_length=1)]  # a path
+Seed = Annotated[int, Field(ge=0, lt=2**31)]  # some generators take no other; jobs add small numbers to it
+Length = Annotated[int, Field(ge=8)]  # tokens; the paper's template alone has six or more
 
 
 class Part(BaseModel):
@@ -65,6 +69,8 @@ TemplateOrChat = Annotated[
 # ---------------------------------------------------------------- how a run is trained
 
 
+MOST_EPOCHS = 10_000
+
 Depths = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=2, max_length=2)]
 
 
@@ -74,7 +80,9 @@ class Lora(Part):
     rank: Positive = Field(8, description="Rank r (ours).")
     alpha: Positive = Field(16, description="Alpha; the update is alpha / r times B A (ours).")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the input of the adapter (ours).")
-    targets: Literal["all-linear"] | list[str] = Field("all-linear", description="Modules with an adapter (ours).")
+    targets: Literal["all-linear"] | Annotated[list[Place], Field(min_length=1)] = Field(
+        "all-linear", description="Modules with an adapter (ours)."
+    )
     rslora: bool = Field(False, description="Scale by alpha / sqrt(r) (ours).")
     dora: bool = Field(False, description="DoRA: also train the norm of each row of the weights (arXiv 2402.09353).")
 
@@ -87,7 +95,7 @@ class Hyperparameters(Part):
 
     method: Literal["full", "lora"] = Field(description="Full fine-tuning or LoRA.")
     rows: Positive = Field(description="Rows sampled from each source dataset (paper: 1,000 or 20,000).")
-    epochs: Positive = Field(description="Epochs (paper: 10).")
+    epochs: Positive = Field(le=MOST_EPOCHS, description="Epochs (paper: 10).")
     save_epochs: Literal["last", "all"] | list[Positive] = Field("last", description="Epochs whose weights are saved as checkpoints.")
     lr_scheduler_type: Literal["cosine", "constant", "linear"] = Field("cosine", description="Learning-rate schedule.")
     learning_rate: float = Field(gt=0, description="Peak learning rate (paper: 1e-5 full, 2e-6 LoRA).")
@@ -110,7 +118,7 @@ class Hyperparameters(Part):
         gt=0,
         description="NEFTune: noise on the embeddings in training, alpha / sqrt(tokens x width) (arXiv 2310.05914).",
     )
-    max_length: Positive = Field(2048, description="Longest sample in tokens; longer ones are dropped and counted, never truncated (ours).")
+    max_length: Length = Field(2048, description="Longest sample in tokens; longer ones are dropped and counted, never truncated (ours).")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="Autocast; auto: bfloat16 where supported, else float32.")
     weights: Literal["float32", "bfloat16"] = Field(
         "float32",
@@ -139,7 +147,7 @@ class Hyperparameters(Part):
         False,
         description="On a GPU, use only algorithms whose sums have a fixed order, so that a run repeated on the same device and versions has the same weights; slower. On a CPU it changes nothing.",
     )
-    seed: int = Field(0, description="Seed of data order, adapter initialisation and dropout.")
+    seed: Seed = Field(0, description="Seed of data order, adapter initialisation and dropout.")
 
     def identity(self) -> str:
         """What the results depend on, as JSON."""
@@ -228,15 +236,21 @@ class Pretraining(Part):
     layers: Positive = Field(6, description="Transformer layers.")
     heads: Positive = Field(4, description="Attention heads; there are two key-value heads.")
     vocabulary: Positive = Field(1024, description="Size of the byte-level BPE vocabulary, which is trained on the same text.")
-    seed: int = Field(0, description="Seed of the weights and of the text.")
+    seed: Seed = Field(0, description="Seed of the weights and of the text.")
+
+    @model_validator(mode="after")
+    def _heads(self):
+        if self.heads % 2 or self.hidden_size % (2 * self.heads):
+            raise ValueError(f"heads must be even, and hidden_size a multiple of 2 x heads, not {self.heads} and {self.hidden_size}")
+        return self
 
 
 class Model(Part):
     """A base model: from the hub, a local folder, a package, or pre-trained here."""
 
-    hub: str | None = Field(None, description="Hub id, for example `allenai/OLMo-7B-hf`.")
+    hub: Place | None = Field(None, description="Hub id, for example `allenai/OLMo-7B-hf`.")
     revision: str | None = Field(None, description="Commit of the hub repository; required with `hub`. `make pin` turns a branch into one.")
-    path: str | None = Field(None, description="Local folder with config, tokenizer and safetensors, relative to `data_root` if set.")
+    path: Place | None = Field(None, description="Local folder with config, tokenizer and safetensors, relative to `data_root` if set.")
     package: Package | None = Field(None, description="Weights from a Python package.")
     pretrain: Pretraining | None = Field(None, description="Pre-train a tiny model here.")
     parameters: float | None = Field(None, gt=0, description="Number of parameters, for the plan until the weights exist.")
@@ -282,8 +296,8 @@ class Source(Part):
 
     renamed: ClassVar = {"where": "filter"}
 
-    path: str | None = Field(None, description="Local file or saved dataset, relative to `data_root` if set; its format is recognised.")
-    hub: str | None = Field(None, description="Hub dataset id.")
+    path: Place | None = Field(None, description="Local file or saved dataset, relative to `data_root` if set; its format is recognised.")
+    hub: Place | None = Field(None, description="Hub dataset id.")
     revision: str | None = Field(None, description="Commit of the hub dataset; required with `hub`. `make pin` turns a branch into one.")
     subset: str | None = Field(None, description="Configuration of the hub dataset.")
     files: list[str] | None = Field(None, min_length=1, description="Files of the hub dataset to read (with `*`); default: as on its card.")
@@ -307,8 +321,8 @@ class Dataset(Source):
         "first", description="Of `columns.conversation`: the first user turn and its reply, or every turn, with the loss on all replies."
     )
     merge: Names | None = Field(None, description='Datasets to concatenate after sampling each; `"*"`: every dataset that is not a merge.')
-    seed: int = Field(0, description="Seed of generation and sampling; smaller samples are subsets of larger ones.")
-    holdout: float | str | None = Field(
+    seed: Seed = Field(0, description="Seed of generation and sampling; smaller samples are subsets of larger ones.")
+    holdout: float | Place | None = Field(
         None,
         description="Share of the rows (0.05), or a file in the same columns, never trained; history and figures show the loss on it by epoch.",
     )
@@ -336,8 +350,8 @@ class Shots(Part):
     """Few-shot examples: a seeded sample from a train or dev split, the same for all items (with the same value of `by`)."""
 
     count: Positive = Field(description="Examples before each question; fewer if they do not fit `max_length`, which is counted.")
-    path: str | None = Field(None, description="Local file with the examples, relative to `data_root` if that is set.")
-    hub: str | None = Field(None, description="Hub dataset id; default: that of the benchmark.")
+    path: Place | None = Field(None, description="Local file with the examples, relative to `data_root` if that is set.")
+    hub: Place | None = Field(None, description="Hub dataset id; default: that of the benchmark.")
     revision: str | None = Field(None, description="Commit of the hub dataset; required with `hub`.")
     subset: str | None = Field(None, description="Configuration of the hub dataset; default: that of the benchmark.")
     split: str = Field("train", description="Split of the hub dataset (never the one that is scored) or slice of a local file.")
@@ -349,10 +363,10 @@ class Benchmark(Source):
     """A held-out test set, scored by lm-eval."""
 
     columns: BenchmarkColumns = Field(BenchmarkColumns(), description="Column names of the source.")
-    task: str = Field(description="lm-eval task file; the workflow fills in its `task` and `dataset_*` keys.")
+    task: Place = Field(description="lm-eval task file; the workflow fills in its `task` and `dataset_*` keys.")
     shots: Shots | None = Field(None, description="Few-shot examples; default: none.")
     items: Positive | None = Field(None, description="Size of a seeded sample of the items; default: all.")
-    seed: int = Field(0, description="Seed of generation and sampling.")
+    seed: Seed = Field(0, description="Seed of generation and sampling.")
     chance: float | None = Field(None, ge=0, le=1, description="Score of random guessing, shown in figures.")
     label: str | None = Field(None, description="Name in figures; default: the key.")
     group: str = Field("other", description="Kind of benchmark, for figures.")
@@ -376,6 +390,29 @@ class Benchmark(Source):
         return Benchmark(task=self.task, seed=self.seed, **(source | given))
 
 
+# Variables of every shell and cluster, which are no keys of an endpoint.
+NO_KEYS = {
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "PWD",
+    "OLDPWD",
+    "SHELL",
+    "LANG",
+    "TERM",
+    "HOSTNAME",
+    "MAIL",
+    "EDITOR",
+    "DISPLAY",
+    "TMPDIR",
+    "PS1",
+    "IFS",
+    "_",
+}
+NO_KEYS_BEGIN = ("LD_", "LC_", "XDG_", "PYTHON", "SLURM_", "CUDA_", "SSH_", "DBUS_", "OMP_")
+
+
 class Judge(Part):
     """The judge of a suite's answers: a model behind an OpenAI-compatible endpoint, or a base model of this study."""
 
@@ -384,19 +421,23 @@ class Judge(Part):
     key_variable: str | None = Field(
         None, pattern=r"^[A-Z_][A-Z0-9_]*$", description="Environment variable with the API key, which is never written to a file."
     )
-    repeats: Positive = Field(1, description="How often each answer is judged; the spread estimates the judge's noise.")
+    repeats: Positive = Field(1, le=1000, description="How often each answer is judged; the spread estimates the judge's noise.")
     logprobs: bool = Field(False, description="Weight AlpacaEval preferences by the log-probability of the judge's first token.")
-    temperature: float = Field(0.0, ge=0, description="Sampling temperature of the judge.")
+    temperature: float = Field(0.0, ge=0, le=10, description="Sampling temperature of the judge.")
     max_new_tokens: Positive = Field(1024, description="Longest judgement in tokens.")
-    requests_per_minute: Positive = Field(60, description="Most requests per minute, for each judging job.")
-    concurrency: Positive = Field(8, description="Requests in flight at once.")
-    timeout: Positive = Field(120, description="Seconds to wait for a reply before the request is retried.")
-    retries: Positive = Field(6, description="Attempts per request (after 429, 5xx and time-outs), with growing waits.")
+    requests_per_minute: Positive = Field(60, le=1_000_000, description="Most requests per minute, for each judging job.")
+    concurrency: Positive = Field(8, le=10_000, description="Requests in flight at once.")
+    timeout: Positive = Field(120, le=86_400, description="Seconds to wait for a reply before the request is retried.")
+    retries: Positive = Field(6, le=1000, description="Attempts per request (after 429, 5xx and time-outs), with growing waits.")
 
     @model_validator(mode="after")
     def _endpoint(self):
         if self.key_variable and not self.url:
             raise ValueError("key_variable belongs to an endpoint; give its url, or leave both out to judge with a model of this study")
+        if self.key_variable in NO_KEYS or (self.key_variable or "").startswith(NO_KEYS_BEGIN):
+            raise ValueError(
+                f"key_variable {self.key_variable} holds no key, and its value would be sent to {self.url}; name the key's own variable"
+            )
         if self.url and not self.url.startswith(("http://", "https://")):
             raise ValueError("url must begin with http:// or https://")
         return self
@@ -407,7 +448,7 @@ class Suite(Part):
 
     benchmarks: list[Name] = Field(min_length=1, description="Benchmarks of the suite.")
     batch_size: Positive | Literal["auto"] = Field(16, description="Requests per batch; auto: as many as fit. Scores are the same.")
-    max_length: Positive = Field(2048, description="Longest prompt plus answer in tokens; examples that exceed it are dropped.")
+    max_length: Length = Field(2048, description="Longest prompt plus answer in tokens; examples that exceed it are dropped.")
     max_new_tokens: Positive | None = Field(None, description="Limit on generated tokens, for trials; default: each task's own.")
     backend: Literal["hf", "vllm"] = Field("hf", description="Library that runs the model; vllm needs its own environment, envs/vllm.yaml.")
     judge: Judge | None = Field(None, description="Judge of the answers (MT-Bench, AlpacaEval).")
@@ -421,7 +462,7 @@ class Perplexity(Part):
 
     rows: Positive | None = Field(None, description="Score at most this many rows of each set; default: its smallest sample in the study.")
     batch_size: Positive = Field(16, description="Samples per forward pass.")
-    max_length: Positive = Field(2048, description="Longest sample in tokens; longer ones are skipped and counted.")
+    max_length: Length = Field(2048, description="Longest sample in tokens; longer ones are skipped and counted.")
 
 
 class EncoderPackage(Part):
@@ -435,9 +476,9 @@ class EncoderPackage(Part):
 class Encoder(Part):
     """A sentence-embedding model (ours; the paper's is unknown): from the hub, a local folder, or a package."""
 
-    hub: str | None = Field(None, description="Hub id, for example `sentence-transformers/all-MiniLM-L6-v2`.")
+    hub: Place | None = Field(None, description="Hub id, for example `sentence-transformers/all-MiniLM-L6-v2`.")
     revision: str | None = Field(None, description="Commit of the hub repository; required with `hub`.")
-    path: str | None = Field(None, description="Local folder with config, tokenizer and safetensors, relative to `data_root` if set.")
+    path: Place | None = Field(None, description="Local folder with config, tokenizer and safetensors, relative to `data_root` if set.")
     package: EncoderPackage | None = Field(None, description="A folder inside a Python package.")
     pooling: Literal["mean", "cls"] = Field("mean", description="A text's vector: the mean over its tokens, or the first token's state.")
 
@@ -453,7 +494,7 @@ class Similarity(Part):
     text: Literal["full", "instruction"] = Field("full", description="Text to compare: instruction and answer, or the instruction alone.")
     encoder: Encoder | None = Field(None, description="Sentence encoder; without one there is no semantic similarity.")
     batch_size: Positive = Field(64, description="Texts per forward pass of the encoder.")
-    max_length: Positive = Field(256, description="Longest text in tokens; the encoder does not see the rest of a longer one.")
+    max_length: Length = Field(256, description="Longest text in tokens; the encoder does not see the rest of a longer one.")
 
 
 class Layers(Part):
@@ -472,7 +513,7 @@ class Representation(Part):
         description="Intrinsic-dimension estimators of scikit-dimension; figures and findings show the first (paper: Gride).",
     )
     batch_size: Positive = Field(16, description="Items per forward pass.")
-    max_length: Positive = Field(2048, description="Longest item in tokens; longer ones are skipped and counted.")
+    max_length: Length = Field(2048, description="Longest item in tokens; longer ones are skipped and counted.")
 
 
 class Measure(Part):
@@ -625,9 +666,9 @@ class StudyFile(Part):
 
     study: Name = Field(description="Name of the study; results go to `results/{study}`.")
     description: str = Field("", description="What the study is.")
-    seed: int = Field(0, description="Seed of the analyses (subsamples, permutations, projections).")
-    data_root: str | None = Field(None, description="Folder of relative `path` entries (`~` and `$VAR` work); default: the current one.")
-    published_csv: str | None = Field(None, exclude=True, description="Local CSV for `snakemake published`; default: the authors' file.")
+    seed: Seed = Field(0, description="Seed of the analyses (subsamples, permutations, projections).")
+    data_root: Place | None = Field(None, description="Folder of relative `path` entries (`~` and `$VAR` work); default: the current one.")
+    published_csv: Place | None = Field(None, exclude=True, description="Local CSV for `snakemake published`; default: the authors' file.")
     keep_weights: Literal["none", "final", "all"] = Field("final", description="Full weights to keep in the end; adapters are always kept.")
     on_overlap: Literal["error", "report"] = Field("error", description="What to do if a training row equals a benchmark item.")
     allow_code_execution: bool = Field(False, description="Run code written by models (HumanEval, MBPP), in the sandbox.")

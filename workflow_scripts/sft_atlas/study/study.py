@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sft_atlas.core.errors import ConfigError
-from sft_atlas.study import blocks, checks
+from sft_atlas.study import blocks, checks, limits, model_files, site
 from sft_atlas.study.candidates import Candidates, resolve_candidates
 from sft_atlas.study.grid import expand
-from sft_atlas.study.messages import strict_yaml, validated
+from sft_atlas.study.messages import strict_yaml, unusable_value, validated
+from sft_atlas.study.model_files import Layout
 from sft_atlas.study.paths import RESULTS
 from sft_atlas.study.runs import Checkpoint, Key, Run
 from sft_atlas.study.schema import Dataset, Model, StudyFile
@@ -28,6 +29,7 @@ class Study:
     def __init__(self, file: StudyFile, source: str = "study"):
         self.file, self.name, self.source = file, file.study, source
         self._refuse(checks.names(file))
+        self._refuse(limits.too_many(file))
         self.all_runs: dict[Key, Run] = self._accept(blocks.resolve_runs(file))  # also those that `select` leaves out
         self.runs: dict[Key, Run] = self._accept(blocks.select_runs(self.all_runs, file.select)) if file.select else self.all_runs
         # Candidates of `advise` can be fetched and measured; they are in no run, table, plan or figure.
@@ -43,9 +45,24 @@ class Study:
         return value
 
     def check_paths(self) -> None:
-        """Raise ConfigError where a local file or folder that the study names does not exist, or a task file is not usable."""
+        """Raise ConfigError where a setting can give no result, a local file or folder that the study names does not exist, a task file is not usable, a suite can hold no
+        prompt, LoRA settings do not fit a model, or the plan's device is not known."""
+        self._refuse(limits.problems(self.file, self.runs.values()))
         self._refuse(checks.local_files(self.file, self.path))
         self._refuse(checks.suites(self.file))
+        self._refuse(limits.no_prompt(self.file))
+        self._refuse(limits.adapters(self.runs.values(), self.layouts))
+        site.device(Path("config/devices.yaml"), self.file.plan.device, f"plan.device of {self.source}")
+
+    @functools.cached_property
+    def layouts(self) -> dict[str, Layout]:
+        """Width and modules of the base models that are local or pre-trained here, where a recipe needs them for its adapter."""
+        used = {run.model for run in self.runs.values() if run.settings.method == "lora" and run.model in self.file.models}
+        return {name: found for name in used if (found := model_files.layout(self.file.models[name], self.path))}
+
+    def warnings(self) -> list[str]:
+        """One line for each setting that rarely makes sense."""
+        return limits.warnings(self.file, self.runs.values(), self.layouts)
 
     def path(self, entry: str) -> str:
         """A `path` of the study file with `~`, `$VAR` and `data_root` applied."""
@@ -188,9 +205,11 @@ def load(path: Path) -> Study:
 
 def from_config(config: Mapping[str, object], source: str) -> Study:
     """The study of a configuration; raises :class:`ConfigError` with every problem found."""
+    if problem := unusable_value(config):
+        raise ConfigError(source, [problem])
     if isinstance(config.get("model"), str):  # `--config model=... datasets=...` in former versions
         given = config.get("datasets")
-        names = given.replace(",", ", ") if isinstance(given, str) else ", ".join(given if isinstance(given, list) else ())
+        names = given.replace(",", ", ") if isinstance(given, str) else ", ".join(map(str, given if isinstance(given, list) else ()))
         call = f"{{model: {config['model']}" + (f", datasets: [{names}]" if names else "") + "}"
         raise ConfigError(source, [f"model: ask for advice with the key `advise`: snakemake advise --config advise='{call}'"])
     return Study(validated(StudyFile, expand(config, source), source), source)
