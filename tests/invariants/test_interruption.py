@@ -61,18 +61,18 @@ def test_in_the_last_step_there_is_nothing_to_save(cases, tmp_path, monkeypatch)
 
 
 def test_all_processes_stop_at_the_same_step(cases, tmp_path):
-    """The signal reaches one of two processes."""
+    """The signal reaches one of two processes, in the middle of the second epoch."""
     case, recipe = cases("llama"), RECIPE | {"gpus": 2}
 
     def train(rank: int) -> None:
         with pytest.MonkeyPatch.context() as patch:
             if rank == 1:
-                signal_at(3, signal.SIGTERM, patch)
-            with pytest.raises(Interrupted, match="after optimiser step 3 of 12"):
+                signal_at(6, signal.SIGTERM, patch)
+            with pytest.raises(Interrupted, match="after optimiser step 6 of 12"):
                 case.train(tmp_path / "run", **recipe)
 
     forked(2, train)
-    assert resume_state.newest_checkpoint(tmp_path / "run/trainer").name == "checkpoint-3"
+    assert resume_state.newest_checkpoint(tmp_path / "run/trainer").name == "checkpoint-6"
     forked(2, lambda rank: case.train(tmp_path / "run", **recipe))
     _, whole = case.train(tmp_path / "whole", **RECIPE)
     assert distance(weights(tmp_path / "run/epoch-3"), weights(whole)) < 2e-4

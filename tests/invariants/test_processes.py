@@ -128,9 +128,10 @@ from pathlib import Path
 if "RANK" in os.environ:
     sys.path[:0] = [{scripts!r}, {tests!r}]
     from helpers.processes import shard_on_the_cpu
-    from sft_atlas.train import checkpointing
+    from sft_atlas.train import checkpointing, dataset
 
     shard_on_the_cpu()
+    dataset.tokenize = None  # the job did it
     checkpointing.TIME_SHARE = 1e9
     step_end, folder = checkpointing.CheckpointCallback.on_step_end, Path({folder!r})
 

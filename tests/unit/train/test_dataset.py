@@ -43,3 +43,10 @@ def test_the_preflight_compares_the_scored_prompt_with_the_training_prefix(token
     merging = {"prompt": "{instruction} There are ", "response": "12{response}"}  # " 1" is one token
     with pytest.raises(AtlasError, match=r"the prompt that is scored ends in ' ', where training has the token ' 1': .* move the end of"):
         sampling.preflight(sampling.tokenize(ROWS, tokenizer, merging, 256), tokenizer, "m/d/r")
+
+
+def test_samples_are_the_same_after_writing_and_reading(tmp_path):
+    kept = [sampling.Sample(0, [1, 5, 6, 2], 2), sampling.Sample(2, [1, 7, 2, 8, 9, 2], 1, ((3, 4),)), sampling.Sample(3, [1, 2], 1)]
+    for samples in (sampling.Samples(kept, [1, 4], ([1, 5], [1])), sampling.Samples([], [])):
+        sampling.write_samples(samples, tmp_path / "samples.parquet")
+        assert sampling.read_samples(tmp_path / "samples.parquet") == samples

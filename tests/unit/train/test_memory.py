@@ -1,6 +1,7 @@
 """Forecasts of memory and disk against what autograd holds, what files are written, and sizes that are known."""
 
 import json
+import random
 import shutil
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from sft_atlas.study.schema import Hyperparameters
 from sft_atlas.train import memory
 from sft_atlas.train.memory import GIB, DecoderShape
 from sft_atlas.train.micro_batch import BatchPlan
+from sft_atlas.train.step_batches import useful_share
 
 LLAMA_8B = {
     "model_type": "llama", "num_hidden_layers": 32, "hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32,
@@ -235,3 +237,23 @@ def test_the_forecast_is_within_15_percent_of_the_measured_peak(tmp_path, tiny_t
     facts = trainer.fine_tune(base, result, tiny_tokenizer, recipe, tmp_path, "x")
     forecast = memory.forecast(DecoderShape.read(base.path), recipe, BatchPlan(4, 2, again), facts["dtype"], True, 1024)
     assert forecast.total / 2**20 == pytest.approx(facts["peak_device_memory_mib"], rel=0.15), str(forecast)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "goal"), [({"method": "full", "batch_size": 32, "gpus": 4}, 0.75), ({"method": "lora", "batch_size": 128}, 0.92)]
+)
+def test_a_smaller_micro_batch_is_taken_where_much_would_be_padding(recipe, goal):
+    """Log-normal lengths, as instruction data has them (sigma 0.8)."""
+    rng = random.Random(0)
+    lengths = [min(2048, round(120 * rng.lognormvariate(0, 0.8)) + 8) for _ in range(1000)]
+    settings = Hyperparameters(rows=1000, epochs=1, learning_rate=1e-5, **recipe)
+    largest = BatchPlan.of_recipe(settings)
+    plan = memory.with_useful_tokens(largest, settings, lengths)
+    share = [useful_share(lengths, settings.batch_size, settings.gpus, one.micro_batch_size) for one in (largest, plan)]
+    assert share[0] < goal <= share[1] and plan.micro_batch_size < largest.micro_batch_size
+    assert memory.with_useful_tokens(plan, settings, lengths) == plan
+    packed = settings.model_copy(update={"padding_free": True})
+    assert memory.with_useful_tokens(largest, packed, lengths) == largest
+    settings = Hyperparameters(rows=1000, epochs=1, learning_rate=1e-5, method="full", batch_size=32, gpus=4)
+    one_long = [2000] + [10] * 31  # three processes wait for it with every micro-batch
+    assert memory.with_useful_tokens(BatchPlan(8, 1, False), settings, one_long) == BatchPlan(8, 1, False)

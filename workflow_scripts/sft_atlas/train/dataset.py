@@ -2,8 +2,10 @@
 
 import itertools
 from dataclasses import dataclass
+from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.files import write_table
 from sft_atlas.models.prompt_template import chat_text, messages_of, render
 from sft_atlas.models.tokenization import encode_row, prompt_ids
 
@@ -80,6 +82,31 @@ def tokenize(rows: list[dict[str, str]], tokenizer, template: dict, max_length: 
             kept.append(sample)
     prompts = [_first_prompt(rows[sample.row], template) for sample in kept[:SHOWN]]
     return Samples(kept, overlong, tuple(prompt_ids(tokenizer, prompts)))
+
+
+def write_samples(samples: Samples, path: Path) -> None:
+    """Write tokenised samples for the other processes of a run, as Parquet: one row per kept sample, then the overlong rows without ids."""
+    import polars as pl
+
+    scored = [*samples.scored, *[None] * (len(samples.kept) - len(samples.scored))]
+    rows = [
+        {"row": sample.row, "ids": sample.ids, "first": sample.first, "between": [*map(list, sample.between)], "scored": prompt}
+        for sample, prompt in zip(samples.kept, scored, strict=True)
+    ]
+    rows += [{"row": row} for row in samples.overlong]
+    ids, spans = pl.List(pl.Int32), pl.List(pl.List(pl.Int32))
+    write_table(path, pl.DataFrame(rows, {"row": pl.Int64, "ids": ids, "first": pl.Int32, "between": spans, "scored": ids}))
+
+
+def read_samples(path: Path) -> Samples:
+    """What :func:`write_samples` wrote."""
+    import polars as pl
+
+    rows = pl.read_parquet(path).to_dicts()
+    kept = [row for row in rows if row["ids"] is not None]
+    samples = [Sample(row["row"], row["ids"], row["first"], tuple(map(tuple, row["between"]))) for row in kept]
+    overlong = [row["row"] for row in rows if row["ids"] is None]
+    return Samples(samples, overlong, tuple(row["scored"] for row in kept if row["scored"] is not None))
 
 
 def _tokenize_row(row: int, texts: dict, tokenizer, template: dict) -> Sample:

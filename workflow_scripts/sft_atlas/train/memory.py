@@ -18,6 +18,7 @@ from sft_atlas.models.size import ADAM_BYTES, BYTES, resume_states_bytes
 from sft_atlas.study.schema import Hyperparameters
 from sft_atlas.train.hardware import precision
 from sft_atlas.train.micro_batch import BatchPlan
+from sft_atlas.train.step_batches import useful_share
 
 GIB = 2**30
 TILE = 32768  # vocabulary entries whose logits the loss holds at a time (TRL 1.16)
@@ -26,6 +27,9 @@ USABLE = 0.92  # of a device's memory; the rest is for its context, fragmentatio
 NORMS = {"gemma2": 4, "gemma3": 4, "gemma3_text": 4}  # per layer; elsewhere two
 QUERY_KEY_NORMS = {"qwen3", "gemma3", "gemma3_text", "olmo2"}
 WEIGHTLESS_NORMS = {"olmo"}
+# Least share of useful tokens for which a larger micro-batch is taken: forward passes of a sharded model gather its weights, so that more of
+# them cost more than with one GPU.
+LEAST_USEFUL, LEAST_USEFUL_SHARDED = 0.92, 0.75
 EAGER = {"gemma2"}  # soft-capped scores have no fused kernel but Flash Attention
 
 
@@ -205,8 +209,22 @@ def describe(base: ModelFolder, settings: Hyperparameters, length: int, device_t
     return f"forecast {forecast(shape, settings, plan, *precision(settings, base, device_type), length)} with {plan}"
 
 
-def first_plan(base: ModelFolder, settings: Hyperparameters, length: int, device_type: str, name: str) -> BatchPlan:
-    """The plan to begin with: the recipe's. On CUDA, and without ``micro_batch_size``, the largest that is forecast to fit."""
+def with_useful_tokens(plan: BatchPlan, settings: Hyperparameters, lengths: list[int]) -> BatchPlan:
+    """The plan or, where padding and waiting take too much of it, the next smaller one in which they do not; the plan where there is none."""
+    smaller: BatchPlan | None = plan
+    while smaller and smaller.activation_checkpointing == plan.activation_checkpointing:
+        share = useful_share(lengths, settings.batch_size, settings.gpus, smaller.micro_batch_size, settings.padding_free)
+        if share >= (LEAST_USEFUL_SHARDED if settings.gpus > 1 else LEAST_USEFUL):
+            return smaller
+        smaller = smaller.smaller(settings) if smaller.micro_batch_size > 1 else None
+    return plan
+
+
+def first_plan(base: ModelFolder, settings: Hyperparameters, lengths: list[int], device_type: str, name: str) -> BatchPlan:
+    """The plan to begin with on samples of these lengths: the recipe's.
+
+    On CUDA, and without ``micro_batch_size``, the largest that is forecast to fit and spends little on padding.
+    """
     import torch
 
     plan = BatchPlan.of_recipe(settings)
@@ -218,7 +236,8 @@ def first_plan(base: ModelFolder, settings: Hyperparameters, length: int, device
         LOG.warning("%s: %s", name, error)
         return plan
     available = torch.cuda.get_device_properties(0).total_memory
-    return largest_plan_that_fits(shape, settings, plan, *precision(settings, base, device_type), length, available, name)
+    fits = largest_plan_that_fits(shape, settings, plan, *precision(settings, base, device_type), max(lengths), available, name)
+    return with_useful_tokens(fits, settings, lengths)
 
 
 def stored_shapes(folder: Path) -> dict[str, list[int]]:

@@ -75,7 +75,7 @@ def close_state(state: Path) -> None:
     if trainer.is_symlink():
         trainer.unlink()
     shutil.rmtree(state / EFFECT, ignore_errors=True)
-    for path in state.glob("*.json"):
+    for path in [*state.glob("*.json"), *state.glob("*.parquet")]:
         path.unlink()
 
 

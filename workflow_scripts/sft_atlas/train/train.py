@@ -19,7 +19,9 @@ from sft_atlas.study.paths import HISTORY, PREFLIGHT, RECORD
 from sft_atlas.study.schema import Hyperparameters
 
 KEYS = ("model", "dataset", "recipe")
-FACTS, INTERRUPTED = "facts.json", "interrupted.json"  # in the state folder, from the workers of a job with several GPUs
+# In the state folder of a job with several GPUs: what it gives its workers, and what they give it.
+SAMPLES, HELD_OUT = "samples.parquet", "held_out.parquet"
+FACTS, INTERRUPTED = "facts.json", "interrupted.json"
 
 
 def main(args: argparse.Namespace) -> None:
@@ -49,11 +51,9 @@ def train(args: argparse.Namespace) -> None:
     name = f"{args.model}/{args.dataset}/{args.recipe}"
     base = ModelFolder.read(args.base)
     tokenizer = load_tokenizer(base)
-    template = prompt_template.read(args.template, tokenizer)
-    samples = dataset.tokenize(pl.read_parquet(args.data).to_dicts(), tokenizer, template, settings.max_length)
     tracking = Tracking(args.track, args.tracking, args.study) if args.track else None
-    held_out = validation_samples(args, tokenizer, template, settings.max_length, name)
     if args.worker:
+        samples, held_out = (dataset.read_samples(args.state / file) for file in (SAMPLES, HELD_OUT))
         try:
             facts = trainer.fine_tune(base, samples, tokenizer, settings, args.state, name, held_out.kept, tracking)
         except interruption.Interrupted as interrupted:
@@ -64,6 +64,9 @@ def train(args: argparse.Namespace) -> None:
             write_json(args.state / FACTS, facts)
         torch.distributed.destroy_process_group()
         return
+    template = prompt_template.read(args.template, tokenizer)
+    samples = dataset.tokenize(pl.read_parquet(args.data).to_dicts(), tokenizer, template, settings.max_length)
+    held_out = validation_samples(args, tokenizer, template, settings.max_length, name)
     with lock_folder(args.state) as lock:
         forecast = memory.describe(base, settings, samples.longest, device())
         write_text(args.output / PREFLIGHT, dataset.preflight(samples, tokenizer, name, forecast))
@@ -74,6 +77,8 @@ def train(args: argparse.Namespace) -> None:
         resume_state.open_state(args.state, identity, scratch=settings.nodes == 1)
         memory.check_disk(base, settings, args.state, name)
         if settings.gpus > 1:
+            dataset.write_samples(samples, args.state / SAMPLES)
+            dataset.write_samples(held_out, args.state / HELD_OUT)
             facts = train_in_workers(settings, args.state, name, lock)
         else:
             facts = trainer.fine_tune(base, samples, tokenizer, settings, args.state, name, held_out.kept, tracking)

@@ -126,8 +126,8 @@ def build(
     from transformers.trainer_utils import enable_full_determinism
     from trl import SFTTrainer
 
+    from sft_atlas.train.balanced_sampler import FILLER, BalancedTrainer
     from sft_atlas.train.checkpointing import CheckpointCallback
-    from sft_atlas.train.filled_sampler import FILLER, FilledTrainer
     from sft_atlas.train.padding_free import check_isolation
     from sft_atlas.train.validation import ValidationCallback
 
@@ -155,7 +155,8 @@ def build(
     checkpoints = CheckpointCallback(settings, state, getattr(torch, base.dtype), name, memory.resume_checkpoint_bytes(base, settings))
     measured = [ValidationCallback(validation)] if validation else []
     rows = [{"input_ids": sample.ids, "labels": sample.labels} for sample in samples]
-    trainer_class, rows = (FilledTrainer, [*rows, FILLER]) if settings.gpus > 1 else (SFTTrainer, rows)
+    several = settings.gpus * plan.gradient_accumulation_steps > 1  # batches per step; one keeps the order in which they were shuffled
+    trainer_class, rows = (BalancedTrainer, [*rows, FILLER]) if several else (SFTTrainer, rows)
     trainer = trainer_class(
         model=model,
         args=args,
@@ -193,7 +194,7 @@ def fine_tune(
     Returns facts for train.json, with the trainer's log under ``log`` and SHA-256 of written weights under ``hashes``.
     Raises AtlasError where memory runs out with the smallest plan, or in a worker, whose job then starts all workers again.
     """
-    plan = micro_batch.load_plan(state)[0] or memory.first_plan(base, settings, samples.longest, device(), name)
+    plan = micro_batch.load_plan(state)[0] or memory.first_plan(base, settings, [*map(len, samples.kept)], device(), name)
     while True:
         try:
             return _attempt(base, samples, tokenizer, settings, plan, state, name, validation, tracking)

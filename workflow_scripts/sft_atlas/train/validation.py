@@ -6,8 +6,8 @@ import torch
 from torch.distributed.fsdp import FSDPModule
 from transformers import TrainerCallback
 
+from sft_atlas.train.balanced_sampler import FILLER
 from sft_atlas.train.dataset import Sample
-from sft_atlas.train.filled_sampler import FILLER
 
 LOSS, TOKENS = "eval_loss", "eval_tokens"  # in the trainer's log
 
