@@ -10,6 +10,7 @@ import sys
 
 import polars as pl
 import pytest
+from transformers import AutoModelForCausalLM
 
 from helpers.processes import exit_codes, forked, shard_on_the_cpu
 from helpers.tiny import FAMILIES, ROWS, TEMPLATE, distance, weights
@@ -111,6 +112,8 @@ def test_every_micro_batch_trains_the_same_samples(case, tmp_path, processes, mi
 
     def train(rank: int) -> None:
         shard_on_the_cpu()
+        if rank:
+            AutoModelForCausalLM.from_pretrained = None  # the first process reads the weights for all
         for size in micro_batches:
             case.train(tmp_path / f"micro-{size}", **settings, gpus=processes, micro_batch_size=size)
 

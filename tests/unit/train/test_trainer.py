@@ -1,10 +1,14 @@
 """Training on a tiny model: steps, schedules and kept epochs, and that it is the same every time."""
 
 import json
+import os
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import load_file
+from transformers import LlamaConfig
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.models.base_model import ModelFolder, load_tokenizer
@@ -210,3 +214,21 @@ def test_a_valid_generation_config_of_the_base_is_published_with_the_weights(bas
     facts, epochs = train(ModelFolder("warm", tmp_path / "base", "float32", False), samples, tokenizer, tmp_path / "state", epochs=1)
     assert own.items() <= json.loads((epochs[1] / "generation_config.json").read_text()).items()
     assert own.items() <= facts["generation_config"].items()
+
+
+def test_only_the_first_process_holds_the_base_model(tmp_path):
+    """Another has parameters of the right shapes, in memory that is not written, and with the embedding as the head where they are tied."""
+    sizes = {"vocab_size": 20_000, "hidden_size": 512, "intermediate_size": 512, "num_hidden_layers": 1, "num_attention_heads": 4}
+    LlamaConfig(**sizes, tie_word_embeddings=True).save_pretrained(tmp_path)  # without weights, so that nothing can be read
+    base = ModelFolder("large", tmp_path, "float32", False)
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    before = resident()
+    model = trainer.load_to_train(base, settings(gpus=2), "float32", False, None, SimpleNamespace(process_index=1))
+    size = sum(parameter.nbytes for parameter in model.parameters())
+    assert size > 40e6 and resident() - before < size / 4
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    with pytest.raises(OSError, match="safetensors"):
+        trainer.load_to_train(base, settings(gpus=2), "float32", False, None, SimpleNamespace(process_index=0))

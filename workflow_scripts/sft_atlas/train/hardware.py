@@ -113,7 +113,16 @@ def sharding(settings: Hyperparameters) -> dict[str, object]:
     if settings.gpus == 1:
         return {}
     shards = {"version": 2, "reshard_after_forward": True, "state_dict_type": "SHARDED_STATE_DICT"}
+    shards["cpu_ram_efficient_loading"] = reads_once(settings)
     return {"fsdp": True, "fsdp_config": shards, "accelerator_config": {"gradient_accumulation_kwargs": {"sync_each_batch": True}}}
+
+
+def reads_once(settings: Hyperparameters) -> bool:
+    """Whether the first process alone reads the base model, and accelerate gives the others their shards.
+
+    Not with DoRA, which computes with the weights before that, and not with a base in 4 bits, which accelerate reads in every process.
+    """
+    return settings.gpus > 1 and not settings.load_in_4bit and not (settings.lora and settings.lora.dora)
 
 
 def mixed_precision(autocast: bool):

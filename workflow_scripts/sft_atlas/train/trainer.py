@@ -104,6 +104,31 @@ def lora_config(model, settings: Hyperparameters):
     return LoraConfig(**size, **variants, target_modules=targets, task_type="CAUSAL_LM")
 
 
+def load_to_train(base: ModelFolder, settings: Hyperparameters, dtype: str, autocast: bool, kernel: str | None, args):
+    """The base model in ``dtype`` with attention ``kernel`` (None: the library's choice); without weights in a process that is given them."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.initialization import no_init_weights
+
+    options = {"dtype": getattr(torch, dtype), "trust_remote_code": base.trust_remote_code}
+    options |= {"attn_implementation": kernel} if kernel else {}
+    if args.process_index > 0 and hardware.reads_once(settings):  # transformers 5.23 would read them in every process
+        config = AutoConfig.from_pretrained(base.path, trust_remote_code=base.trust_remote_code)
+        # Memory that is never written takes none. On the meta device, accelerate would mix up the tensors of the optimiser.
+        with no_init_weights():
+            model = AutoModelForCausalLM.from_config(config, **options)
+        model.tie_weights()
+        return model
+    if settings.load_in_4bit:
+        options["quantization_config"] = nf4(torch.bfloat16 if autocast else torch.float32)
+    if device() == "cuda" and settings.gpus == 1:
+        options["device_map"] = {"": args.device}  # straight onto the device
+    model = AutoModelForCausalLM.from_pretrained(base.path, use_safetensors=True, **options)
+    for module in model.modules() if settings.load_in_4bit else ():
+        module.support_avx512bf16_for_cpu = False  # or bitsandbytes rounds scales to bfloat16, for good, in a forward pass on a CPU
+    return model
+
+
 def build(
     base: ModelFolder,
     samples: list[Sample],
@@ -122,7 +147,7 @@ def build(
     """
     import torch
     from datasets import Dataset
-    from transformers import AutoModelForCausalLM, PrinterCallback, set_seed
+    from transformers import PrinterCallback, set_seed
     from transformers.trainer_utils import enable_full_determinism
     from trl import SFTTrainer
 
@@ -137,17 +162,7 @@ def build(
     kernel = hardware.attention(settings, base, device_type, autocast)
     args = sft_config(settings, plan, state / "trainer", device_type, autocast)  # before the model: it decides how weights are placed
     (enable_full_determinism if settings.deterministic else set_seed)(settings.seed)
-    model = AutoModelForCausalLM.from_pretrained(
-        base.path,
-        dtype=getattr(torch, dtype),
-        trust_remote_code=base.trust_remote_code,
-        use_safetensors=True,
-        **({"attn_implementation": kernel} if kernel else {}),
-        **({"quantization_config": nf4(torch.bfloat16 if autocast else torch.float32)} if settings.load_in_4bit else {}),
-        **({"device_map": {"": args.device}} if device_type == "cuda" and settings.gpus == 1 else {}),  # straight onto the device
-    )
-    for module in model.modules() if settings.load_in_4bit else ():
-        module.support_avx512bf16_for_cpu = False  # or bitsandbytes rounds scales to bfloat16, for good, in a forward pass on a CPU
+    model = load_to_train(base, settings, dtype, autocast, kernel, args)
     model.config.use_cache = False
     model.generation_config = savable_generation_config(model.generation_config, name)
     if settings.method == "full":
@@ -173,7 +188,7 @@ def build(
     trainer.remove_callback(PrinterCallback)  # the log has its own lines
     if tracking:
         tracking.attach(trainer, name)
-    if settings.padding_free:
+    if settings.padding_free and args.process_index == 0:  # the others may have no weights yet
         check_isolation(trainer.model, [sample.ids for sample in samples], autocast, name)
     return trainer, checkpoints
 
