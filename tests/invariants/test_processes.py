@@ -14,9 +14,10 @@ from transformers import AutoModelForCausalLM
 
 from helpers.processes import exit_codes, forked, shard_on_the_cpu
 from helpers.tiny import FAMILIES, ROWS, TEMPLATE, distance, weights
+from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.measure import weight_change
-from sft_atlas.train import checkpointing, dataset
+from sft_atlas.train import checkpointing, dataset, padding_free
 
 MORE = [{"instruction": "Say yes.", "response": "yes yes yes"}, {"instruction": "Say no.", "response": "no"}]
 EVERY = os.environ.get("SFT_ATLAS_EVERY_SHARDING") == "1"  # all families and combinations, in five minutes
@@ -121,6 +122,23 @@ def test_every_micro_batch_trains_the_same_samples(case, tmp_path, processes, mi
     one = weights(case.train(tmp_path / "one", **settings)[1])
     assert max(distance(weights(tmp_path / f"micro-{size}/epoch-2"), one) for size in micro_batches) < 1e-5
     assert distance(weights(case.base.path), one) > 1e-3
+
+
+def test_padding_free_batches_of_several_processes(case, tmp_path):
+    """Padding-free batches of two processes end with the weights of one process with padding; samples that see each other are refused."""
+    settings = {"batch_size": 8, "epochs": 2}
+
+    def train(rank: int) -> None:
+        shard_on_the_cpu()
+        case.train(tmp_path / "two", **settings, gpus=2, micro_batch_size=2, padding_free=True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(padding_free, "LEAK", -1.0)  # the smallest difference is a leak
+            with pytest.raises(AtlasError, match="would let samples see each other"):
+                case.train(tmp_path / "leaking", **settings, gpus=2, padding_free=True)
+
+    forked(2, train)
+    one = weights(case.train(tmp_path / "one", **settings)[1])
+    assert distance(weights(tmp_path / "two/epoch-2"), one) < 1e-5
 
 
 # ---------------------------------------------------------------- one process fails

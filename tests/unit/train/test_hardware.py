@@ -79,7 +79,6 @@ def test_kernels_that_are_not_here_are_refused(packages):
     [
         ({"gpus": 3}, "not a multiple of micro_batch_size 1 x 3 gpus"),
         ({"gpus": 2, "micro_batch_size": 8}, "not a multiple of micro_batch_size 8 x 2 gpus"),
-        ({"gpus": 2, "padding_free": True}, "padding_free is checked on one GPU only"),
         ({"gpus": 2, "compile": True}, "compile is checked on one GPU only"),
         ({"gpus": 2, "weights": "bfloat16"}, "weights: bfloat16 is for one GPU"),
         ({"deterministic": True, "liger": True}, "deterministic: true does not cover the kernels"),

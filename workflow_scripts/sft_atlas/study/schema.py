@@ -181,8 +181,6 @@ class Hyperparameters(Part):
             )
         if self.load_in_4bit and self.lora.dora:
             raise ValueError("lora.dora was never run on a base in four bits; remove lora.dora or load_in_4bit")
-        if self.padding_free and self.gpus > 1:
-            raise ValueError("padding_free is checked on one GPU only; remove padding_free or gpus")
         if self.compile and self.gpus > 1:
             raise ValueError("compile is checked on one GPU only; remove compile or gpus")
         if self.weights == "bfloat16" and self.gpus > 1:

@@ -1,6 +1,7 @@
 """Whether samples that lie end to end in one sequence are kept apart: tried on the model itself, before it is trained."""
 
 import torch
+from transformers import TrainerCallback
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from sft_atlas.core.errors import AtlasError
@@ -31,6 +32,16 @@ def check_isolation(model, sequences: list[list[int]], autocast: bool, name: str
             f" when its neighbour changes, and differ by {shift:.2g} from those of the sample alone. Remove padding_free, or install a kernel for"
             " sequences of variable length (flash-attn) that this model supports"
         )
+
+
+class IsolationCallback(TrainerCallback):
+    """Runs :func:`check_isolation` on the model that is trained: after it was sharded, in every process."""
+
+    def __init__(self, sequences: list[list[int]], autocast: bool, name: str):
+        self.arguments = sequences, autocast, name
+
+    def on_train_begin(self, args, trainer_state, control, model=None, **_):
+        check_isolation(model, *self.arguments)
 
 
 def _logits(model, group: list[list[int]]) -> torch.Tensor:

@@ -153,7 +153,6 @@ def build(
 
     from sft_atlas.train.balanced_sampler import FILLER, BalancedTrainer
     from sft_atlas.train.checkpointing import CheckpointCallback
-    from sft_atlas.train.padding_free import check_isolation
     from sft_atlas.train.validation import ValidationCallback
 
     device_type = device()
@@ -188,8 +187,6 @@ def build(
     trainer.remove_callback(PrinterCallback)  # the log has its own lines
     if tracking:
         tracking.attach(trainer, name)
-    if settings.padding_free and args.process_index == 0:  # the others may have no weights yet
-        check_isolation(trainer.model, [sample.ids for sample in samples], autocast, name)
     return trainer, checkpoints
 
 
@@ -237,6 +234,7 @@ def _attempt(
     import torch
 
     from sft_atlas.train.effect import EffectCallback
+    from sft_atlas.train.padding_free import IsolationCallback
 
     device_type = device()
     dtype, autocast = hardware.precision(settings, base, device_type)
@@ -248,6 +246,8 @@ def _attempt(
     effect = EffectCallback(settings, samples.kept, base, state, name, exact=in_float32 or not autocast)
     effect.trainer = trainer
     trainer.add_callback(effect)
+    if settings.padding_free:  # after the callback that copies shards of weights, as a forward pass leaves some of them gathered
+        trainer.add_callback(IsolationCallback([sample.ids for sample in samples.kept], autocast, name))
     steps = math.ceil(len(samples.kept) / settings.batch_size) * settings.epochs  # an epoch's last batch may be smaller
     checkpoint = checkpoint_to_resume(state, settings, steps)
     LOG.info(
