@@ -123,3 +123,12 @@ def test_the_demo_has_no_warnings(monkeypatch):
 def test_a_batch_is_compared_with_all_members_of_a_merged_set(monkeypatch):
     changes = {"recipes|merged-full|batch_size": 256}
     assert not any("merged-full" in line for line in study_of(monkeypatch, **changes).warnings()), "six members of 48 rows"
+
+
+def test_examples_from_two_places_are_refused(monkeypatch):
+    for shots, words in {
+        "both": ({"path": "a", "hub": "b", "revision": "c"}, "give a path, or hub and revision, not both"),
+        "unpinned": ({"hub": "b"}, "hub and revision belong together"),
+    }.values():
+        with pytest.raises(ConfigError, match=words):
+            study_of(monkeypatch, **{"benchmarks|sums|shots": {"count": 1, **shots}})

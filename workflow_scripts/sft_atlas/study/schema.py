@@ -16,6 +16,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=
 Positive = Annotated[int, Field(gt=0)]
 Names = Literal["*"] | list[Name]
 Place = Annotated[str, Field(min_length=1)]  # a path
+HubId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)?$")]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]  # some generators take no other; jobs add small numbers to it
 Length = Annotated[int, Field(ge=8)]  # tokens; the paper's template alone has six or more
 
@@ -246,7 +247,7 @@ class Pretraining(Part):
 class Model(Part):
     """A base model: from the hub, a local folder, a package, or pre-trained here."""
 
-    hub: Place | None = Field(None, description="Hub id, for example `allenai/OLMo-7B-hf`.")
+    hub: HubId | None = Field(None, description="Hub id, for example `allenai/OLMo-7B-hf`.")
     revision: str | None = Field(None, description="Commit of the hub repository; required with `hub`. `make pin` turns a branch into one.")
     path: Place | None = Field(None, description="Local folder with config, tokenizer and safetensors, relative to `data_root` if set.")
     package: Package | None = Field(None, description="Weights from a Python package.")
@@ -295,7 +296,7 @@ class Source(Part):
     renamed: ClassVar = {"where": "filter"}
 
     path: Place | None = Field(None, description="Local file or saved dataset, relative to `data_root` if set; its format is recognised.")
-    hub: Place | None = Field(None, description="Hub dataset id.")
+    hub: HubId | None = Field(None, description="Hub dataset id.")
     revision: str | None = Field(None, description="Commit of the hub dataset; required with `hub`. `make pin` turns a branch into one.")
     subset: str | None = Field(None, description="Configuration of the hub dataset.")
     files: list[str] | None = Field(None, min_length=1, description="Files of the hub dataset to read (with `*`); default: as on its card.")
@@ -349,12 +350,20 @@ class Shots(Part):
 
     count: Positive = Field(description="Examples before each question; fewer if they do not fit `max_length`, which is counted.")
     path: Place | None = Field(None, description="Local file with the examples, relative to `data_root` if that is set.")
-    hub: Place | None = Field(None, description="Hub dataset id; default: that of the benchmark.")
+    hub: HubId | None = Field(None, description="Hub dataset id; default: that of the benchmark.")
     revision: str | None = Field(None, description="Commit of the hub dataset; required with `hub`.")
     subset: str | None = Field(None, description="Configuration of the hub dataset; default: that of the benchmark.")
     split: str = Field("train", description="Split of the hub dataset (never the one that is scored) or slice of a local file.")
     columns: BenchmarkColumns | None = Field(None, description="Column names; default: those of the benchmark.")
     by: str | None = Field(None, description="Field in which examples equal the item, such as `subject` (MMLU).")
+
+    @model_validator(mode="after")
+    def _one_source(self):
+        if self.path and (self.hub or self.revision):
+            raise ValueError("give a path, or hub and revision, not both")
+        if self.hub and not self.revision:
+            raise ValueError("hub and revision belong together: pin the commit that you use")
+        return self
 
 
 class Benchmark(Source):
@@ -474,7 +483,7 @@ class EncoderPackage(Part):
 class Encoder(Part):
     """A sentence-embedding model (ours; the paper's is unknown): from the hub, a local folder, or a package."""
 
-    hub: Place | None = Field(None, description="Hub id, for example `sentence-transformers/all-MiniLM-L6-v2`.")
+    hub: HubId | None = Field(None, description="Hub id, for example `sentence-transformers/all-MiniLM-L6-v2`.")
     revision: str | None = Field(None, description="Commit of the hub repository; required with `hub`.")
     path: Place | None = Field(None, description="Local folder with config, tokenizer and safetensors, relative to `data_root` if set.")
     package: EncoderPackage | None = Field(None, description="A folder inside a Python package.")
