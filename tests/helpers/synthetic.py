@@ -64,6 +64,35 @@ def every_table(study: dict, root: Path) -> dict[str, pl.DataFrame]:
     return frames
 
 
+def multiplied(study: dict, frames: dict[str, pl.DataFrame], times: int) -> tuple[dict, dict[str, pl.DataFrame]]:
+    """The study and its tables with every single training set, and every run without one, ``times`` as often under names of their own."""
+
+    def renamed(name: str, i: int) -> str:
+        return name if i == 0 or name in ("base", "all") else f"{name}-{i}"
+
+    def copies(frame: pl.DataFrame) -> pl.DataFrame:
+        keys = [key for key in ("dataset", "removed") if key in frame.columns]
+        if not keys:
+            return frame
+        own = frame.filter(~pl.col("dataset").is_in(["base", "all"])) if "dataset" in keys else frame
+        more = [own.with_columns(pl.format(f"{{}}-{i}", key).alias(key) for key in keys) for i in range(1, times)]
+        return pl.concat([frame, *more])
+
+    entries = {}
+    for i in range(times):
+        for name, entry in study["datasets"].items():
+            without = entry["without"] and renamed(entry["without"], i)
+            label = entry["label"] if i == 0 else f"{entry['label']} {i}"
+            entries.setdefault(renamed(name, i), {**entry, "without": without, "label": label})
+    runs = {
+        (run["model"], name, run["recipe"]): {**run, "dataset": name}
+        for run in study["runs"]
+        for i in range(times)
+        for name in [renamed(run["dataset"], i)]
+    }
+    return {**study, "datasets": entries, "runs": list(runs.values())}, {name: copies(frame) for name, frame in frames.items()}
+
+
 @functools.cache
 def _folder() -> tempfile.TemporaryDirectory:
     return tempfile.TemporaryDirectory(prefix="sft-atlas-")

@@ -50,3 +50,21 @@ def test_left_out_is_against_the_whole_merged_set():
     scores = frames["scores"].filter(model="alder-1b", recipe="full-256", epoch=3, benchmark="sums")
     expected_difference = scores.filter(dataset="without-logic")["score"].item() - scores.filter(dataset="all")["score"].item()
     assert row["difference"] == pytest.approx(expected_difference)
+
+
+def test_the_run_on_the_whole_set_drops_out_of_relative_differences():
+    study, _, frames = synthetic.collected()
+    known = select.left_out(frames["scores"], study)
+    lucky = pl.when(pl.col("dataset") == "all").then(pl.col("score") + 0.1).otherwise("score").alias("score")
+    shifted = select.left_out(frames["scores"].with_columns(lucky), study)
+    assert (known["difference"] - shifted["difference"]).to_list() == pytest.approx([0.1] * known.height)
+    assert shifted["relative"].to_list() == pytest.approx(known["relative"].to_list())
+    # Of k independent scores, the variance of one minus the mean of all is (1 - 1/k) times their variance where these are equal.
+    equal = select.left_out(frames["scores"].with_columns(pl.lit(0.03).alias("stderr")), study)
+    assert equal["relative_stderr"].to_list() == pytest.approx([0.03 * (1 - 1 / 6) ** 0.5] * known.height)
+
+
+def test_a_pair_of_runs_counts_once_however_many_benchmarks_it_has():
+    rows = [(f"m{i}", "set", f"b{j}", 0.0, 0.1 * i) for i in range(5) for j in range(3) if i or not j]
+    pairs = pl.DataFrame(rows, schema=["model", "dataset", "benchmark", "full", "lora"], orient="row")
+    assert select.overall_difference(pairs, seed=0).effect == pytest.approx(0.2)

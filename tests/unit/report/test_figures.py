@@ -1,5 +1,6 @@
 """Every figure draws on a full study and on poor ones, is the same twice, and shows what was planted."""
 
+import itertools
 import subprocess
 import sys
 from importlib import import_module
@@ -125,3 +126,54 @@ def test_effects_that_too_few_base_models_decide_are_counted_apart():
     assert consistency.significant(table.filter(pl.col("n") == 4)) == (
         "no effect can be decided with so few base models, n = 4 base models"
     )
+
+
+KEYS = {"epoch", "rows", "n", "depth", "layer", "items", "item"}
+
+
+def filled(frames, value):
+    """The tables with one value in the place of every measured number."""
+    measured = {name: [c for c, kind in frame.schema.items() if kind.is_float() and c not in KEYS] for name, frame in frames.items()}
+    return {name: frame.with_columns(pl.lit(value, frame.schema[c]).alias(c) for c in measured[name]) for name, frame in frames.items()}
+
+
+@pytest.mark.parametrize("value", [None, float("nan")])
+@pytest.mark.parametrize("name", FIGURES)
+def test_tables_without_a_value_say_what_they_need(name, value, studies):
+    study, _, frames = studies["full"]
+    assert "needs" in words(draw(name, study, filled(frames, value))).replace("\n", " ")
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_values_that_do_not_vary_are_drawn(name, studies):
+    study, _, frames = studies["full"]
+    figure = draw(name, study, filled(frames, 0.5))
+    figure.set_dpi(30)
+    figure.draw_without_rendering()
+
+
+@pytest.mark.parametrize("name", sorted(set(FIGURES) - {"model_map", "map_drawings"}))  # whose number of points is that of checkpoints
+def test_a_hundred_training_sets_are_drawn_with_labels_that_do_not_overlap(name, studies):
+    study, frames = synthetic.multiplied(studies["full"][0], studies["full"][2], 17)
+    figure = draw(name, study, frames)
+    figure.draw_without_rendering()
+    assert max(figure.get_size_inches()) * style.DPI < 2**16
+    for axis in figure.axes:
+        places = sorted(label.get_window_extent().y0 for label in axis.get_yticklabels() if label.get_text() and axis.get_images())
+        assert all(b - a > 0.8 * style.SMALL / 72 * figure.dpi for a, b in itertools.pairwise(places))
+    if figure.legends:
+        assert figure.legends[0].get_window_extent().height < 0.5 * figure.bbox.height
+
+
+def test_a_figure_that_fails_says_so_and_the_job_goes_on(studies, run_script, tmp_path, monkeypatch, caplog):
+    from sft_atlas.report import plot
+    from sft_atlas.report.figures import gains
+
+    _, root, frames = studies["full"]
+    frames["gains"].write_parquet(tmp_path / "gains.parquet")
+    monkeypatch.setattr(gains, "draw", lambda tables, study: 1 / 0)
+    paths = {"output_pdf": tmp_path / "x.pdf", "output_png": tmp_path / "x.png"}
+    run_script(plot, study=root / "study.json", tables=tmp_path, figure="gains", **paths)
+    assert paths["output_png"].stat().st_size > 1000 and paths["output_pdf"].stat().st_size > 1000
+    assert "the figure gains was not drawn, and says so: ZeroDivisionError" in caplog.text
+    assert "ZeroDivisionError" in words(style.failed("gains", ZeroDivisionError("division by zero")))

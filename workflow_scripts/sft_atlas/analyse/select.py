@@ -161,8 +161,10 @@ def mean_difference(frame: pl.DataFrame, seed: int, what: str = "", value: str =
 
 
 def overall_difference(pairs: pl.DataFrame, seed: int, what: str = "LoRA minus full") -> Estimate:
-    """LoRA minus full over all benchmarks."""
-    return mean_difference(pairs.with_columns(difference=pl.col("lora") - pl.col("full")), seed, what)
+    """LoRA minus full over all benchmarks: each pair of runs counts once, by its mean over the benchmarks that both have."""
+    difference = pl.col("lora") - pl.col("full")
+    means = pairs.group_by("model", "dataset", maintain_order=True).agg(difference.mean().alias("difference"))
+    return mean_difference(means, seed, what)
 
 
 def trajectories(gains: pl.DataFrame, study: dict) -> pl.DataFrame:
@@ -216,7 +218,9 @@ def left_out(scores: pl.DataFrame, study: dict) -> pl.DataFrame:
     """Score of the run without a training set, at its last epoch, minus that of the whole merged set.
 
     Compared are runs of the same model, method, rows, schedule and epoch; of several on the whole set, that of the same recipe.
-    ``stderr`` adds both scores' variances as if their items were not shared, which overstates it.
+    ``stderr`` adds both scores' variances as if their items were not shared, which overstates it. ``relative`` is the difference minus
+    its mean over the sets left out of the same merged set, with ``relative_stderr``: the score on the whole set, one run that all
+    differences share, drops out of it. Both are null where fewer than two sets are left out.
     """
     keys = ["model", "method", "rows", "schedule", "epoch", "benchmark"]
     whole = scores.filter(pl.col("dataset").is_in(kinds(study, "merged")[:1])).select(
@@ -229,7 +233,17 @@ def left_out(scores: pl.DataFrame, study: dict) -> pl.DataFrame:
     part = part.sort(pl.col("recipe") != pl.col("whole_recipe"), maintain_order=True)
     part = part.unique(["model", "dataset", "recipe", "benchmark"], keep="first", maintain_order=True)
     difference, stderr = pl.col("score") - pl.col("whole"), (pl.col("stderr") ** 2 + pl.col("whole_stderr") ** 2).sqrt()
-    return part.select(*keys, "recipe", "removed", "n", difference.alias("difference"), stderr.alias("stderr"))
+    part = part.with_columns(difference.alias("difference"), stderr.alias("difference_stderr"))
+    known = pl.col("difference").is_not_null()
+    runs, square = known.sum(), pl.when(known).then(pl.col("stderr") ** 2)
+    own = ((1 - 1 / runs) ** 2 - 1 / runs**2) * square  # of a score minus the mean that it is part of
+    relative = pl.when(runs > 1).then(pl.col("difference") - pl.col("difference").mean())
+    relative_stderr = pl.when(runs > 1).then((own + square.sum() / runs**2).sqrt())
+    part = part.with_columns(
+        relative.over(*keys, "recipe").alias("relative"), relative_stderr.over(*keys, "recipe").alias("relative_stderr")
+    )
+    columns = (*keys, "recipe", "removed", "n", "difference", "relative", "relative_stderr")
+    return part.select(*columns, stderr=pl.col("difference_stderr"))
 
 
 def layer_profile(layers: pl.DataFrame, study: dict) -> pl.DataFrame:

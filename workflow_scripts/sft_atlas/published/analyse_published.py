@@ -249,20 +249,19 @@ def epoch_change(data: frames.Data, seed: int) -> pl.DataFrame:
 def left_out(data: frames.Data) -> pl.DataFrame:
     """Score without a training set minus score on the whole merged set, in points.
 
-    ``z`` is the difference over sqrt(2) noise floors, ``p`` its normal two-sided p, ``q`` over the rows. ``relative`` is the difference
-    minus its mean over the sets left out: what they share stems from the one run on the whole set.
+    ``z`` is the difference over sqrt(2) noise floors, ``p`` its normal two-sided p, ``q`` over the rows. ``relative``: see
+    :func:`select.left_out`.
     """
     from scipy.stats import norm
 
     part = select.left_out(data.scores, data.study).drop_nulls("difference")
     noise = frames.noise(data.gains).select("benchmark", "sd")
     part = part.join(noise, on="benchmark", how="left", maintain_order="left").with_columns(
-        pl.col("difference") * 100, pl.col("stderr") * 100
+        pl.col("difference", "stderr", "relative", "relative_stderr") * 100
     )
-    relative = pl.col("difference") - pl.col("difference").mean().over("model", "method", "benchmark")
     z = pl.when(pl.col("sd") > 0).then(pl.col("difference") / (np.sqrt(2) * pl.col("sd")))
-    columns = ("model", "method", "removed", "benchmark", "n", "difference", "stderr", "sd")
-    part = part.select(*columns, z.alias("z"), relative.alias("relative"))
+    columns = ("model", "method", "removed", "benchmark", "n", "difference", "stderr", "relative", "relative_stderr", "sd")
+    part = part.select(*columns, z.alias("z"))
     p = 2 * norm.sf(part["z"].abs().fill_null(float("nan")).to_numpy())
     return add_q(part.with_columns(pl.Series("p", p, dtype=pl.Float64)))
 

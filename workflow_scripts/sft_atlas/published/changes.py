@@ -90,7 +90,7 @@ def _contrasts(tables: dict[str, pl.DataFrame]) -> dict[str, str]:
         for method, label in (("full", "full fine-tuning"), ("lora", "LoRA")):
             keys = pl.col("first") == "mmlu-5", pl.col("second") == task, pl.col("method") == method, pl.col("n") > 0
             for row in tables["transfer"].filter(*keys).iter_rows(named=True):
-                numbers[f"r of MMLU 5 and {columns.task(task).label} within models, {label}"] = _estimate(row)
+                numbers[f"r of MMLU 5-shot and {columns.task(task).label} within models, {label}"] = _estimate(row)
     return numbers
 
 

@@ -37,32 +37,32 @@ class Column:
 
 # In the order of the CSV. The audit looks for copied blocks in this order, so that reordering a CSV does not change its audit.
 COLUMNS: dict[str, Column] = {
-    "mbpp_4shot": Column("mbpp", 4, "MBPP 4", "code", items=257),
-    "math-0shot": Column("math", 0, "MATH 0", "mathematics", items=5000),
-    "gsm8k-4shot": Column("gsm8k", 4, "GSM8K 4", "mathematics", items=1319),
-    "humaneval-0shot": Column("humaneval", 0, "HumanEval 0", "code", items=164),
-    "hellaswag-10shot": Column("hellaswag", 10, "HellaSwag 10", "reasoning", items=10042, chance=25, constant=CONSTANT),
-    "nq-1shot": Column("nq", 1, "NQ 1", "knowledge", items=3610),
-    "BoolQ-5shot": Column("boolq", 5, "BoolQ 5", "knowledge", items=3270, chance=50, constant=37.83),
-    "mmlu-5shot": Column("mmlu", 5, "MMLU 5", "examination", items=14042, chance=25, constant=CONSTANT, files=57),
+    "mbpp_4shot": Column("mbpp", 4, "MBPP 4-shot", "code", items=257),
+    "math-0shot": Column("math", 0, "MATH 0-shot", "mathematics", items=5000),
+    "gsm8k-4shot": Column("gsm8k", 4, "GSM8K 4-shot", "mathematics", items=1319),
+    "humaneval-0shot": Column("humaneval", 0, "HumanEval 0-shot", "code", items=164),
+    "hellaswag-10shot": Column("hellaswag", 10, "HellaSwag 10-shot", "reasoning", items=10042, chance=25, constant=CONSTANT),
+    "nq-1shot": Column("nq", 1, "NQ 1-shot", "knowledge", items=3610),
+    "BoolQ-5shot": Column("boolq", 5, "BoolQ 5-shot", "knowledge", items=3270, chance=50, constant=37.83),
+    "mmlu-5shot": Column("mmlu", 5, "MMLU 5-shot", "examination", items=14042, chance=25, constant=CONSTANT, files=57),
     "mtbench-total": Column("mtbench", 0, "MT-Bench", "instruction following", JUDGE, 80),
     **{
         f"mtbench-{part}": Column(f"mtbench-{part}", 0, f"MT-Bench {part}", "instruction following", JUDGE, 10, analysed=False)
         for part in ("writing", "roleplay", "reasoning", "math", "coding", "extraction", "stem", "humanities")
     },
     "alpaca_eval_v2-total": Column("alpacaeval", 0, "AlpacaEval", "instruction following", items=805, judged=True),
-    "mbpp-0shot": Column("mbpp", 0, "MBPP 0", "code", items=257),
-    "gsm8k-0shot": Column("gsm8k", 0, "GSM8K 0", "mathematics", items=1319),
-    "nq-0shot": Column("nq", 0, "NQ 0", "knowledge", items=3610),
-    "nq-5shot": Column("nq", 5, "NQ 5", "knowledge", items=3610),
-    "nq-25shot": Column("nq", 25, "NQ 25", "knowledge", items=3610),
-    "BoolQ-0shot": Column("boolq", 0, "BoolQ 0", "knowledge", items=3270, chance=50, constant=37.83),
-    "hellaswag-0shot": Column("hellaswag", 0, "HellaSwag 0", "reasoning", items=10042, chance=25, constant=CONSTANT),
-    "mmlu-0shot": Column("mmlu", 0, "MMLU 0", "examination", items=14042, chance=25, constant=CONSTANT, files=57),
-    "Truthful_QA-0shot": Column("truthfulqa", 0, "TruthfulQA 0", "knowledge", FRACTION, 817),
+    "mbpp-0shot": Column("mbpp", 0, "MBPP 0-shot", "code", items=257),
+    "gsm8k-0shot": Column("gsm8k", 0, "GSM8K 0-shot", "mathematics", items=1319),
+    "nq-0shot": Column("nq", 0, "NQ 0-shot", "knowledge", items=3610),
+    "nq-5shot": Column("nq", 5, "NQ 5-shot", "knowledge", items=3610),
+    "nq-25shot": Column("nq", 25, "NQ 25-shot", "knowledge", items=3610),
+    "BoolQ-0shot": Column("boolq", 0, "BoolQ 0-shot", "knowledge", items=3270, chance=50, constant=37.83),
+    "hellaswag-0shot": Column("hellaswag", 0, "HellaSwag 0-shot", "reasoning", items=10042, chance=25, constant=CONSTANT),
+    "mmlu-0shot": Column("mmlu", 0, "MMLU 0-shot", "examination", items=14042, chance=25, constant=CONSTANT, files=57),
+    "Truthful_QA-0shot": Column("truthfulqa", 0, "TruthfulQA 0-shot", "knowledge", FRACTION, 817),
     "LongBench-v2-0shot": Column("longbench", 0, "LongBench-v2", "long context", items=503, chance=25, constant=CONSTANT, analysed=False),
-    "jmmlu-0shot": Column("jmmlu", 0, "MMLU-jp 0", "examination", items=14042, chance=25, constant=CONSTANT, files=57),
-    "cmmlu-0shot": Column("cmmlu", 0, "MMLU-zh 0", "examination", items=11582, chance=25, constant=CONSTANT, files=67),
+    "jmmlu-0shot": Column("jmmlu", 0, "MMLU-jp 0-shot", "examination", items=14042, chance=25, constant=CONSTANT, files=57),
+    "cmmlu-0shot": Column("cmmlu", 0, "MMLU-zh 0-shot", "examination", items=11582, chance=25, constant=CONSTANT, files=67),
 }
 _BENCHMARKS = "math gsm8k humaneval mbpp boolq nq truthfulqa mmlu cmmlu jmmlu mtbench alpacaeval"
 ZERO_SHOT = tuple(f"{name}-0" for name in _BENCHMARKS.split())  # one variant of each of the paper's 12 benchmarks
@@ -104,7 +104,7 @@ def column(name: str) -> Column:
         return COLUMNS[name]
     match = re.fullmatch(r"(.+?)[-_](\d+)-?shot", name)
     benchmark, shots = (match[1], int(match[2])) if match else (name, 0)
-    return Column(benchmark.lower(), shots, f"{benchmark} {shots}", "other")
+    return Column(benchmark.lower(), shots, f"{benchmark} {shots}-shot", "other")
 
 
 def in_order(names, known) -> list[str]:
@@ -121,4 +121,4 @@ def task(key: str) -> Column:
     if key in TASKS:
         return TASKS[key]
     benchmark, _, shots = key.rpartition("-")
-    return Column(benchmark, int(shots), f"{benchmark} {shots}", "other")
+    return Column(benchmark, int(shots), f"{benchmark} {shots}-shot", "other")

@@ -5,6 +5,7 @@ import polars as pl
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.text import Text
 
 from sft_atlas.analyse import select
 from sft_atlas.published import POLICIES, columns
@@ -18,11 +19,16 @@ from sft_atlas.study.runs import WITHOUT
 
 GROUPS = ("mathematics", "code", "knowledge", "examination", "reasoning", "instruction following")
 STATES = {"as published": "#E3E7EA", "recomputed": "#0072B2", "set to null": "#D55E00", "missing": "#FFFFFF"}
+NOTES = {"gains": ("one method and one variant of each benchmark",)}
 POLICY_LABELS = dict(zip(POLICIES, ("scores as published", "repaired scores"), strict=True))
 
 
 def epochs(trajectories: pl.DataFrame, study: dict) -> Figure:
-    """Mean change since the first kept epoch by group of benchmarks, a panel per kind of run."""
+    """Mean change since the first kept epoch by group of benchmarks, a panel per kind of run.
+
+    A series is a base model on a benchmark with a score at every epoch. Panels of single sets show the series that all of them have, and
+    so do those of merged sets, so that panels differ in the runs alone.
+    """
     kinds = trajectories.select("kind", "method", "rows", "schedule").unique()
     kinds = kinds.sort("kind", "rows", "method", descending=[True, False, False])
     if kinds.is_empty():
@@ -31,10 +37,21 @@ def epochs(trajectories: pl.DataFrame, study: dict) -> Figure:
     axes = canvas.subplots(1, kinds.height, sharey=True, squeeze=False)[0]
     groups = {name: entry["group"] for name, entry in study["benchmarks"].items()}
     palette = style.colours([*GROUPS, "other"])
-    for axis, kind in zip(axes, kinds.iter_rows(named=True), strict=True):
-        part = trajectories.join(pl.DataFrame([kind], schema_overrides={"schedule": pl.String}), on=list(kind), nulls_equal=True)
-        series = pl.col("epoch").n_unique().over("model", "benchmark")
-        part = part.filter(series == part["epoch"].n_unique()).sort("epoch")  # the same series at every epoch
+    panels = [
+        trajectories.join(pl.DataFrame([kind], schema_overrides={"schedule": pl.String}), on=list(kind), nulls_equal=True)
+        for kind in kinds.iter_rows(named=True)
+    ]
+    series = ["model", "benchmark"]
+    panels = [part.filter(pl.col("epoch").n_unique().over(series) == part["epoch"].n_unique()).sort("epoch") for part in panels]
+    for axis, kind, part in zip(axes, kinds.iter_rows(named=True), panels, strict=True):
+        for other in panels:
+            if other["kind"].unique().to_list() == part["kind"].unique().to_list():
+                part = part.join(other.select(series).unique(), on=series, how="semi", maintain_order="left")
+        if part.is_empty():
+            style.explain(
+                axis, f"{kind['kind']} sets, {kind['rows']:,} rows", "base models and\nbenchmarks with scores\nat every epoch in all panels"
+            )
+            continue
         first = pl.col("score").sort_by("epoch").first().over("model", "benchmark")
         part = part.with_columns(
             (pl.col("score") - first).alias("change"), pl.col("benchmark").replace_strict(groups, default="other").alias("group")
@@ -53,8 +70,9 @@ def epochs(trajectories: pl.DataFrame, study: dict) -> Figure:
             f"n = {count(part['model'].n_unique(), 'base models')}, {shown} series"
         )
     axes[0].set_ylabel("mean change since the first epoch, points")
-    handles, labels = axes[0].get_legend_handles_labels()
-    canvas.legend(handles, labels, loc="outside lower center", ncols=6)
+    entries = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    if entries:
+        canvas.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=6)
     return canvas
 
 
@@ -63,7 +81,7 @@ def size(table: pl.DataFrame, study: dict) -> Figure:
     if table.filter(pl.col("effect").is_not_nan()).is_empty():
         return style.absent("Size of the training set", "runs on the same training sets at two sizes")
     names = [name for name in study["benchmarks"] if name in set(table["benchmark"])]
-    labels = [*style.labels(study, "benchmarks", names), "all benchmarks"]
+    labels = [*style.labels(study, "benchmarks", names), "mean over benchmarks"]
     canvas = style.figure(style.PAGE, 1.1 + 0.16 * len(labels))
     axes = canvas.subplots(1, 2, sharex=True)
     titles = {"last": "at the last epoch", "every": "over all epochs"}
@@ -150,7 +168,7 @@ def quality(published: pl.DataFrame, repairs: pl.DataFrame, study: dict, policy:
 
 
 def draw(name: str, data: Data, tables: dict[str, pl.DataFrame], published: pl.DataFrame, repairs: pl.DataFrame, policy: str) -> Figure:
-    """The figure ``name`` under a policy, which is printed in its corner.
+    """The figure ``name`` under a policy, which is printed below it with the base models that it leaves out.
 
     ``data`` and ``tables`` (:func:`analyse_published.tables`) are under the policy; ``published`` are the tidy scores as published.
     """
@@ -173,8 +191,17 @@ def draw(name: str, data: Data, tables: dict[str, pl.DataFrame], published: pl.D
         "quality": lambda: quality(published, repairs, study, policy),
     }
     figure = makers[name]()
-    figure.text(0.004, 0.003, POLICY_LABELS[policy], ha="left", va="bottom", fontsize=style.SMALL, color=style.GREY)
+    notes = [POLICY_LABELS[policy], *NOTES.get(name, ()), *_not_shown(figure, study)]
+    style.footnote(figure, "; ".join(notes))
     return figure
+
+
+def _not_shown(figure: Figure, study: dict) -> list[str]:
+    """The base models that a figure which names base models leaves out, in words."""
+    words = "\n".join(text.get_text() for text in figure.findobj(Text))
+    labels = [entry["label"] for entry in study["models"].values()]
+    absent = [label for label in labels if label not in words]
+    return [f"not shown for want of results: {', '.join(absent)}"] if 0 < len(absent) < len(labels) else []
 
 
 def _shown(table: pl.DataFrame) -> pl.DataFrame:

@@ -8,11 +8,12 @@ from sft_atlas.tables import stored
 
 
 def main(args: argparse.Namespace) -> None:
-    from sft_atlas.report.figures import style
+    from sft_atlas.report.figures import labels, style
 
     study, tables = stored.load(args, FIGURES[args.figure].tables)
-    figure = import_module(f"sft_atlas.report.figures.{args.figure}").draw(tables, study)
-    style.save(figure, args.output_pdf, args.output_png)
+    study = labels.drawable(study)
+    module = import_module(f"sft_atlas.report.figures.{args.figure}")
+    style.draw_and_save(args.figure, lambda: module.draw(tables, study), args.output_pdf, args.output_png)
 
 
 def add_options(p: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ SIDES = {"centred": ("base-free", style.PALETTE[0]), "gain": ("gains", style.PAL
 
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     """The cumulated share of variance against unrelated variables, and the biplot of the base-free effects in two panels."""
-    cells = select.of_leading_method(consistency.cells(tables["gains"], study))
+    cells = select.of_leading_method(consistency.cells(style.known(tables["gains"], "score"), study))
     by_value = {value: variance.components(cells, value, "benchmark", study["seed"]) for value in SIDES}
     components = by_value["centred"]
     if components is None:
@@ -59,8 +59,8 @@ def sets_panel(axis: Axes, components: variance.Components, study: dict) -> None
     names = list(dict.fromkeys(sets))
     means = np.array([places[[other == name for other in sets]].mean(axis=0) for name in names])
     axis.scatter(*means.T, s=22, color=[palette[name] for name in names], edgecolors="white", linewidths=0.6, zorder=3)
-    name_points(axis, means, style.labels(study, "datasets", names), [palette[name] for name in names])
-    axis.set_title(f"base-free effects, n = {len(sets)} runs;\nlarge dots: mean per training set")
+    note = name_points(axis, means, style.labels(study, "datasets", names), [palette[name] for name in names])
+    axis.set_title(f"base-free effects, n = {len(sets)} runs;\nlarge dots: mean per training set{note}")
 
 
 def loadings_panel(axis: Axes, components: variance.Components, study: dict) -> None:
@@ -69,15 +69,21 @@ def loadings_panel(axis: Axes, components: variance.Components, study: dict) -> 
     for tip in loadings:
         axis.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "-|>", "color": style.PALETTE[0], "linewidth": 0.6, "mutation_scale": 5})
     axis.scatter(*loadings.T, s=0)  # so that the axes reach them
-    name_points(axis, loadings, style.labels(study, "benchmarks", components.variables), [style.GREY] * len(loadings))
-    axis.set_title(f"loadings,\nn = {len(loadings)} benchmarks")
+    note = name_points(axis, loadings, style.labels(study, "benchmarks", components.variables), [style.GREY] * len(loadings))
+    axis.set_title(f"loadings,\nn = {len(loadings)} benchmarks{note}")
 
 
-def name_points(axis: Axes, points: np.ndarray, names: list[str], colours: list[str]) -> None:
-    """Names in a column to the right of the panel, in the order of height, each with a line to its point."""
-    order = np.argsort(-points[:, 1])
-    heights = np.linspace(0.98, 0.02, len(points)) if len(points) > 1 else [0.5]
+def name_points(axis: Axes, points: np.ndarray, names: list[str], colours: list[str]) -> str:
+    """Names in a column to the right of the panel, in the order of height, each with a line to its point.
+
+    Of more names than fit, those of the points farthest from the centre; returns what a title says of that, or nothing.
+    """
+    fit = max(1, int(axis.get_window_extent().height / style.DPI / 0.1))
+    named = np.argsort(-np.hypot(*points.T))[:fit]
+    order = named[np.argsort(-points[named, 1])]
+    heights = np.linspace(0.98, 0.02, len(order)) if len(order) > 1 else [0.5]
     for height, i in zip(heights, order, strict=True):
         line = {"arrowstyle": "-", "color": colours[i], "linewidth": 0.3, "alpha": 0.6, "shrinkA": 0, "shrinkB": 1}
         text = {"fontsize": style.SMALL, "color": colours[i], "va": "center"}
         axis.annotate(names[i], points[i], (1.06, height), textcoords=axis.transAxes, arrowprops=line, **text)
+    return f", {len(named)} named" if len(named) < len(points) else ""

@@ -13,13 +13,13 @@ TITLES = {"centred": "Relative to the mean of all training sets (base-free)", "g
 
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     """Two maps of sign agreement; grey cells are not significant over base models, or have too few to be decided."""
-    cells = select.of_leading_method(consistency.cells(tables["gains"], study))
+    cells = select.of_leading_method(consistency.cells(style.known(tables["gains"], "score"), study))
     if cells["model"].n_unique() < 2 or cells["dataset"].n_unique() < 2:
         return style.absent("Consistency across base models", "runs of two or more base models on two or more training sets")
     table = pl.concat([consistency.consistency(cells, value, study["seed"]) for value in consistency.VALUES])
     sets, benchmarks = (table[key].unique(maintain_order=True).to_list() for key in ("dataset", "benchmark"))
     labels = style.labels(study, "benchmarks", benchmarks)
-    canvas = style.figure(style.PAGE, 1.4 + 2 * (0.3 + 0.16 * len(sets)) + 0.075 * max(map(len, labels)))
+    canvas = style.figure(style.PAGE, 1.4 + 2 * (0.3 + style.rows_height(len(sets), 0.16)) + 0.075 * max(map(len, labels)))
     axes = canvas.subplots(2, 1, sharex=True)
     for axis, (value, title) in zip(axes, TITLES.items(), strict=True):
         part = table.filter(pl.col("value") == value)

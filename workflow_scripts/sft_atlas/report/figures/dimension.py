@@ -11,7 +11,8 @@ from sft_atlas.stats.wording import count
 
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     """Left the base models, then tuned minus base per method: mean over training sets, band from lowest to highest."""
-    base, change = select.dimension_profile(tables["dimension"], study)
+    base, change = select.dimension_profile(style.known(tables["dimension"], "dimension"), study)
+    change = style.known(change, "difference")
     if base.is_empty():
         return style.absent("Intrinsic dimension", "runs of a block with `measure_representation: true`")
     methods = sorted(change["method"].unique().to_list())

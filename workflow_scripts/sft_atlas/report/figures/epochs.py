@@ -13,8 +13,8 @@ from sft_atlas.stats.wording import count
 
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     """Up to three panels: a line per training set at each of two sizes, and a line per method for the merged set."""
-    single = select.trajectories(tables["gains"], study)
-    merged = select.merged_trajectories(tables["gains"], study)
+    known = style.known(tables["gains"], "gain")
+    single, merged = select.trajectories(known, study), select.merged_trajectories(known, study)
     if single.is_empty() and merged.is_empty():
         return style.absent("Gain by epoch", "runs that keep two or more epochs")
     sizes = sorted({single["rows"].min(), single["rows"].max()}) if single.height else []
@@ -23,7 +23,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     if not sizes:
         style.explain(axes[0], "single sets", "single-set\nruns that keep two or more epochs")
     datasets = style.present(study, "datasets", single["dataset"])
-    palette = style.colours(datasets)
+    palette, handles = style.dataset_colours(study, datasets)
     for axis, rows in zip(axes, sizes, strict=False):
         part = single.filter(pl.col("rows") == rows)
         lines_panel(axis, part, "dataset", palette)
@@ -36,11 +36,8 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
         axes[-1].set_title(f"merged set, {', '.join(sorted(merged['schedule'].unique()))} LR\n{counts(merged)}")
         axes[-1].legend(loc="best")
     axes[0].set_ylabel("mean gain, points (band: ± 2 SE)")
-    if palette:
-        names = style.labels(study, "datasets", datasets)
-        style.legend_below(
-            canvas, [style.handle(name, palette[key], line="-", size=2.5) for key, name in zip(datasets, names, strict=True)]
-        )
+    if handles and datasets:
+        style.legend_below(canvas, handles)
     return canvas
 
 

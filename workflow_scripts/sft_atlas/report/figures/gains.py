@@ -14,9 +14,9 @@ from sft_atlas.stats.wording import SIGNIFICANT, span
 
 def draw(tables: dict[str, pl.DataFrame], study: dict, test: str = "paired test") -> Figure:
     """Gains of single-set runs in points; grey cells are not significant after Benjamini-Hochberg over all cells of the figure."""
-    cells = select.tested(select.single(tables["gains"], study))
+    cells = select.tested(select.single(style.known(tables["gains"], "gain"), study))
     if cells.is_empty():
-        return style.absent("Gain over the base model", "runs on single training sets")
+        return style.absent("Gain over the base model", "runs on single training sets with scores of their base models")
     models, datasets, benchmarks = (style.present(study, f"{key}s", cells[key]) for key in ("model", "dataset", "benchmark"))
     methods = sorted(cells["method"].unique().to_list())
     places, across = arrange(models, methods, len(benchmarks))
@@ -24,13 +24,14 @@ def draw(tables: dict[str, pl.DataFrame], study: dict, test: str = "paired test"
     # one number needs about 0.17 in across and 0.14 in down
     width = style.PAGE if across > 1 else min(style.PAGE, max(style.COLUMN, 1.4 + 0.28 * len(benchmarks)))
     down = len(places) // across
-    height = down * (0.25 + 0.15 * len(datasets)) + 0.075 * max(map(len, labels)) + 0.75
+    height = down * (0.25 + style.rows_height(len(datasets), 0.15)) + 0.075 * max(map(len, labels)) + 0.75
     canvas, axes, panels = style.grid(width, height, places, across)
     limit = 100 * max(float(np.nanquantile(cells["gain"].abs().to_numpy(), 0.98)), 0.01)
     for axis, (model, method) in panels:
         part = cells.filter(pl.col("model") == model, pl.col("method") == method)
         image = panel(axis, part, datasets, benchmarks, study, limit)
-        axis.set_title(f"{style.labels(study, 'models', [model])[0]}, {style.METHODS[method]}")
+        name = style.labels(study, "models", [model])[0]
+        axis.set_title(f"{name},{chr(10) if across > 2 and len(name) > 12 else ' '}{style.METHODS[method]}")
     style.colour_bar(canvas, image, axes, "gain over the base model, percentage points", shrink=0.45, aspect=40, pad=0.02, extend="both")
     significant = (cells["q"] < SIGNIFICANT).sum()
     text = (

@@ -11,7 +11,7 @@ from sft_atlas.stats.wording import count
 
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     """Median over training sets with the full range as a band; whole layers of the last kept checkpoints."""
-    profile = select.layer_profile(tables["layers"], study)
+    profile = style.known(select.layer_profile(tables["layers"], study), "relative_change")
     if profile.is_empty():
         return style.absent("Weight change by depth", "runs on single training sets")
     models = style.present(study, "models", profile["model"])
@@ -25,6 +25,8 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
         panel(axis, part)
         if logarithmic:
             axis.set_yscale("log")
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter("")
         axis.set_xlim(0, 1)
         runs = count(part.select("dataset", "method").unique().height, "runs")
         axis.set_title(f"{style.labels(study, 'models', [model])[0]}, n = {runs}")

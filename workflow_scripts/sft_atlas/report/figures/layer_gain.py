@@ -17,7 +17,7 @@ PANELS = {
 
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     """Three panels over depth; a line per method."""
-    curves, peaks = tables["layer_curves"], tables["layer_peaks"]
+    curves, peaks = style.known(tables["layer_curves"], "value"), style.known(tables["layer_peaks"], "value")
     if curves.is_empty():
         return style.absent("Weight change and gain", "runs on single training sets")
     canvas = style.figure(style.PAGE, 2.75)

@@ -13,7 +13,7 @@ from sft_atlas.stats.wording import count
 
 def draw(tables: dict[str, pl.DataFrame], study: dict, what: str = "gain of") -> Figure:
     """Left: every pair. Right: the mean difference per benchmark with its interval over base models, or over training sets where base models are few."""
-    pairs = select.method_pairs(tables["gains"], study)
+    pairs = style.known(select.method_pairs(tables["gains"], study), "full", "lora")
     if pairs.is_empty():
         return style.absent("LoRA and full fine-tuning", "runs with both methods, full and lora, on the same base models and training sets")
     benchmarks = style.present(study, "benchmarks", pairs["benchmark"])
@@ -24,7 +24,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict, what: str = "gain of") ->
     axes[0].set_title(f"n = {pairs.height} pairs ({runs} pairs of runs × benchmarks)")
     parts = [pairs.filter(pl.col("benchmark") == name) for name in benchmarks] + [pairs]
     estimates = [select.overall_difference(part, study["seed"]) for part in parts]
-    names = [*style.labels(study, "benchmarks", benchmarks), "all benchmarks"]
+    names = [*style.labels(study, "benchmarks", benchmarks), "mean over benchmarks"]
     forest_panel(axes[1], estimates, names)
     axes[1].set_title(f"mean difference, 95 % interval, n = {count(estimates[-1].n, estimates[-1].unit)}")
     style.models_legend(canvas, study, pairs["model"])

@@ -14,8 +14,8 @@ DESIGNS = {"last": "last checkpoints, single sets", "epochs": "runs that keep ev
 
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     """Left: the shares. Right: the divergence of a base model's checkpoints from their common centre, by epoch."""
-    shares, spread = tables["map_shares"], tables["map_spread"]
-    if shares.is_empty():
+    shares, spread = tables["map_shares"], style.known(tables["map_spread"], "spread")
+    if style.known(shares, "share").is_empty():
         return style.absent(
             "Factors behind distances", "runs of two or more base models or training sets with `measure_representation: true`"
         )

@@ -15,7 +15,7 @@ from sft_atlas.stats.wording import count, p_value
 
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     """One panel per text scope: a point per base model and training set, a line of the pooled within-model slope per base model."""
-    points = select.perplexity_points(tables, study)
+    points = style.known(select.perplexity_points(tables, study), "gain", "log_perplexity")
     if points.is_empty():
         return style.absent("Perplexity and gain", "runs on single training sets and the perplexity of these sets under their base models")
     canvas = style.figure(style.PAGE, 2.9)

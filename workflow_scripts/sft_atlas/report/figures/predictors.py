@@ -20,7 +20,7 @@ FLOOR = -1.0  # of the right panel: predictions that double the squared error or
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     """A row per predictor; left: correlation and interval, for all training sets and without each group left out; right held-out error."""
     frame = tables["predictors"]
-    known = frame.filter(pl.col("statistic") == "correlation", pl.col("effect").is_not_nan())
+    known = frame.filter(pl.col("statistic") == "correlation", pl.col("effect").is_finite())
     if known.is_empty():
         return style.absent("Predictors of gain", "runs on four or more single training sets")
     names = [name for name in PREDICTORS if name in set(known["predictor"])]
@@ -61,7 +61,7 @@ def held_out_panel(axis: Axes, frame: pl.DataFrame, names: list[str]) -> list[Li
     handles, sizes = [], []
     for shift, (statistic, (label, mark)) in enumerate(HELD_OUT.items()):
         colour = style.PALETTE[2 + shift]
-        part = frame.filter(pl.col("statistic") == statistic, pl.col("effect").is_not_nan(), pl.col("predictor").is_in(names))
+        part = frame.filter(pl.col("statistic") == statistic, pl.col("effect").is_finite(), pl.col("predictor").is_in(names))
         excludes_zero = (pl.col("low") > 0) | (pl.col("high") < 0)
         rows(axis, part.with_columns(sure=excludes_zero & (pl.col("q") < SIGNIFICANT)), names, (shift - 0.5) * 0.3, colour, mark)
         sizes += [count(n, unit) for n, unit in part.select("n", "unit").iter_rows()]

@@ -15,7 +15,8 @@ PANELS = {"dataset": "Training sets", "benchmark": "Benchmarks", "model": "Base 
 
 def draw(tables: dict[str, pl.DataFrame], study: dict, what: str = "gains") -> Figure:
     """Three matrices side by side; each cell is the Pearson correlation of two vectors of gains (or ``what`` the table holds instead)."""
-    gains = {of: select.gain_vectors(tables["gains"], study, of) for of in PANELS}
+    known = style.known(tables["gains"], "gain")
+    gains = {of: select.gain_vectors(known, study, of) for of in PANELS}
     if not any(len(names) > 1 and wide.width > 2 for names, wide in gains.values()):
         return style.absent("Similarity of gains", "runs on two or more training sets, or of two or more base models")
     longest = max(len(label) for of, (names, _) in gains.items() for label in style.labels(study, f"{of}s", names))
@@ -27,9 +28,15 @@ def draw(tables: dict[str, pl.DataFrame], study: dict, what: str = "gains") -> F
         canvas = style.figure(style.PAGE, 2 * (0.6 + 0.17 * largest + 0.075 * longest))
         *axes, spare = canvas.subplots(2, 2).flat
         spare.set_visible(False)
-    else:  # the benchmarks' matrix alone takes the width of the page
+    elif len(gains["dataset"][0]) > 40:  # the training sets' matrix alone takes the width of the page
+        rows = len(gains["dataset"][0]), max(len(gains[of][0]) for of in ("model", "benchmark"))
+        heights = [0.6 + style.rows_height(size, 0.17) + 0.075 * longest for size in rows]
+        canvas = style.figure(style.PAGE, sum(heights))
+        parts = canvas.subplot_mosaic([["dataset", "dataset"], ["model", "benchmark"]], height_ratios=heights)
+        axes = [parts[of] for of in gains]
+    else:  # the benchmarks' matrix does
         rows = max(len(gains[of][0]) for of in ("dataset", "model")), len(gains["benchmark"][0])
-        heights = [0.6 + 0.17 * size + 0.075 * longest for size in rows]
+        heights = [0.6 + style.rows_height(size, 0.17) + 0.075 * longest for size in rows]
         canvas = style.figure(style.PAGE, sum(heights))
         parts = canvas.subplot_mosaic([["dataset", "model"], ["benchmark", "benchmark"]], height_ratios=heights)
         axes = [parts[of] for of in gains]

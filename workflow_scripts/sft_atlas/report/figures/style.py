@@ -1,15 +1,18 @@
 """What all figures share: sizes, fonts, colours, legends, heat maps, and the note on missing runs."""
 
 import textwrap
+from collections.abc import Callable
 from itertools import zip_longest
 
 import matplotlib as mpl
 import numpy as np
+import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sft_atlas.core.files import atomic
+from sft_atlas.core.log import LOG
 from sft_atlas.stats import wording
 
 COLUMN, PAGE = 3.3, 7.0  # inches: one text column, the full text width
@@ -30,6 +33,7 @@ DEPTH = "depth (0 first layer, 1 last)"
 mpl.rcParams.update(
     {
         "font.family": "DejaVu Sans",
+        "text.parse_math": False,  # a label with dollar signs is no formula
         "font.size": 7,
         "axes.titlesize": 7,
         "axes.labelsize": 7,
@@ -74,6 +78,28 @@ def save(canvas: Figure, pdf, png) -> None:
         canvas.savefig(part, format="png", metadata={"Software": None})
 
 
+def draw_and_save(name: str, draw: Callable[[], Figure], pdf, png) -> None:
+    """Draw a figure and save it. An error in it ends neither the job nor the run, whose results it does not touch: the figure, the terminal
+    and the log say what happened."""
+    try:
+        save(draw(), pdf, png)
+    except Exception as error:  # noqa: BLE001 (logged with its traceback, and in the figure)
+        LOG.exception("the figure %s was not drawn, and says so: %s", name, type(error).__name__)
+        save(failed(name, error), pdf, png)
+
+
+def failed(title: str, error: Exception) -> Figure:
+    """A figure that says why it could not be drawn."""
+    canvas = figure(COLUMN, 1.6)
+    axis = canvas.subplots()
+    axis.set_axis_off()
+    axis.set_title(title)
+    words = f"Not drawn, because of an error: {type(error).__name__}: {str(error)[:160]}. The log of the job `plot` has more."
+    text = textwrap.fill(words, 46, break_on_hyphens=False)
+    axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes, color=GREY, fontsize=7)
+    return canvas
+
+
 def absent(title: str, needed: str) -> Figure:
     """A figure that names what it would show and the runs that it needs."""
     canvas = figure(COLUMN, 1.6)
@@ -85,7 +111,7 @@ def explain(axis: Axes, title: str, needed: str) -> None:
     """Turn a panel into a note on the runs that it needs."""
     axis.set_axis_off()
     axis.set_title(title)
-    lines = textwrap.fill(f"Nothing to show for this study: needs {needed}.", 46, break_on_hyphens=False)
+    lines = textwrap.fill(f"Nothing to show for this study: needs {needed}, with values in the tables.", 46, break_on_hyphens=False)
     axis.text(0.5, 0.5, lines, ha="center", va="center", transform=axis.transAxes, color=GREY, fontsize=7)
 
 
@@ -94,9 +120,32 @@ def colours(names: list[str]) -> dict[str, str]:
     return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)}
 
 
+def dataset_colours(study: dict, names: list[str]) -> tuple[dict[str, str], list[Line2D]]:
+    """A colour per training set, and the legend: by set for up to twelve; by their group beyond, or one grey where groups are many as well."""
+    if len(names) <= len(PALETTE):
+        palette = colours(names)
+        return palette, [
+            handle(label, palette[name], line="-", size=2.5) for name, label in zip(names, labels(study, "datasets", names), strict=True)
+        ]
+    groups = list(dict.fromkeys(study["datasets"][name].get("group", "other") for name in names))
+    if len(groups) > len(PALETTE):
+        return dict.fromkeys(names, GREY), [handle(f"one of {len(names)} training sets", GREY, line="-", size=2.5)]
+    palette = colours(groups)
+    members = {group: [name for name in names if study["datasets"][name].get("group", "other") == group] for group in groups}
+    handles = [
+        handle(f"{group} ({wording.count(len(members[group]), 'training sets')})", palette[group], line="-", size=2.5) for group in groups
+    ]
+    return {name: palette[group] for group in groups for name in members[group]}, handles
+
+
 def labels(study: dict, kind: str, names: list[str]) -> list[str]:
     """The labels of models, datasets or benchmarks."""
     return [wording.label(study, kind, name) for name in names]
+
+
+def known(frame: pl.DataFrame, *columns: str) -> pl.DataFrame:
+    """The rows with finite numbers in these columns: what is null or NaN cannot be drawn."""
+    return frame.filter(pl.col(column).is_finite() for column in columns)
 
 
 def present(study: dict, kind: str, column) -> list[str]:
@@ -149,10 +198,17 @@ def grid(width: float, height: float, places: list, across: int) -> tuple[Figure
     return canvas, axes, [(axis, place) for axis, place in panels if place is not None]
 
 
+def footnote(canvas: Figure, text: str) -> None:
+    """A small note below everything else."""
+    width = int(canvas.get_figwidth() * 21)
+    canvas.supxlabel(textwrap.fill(text, width), x=0.004, ha="left", fontsize=SMALL, color=GREY)
+
+
 def colour_bar(canvas: Figure, image, axes, label: str, location: str = "bottom", **shape) -> None:
-    """A colour bar for the panels ``axes``, without a frame."""
+    """A colour bar for the panels ``axes``, without a frame; its label explains hatched cells, if there are any."""
     bar = canvas.colorbar(image, ax=axes, location=location, **shape)
-    bar.set_label(label)
+    hatched = any(patch.get_hatch() for axis in np.ravel(axes) for patch in axis.patches)
+    bar.set_label(f"{label}; hatched: no value" if hatched else label)
     bar.outline.set_visible(False)
 
 
@@ -183,25 +239,39 @@ def number(value: float, digits: int = 2) -> str:
     return wording.number(value, digits).replace("-", "−")
 
 
+def rows_height(count: int, each: float) -> float:
+    """The height in inches of ``count`` rows of a heat map: ``each`` for up to 60, then less, so that 100 rows fit on a page, and at most 15 inches."""
+    return each * count if count <= 60 else max(each * 60, min(0.11 * count, 15.0))
+
+
+def thinned(axis: Axes, count: int, vertical: bool) -> int:
+    """Every how many-th label of ``count`` places along an axis can be read; the layout is not final yet, so with a reserve."""
+    extent = axis.get_window_extent()
+    return max(1, int(np.ceil((1.0 if vertical else 1.5) * SMALL / 72 * count / ((extent.height if vertical else extent.width) / DPI))))
+
+
 def heat_map(axis: Axes, values, rows: list[str], columns: list[str], limit: float, digits: int, muted=None, blank=()):
     """Draw a matrix (rows x columns, NaN where missing) with its numbers in the cells; muted cells are grey.
 
-    Cells (i, j) in ``blank`` bear no number. Returns the image.
+    Cells (i, j) in ``blank`` bear no number. Where cells are too small there are no numbers, and only every so many-th label. Returns the image.
     """
     values = np.asarray(values, dtype=float)
     muted = np.zeros(values.shape, bool) if muted is None else np.asarray(muted, bool)
     image = axis.imshow(np.where(muted, np.nan, values), cmap=DIVERGING, vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
     axis.set_facecolor(PALE)
+    every_row, every_column = thinned(axis, len(rows), True), thinned(axis, len(columns), False)
+    numbered = every_row == 1 and thinned(axis, int(1.4 * len(columns)), False) == 1
     for i, j in np.ndindex(values.shape):
         if np.isnan(values[i, j]):
             axis.add_patch(mpl.patches.Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor="white", edgecolor=GREY, hatch="xxxx", linewidth=0))
-        elif (i, j) not in blank:
+        elif numbered and (i, j) not in blank:
             colour = GREY if muted[i, j] else "white" if abs(values[i, j]) > 0.62 * limit else "black"
             axis.text(j, i, number(values[i, j], digits), ha="center", va="center", fontsize=SMALL, color=colour)
-    axis.set_xticks(range(len(columns)), columns, rotation=90)
-    axis.set_yticks(range(len(rows)), rows)
+    axis.set_xticks(range(0, len(columns), every_column), columns[::every_column], rotation=90)
+    axis.set_yticks(range(0, len(rows), every_row), rows[::every_row])
     axis.tick_params(length=0)
-    axis.hlines(np.arange(0.5, len(rows) - 1), -0.5, len(columns) - 0.5, color="white", linewidth=0.6)
-    axis.vlines(np.arange(0.5, len(columns) - 1), -0.5, len(rows) - 0.5, color="white", linewidth=0.6)
+    if every_row == 1 == every_column:
+        axis.hlines(np.arange(0.5, len(rows) - 1), -0.5, len(columns) - 0.5, color="white", linewidth=0.6)
+        axis.vlines(np.arange(0.5, len(columns) - 1), -0.5, len(rows) - 0.5, color="white", linewidth=0.6)
     axis.spines[:].set_visible(False)
     return image

@@ -12,7 +12,7 @@ RUN = ("model", "dataset", "recipe")
 
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     """A panel per base model and method; a colour per training set (not those that leave one member out), averaged over recipes."""
-    curves = by_epoch(tables["history"]).filter(
+    curves = by_epoch(style.known(tables["history"], "loss")).filter(
         ~pl.col("dataset").is_in([name for name, entry in study["datasets"].items() if entry["without"]])
     )
     if curves.is_empty():
@@ -20,7 +20,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     models, datasets = style.present(study, "models", curves["model"]), list(dict.fromkeys(curves["dataset"]))
     methods = [method for method in ("full", "lora") if method in set(curves["method"])]
     places = [(method, model) for method in methods for model in models if curves.filter(method=method, model=model).height]
-    palette = style.colours(datasets)
+    palette, by_set = style.dataset_colours(study, datasets)
     across = style.panels_across(len(places), 4)
     rows = -(-len(places) // across)
     canvas, axes, panels = style.grid(style.PAGE, 0.9 + 1.5 * rows, places, across)
@@ -44,8 +44,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
         axis.set_xlabel("epoch")
     handles = [style.handle("training (mean over steps)", style.GREY, "", "-")]
     handles += [style.handle("held out (end of epoch)", style.GREY, ".", "--")] if held_out else []
-    named = zip(datasets, style.labels(study, "datasets", datasets), strict=True)
-    style.legend_below(canvas, [*handles, *(style.handle(name, palette[key], "", "-") for key, name in named)])
+    style.legend_below(canvas, [*handles, *by_set])
     return canvas
 
 

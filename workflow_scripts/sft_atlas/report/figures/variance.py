@@ -13,7 +13,7 @@ COLOURS = dict(zip(variance.TERMS, ("#0072B2", "#D55E00", "#009E73", "#CC79A7", 
 
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     """A bar per benchmark and their mean."""
-    table = variance.variance(consistency.cells(tables["gains"], study), "score", study["seed"])
+    table = variance.variance(consistency.cells(style.known(tables["gains"], "score"), study), "score", study["seed"])
     if table.is_empty():
         return style.absent("Variance of scores", "two or more base models with every training set under two methods")
     benchmarks = style.present(study, "benchmarks", table["benchmark"])
