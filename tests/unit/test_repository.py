@@ -32,7 +32,6 @@ HEAVY = (
     "scipy",
     "matplotlib",
     "reasoning_gym",
-    "statsmodels",
     "umap",
     "datasketch",
     "snakemake",

@@ -27,8 +27,9 @@ def test_the_audit_in_one_sentence():
 
 
 def test_the_largest_effect_or_why_there_is_none():
-    assert "LIMA on MATH 0, +3.0 points [+1.0 to +5.0] against the mean of all sets (q = 0.010, n = 8 base models)" in script.of_effects(
-        consistency(8, 0.01)
+    assert (
+        "LIMA on MATH 0-shot, +3.0 points [+1.0 to +5.0] against the mean of all sets (q = 0.010, n = 8 base models)"
+        in script.of_effects(consistency(8, 0.01))
     )
     assert "None of 2 effects" in script.of_effects(consistency(8, 0.5))
     assert script.of_effects(consistency(1, None)) == "No effect of a training set can be decided with 1 base model; six are needed."

@@ -1,9 +1,11 @@
 """Correlations of gains in base models x training sets: exact values, planted effects, and false positives where sets help everyone."""
 
+import time
 from itertools import permutations
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 
 from helpers.rates import is_at_most, is_nominal
 from helpers.two_way import names, world
@@ -126,6 +128,56 @@ def test_the_mixed_model_equals_least_squares_where_there_are_no_random_effects(
     result = two_way.mixed_slope(x, y, np.arange(10))
     a, b = two_way.within_groups(x, y)
     assert result.effect == pytest.approx(float((a * b).sum() / (a * a).sum()) * a.std(), rel=0.1)
+
+
+def benchmarks_world(rng, sets, models=3, benchmarks=4, slope=0.5):
+    """A predictor that knows the benchmark and gains with an effect of set, benchmark x set and base model; one cell is missing."""
+    x, cell = rng.normal(size=(2, benchmarks, sets))
+    y = slope * x + 1.5 * cell + rng.normal(size=sets) + rng.normal(size=(models, benchmarks, sets)) + rng.normal(size=(models, 1, 1))
+    every = np.broadcast_to(x, y.shape).reshape(-1, sets).copy(), y.reshape(-1, sets), np.repeat(np.arange(models), benchmarks)
+    every[0][1, 2] = np.nan
+    return every
+
+
+def test_the_mixed_model_is_generalised_least_squares_at_the_best_variances():
+    """Against the definition, with the covariance of all observations written out."""
+    rng = np.random.default_rng(11)
+    sets = 8
+    x, y, clusters = benchmarks_world(rng, sets)
+    known = np.isfinite(x)
+    row, column = np.nonzero(known)
+    labels = [(row % 4) * sets + column, column, clusters[row], row]
+    fixed, target = np.stack([np.ones(known.sum()), x[known]], axis=1), y[known]
+
+    def criterion(logarithms):
+        v = np.eye(len(target)) + sum(np.exp(2 * one) * (label[:, None] == label) for one, label in zip(logarithms, labels, strict=True))
+        inside = fixed.T @ np.linalg.solve(v, fixed)
+        coefficients = np.linalg.solve(inside, fixed.T @ np.linalg.solve(v, target))
+        residual = target - fixed @ coefficients
+        square = residual @ np.linalg.solve(v, residual) / (len(target) - 2)
+        value = np.linalg.slogdet(v)[1] + np.linalg.slogdet(inside)[1] + (len(target) - 2) * np.log(square)
+        return value, coefficients[1], np.sqrt(np.linalg.inv(inside)[1, 1] * square)
+
+    best = min(
+        (
+            minimize(lambda at: criterion(at)[0], start, method="Nelder-Mead", options={"maxiter": 900})
+            for start in (np.zeros(4), -np.ones(4))
+        ),
+        key=lambda result: result.fun,
+    )
+    _, slope, error = criterion(best.x)
+    assert two_way._reml(target, fixed, labels[:2], labels[2:]) == pytest.approx((slope, error), rel=1e-2)
+
+
+def test_the_cost_of_the_mixed_model_grows_with_the_training_sets_and_not_with_their_cube():
+    rng, seconds = np.random.default_rng(12), {}
+    for sets in (20, 200):
+        every = benchmarks_world(rng, sets)
+        started = time.process_time()
+        result = two_way.mixed_slope(*every)
+        seconds[sets] = time.process_time() - started
+        assert np.isfinite(result.effect) and result.n == 12 * sets - 1
+    assert seconds[200] < 30 * max(seconds[20], 0.1)
 
 
 def test_the_same_seed_gives_the_same():

@@ -103,7 +103,7 @@ def labels(tasks) -> str:
     shots: dict[str, list[int]] = {}
     for key in tasks:
         entry = columns.task(key)
-        shots.setdefault(entry.label.removesuffix(f" {entry.shots}"), []).append(entry.shots)
+        shots.setdefault(entry.label.removesuffix(f" {entry.shots}-shot"), []).append(entry.shots)
     return _and(f"{name} ({_and(map(str, numbers))} shots)" if len(numbers) > 1 else name for name, numbers in shots.items())
 
 

@@ -128,40 +128,89 @@ def mixed_slope(x, y, clusters, what: str = "") -> Estimate:
     Interval and p from t with (training sets - 2) degrees of freedom, because a predictor that is much the same in every base model
     carries no more information than that. Undefined below five training sets or two base models, without variation, or where the fit fails to converge.
     """
-    import warnings
-
-    import pandas as pd
-    from statsmodels.regression.mixed_linear_model import MixedLM
+    from scipy.special import stdtr, stdtrit
 
     clusters = np.asarray(clusters)
     benchmark = np.array([np.sum(clusters[:i] == name) for i, name in enumerate(clusters)], int)  # place of a group in its base model
     x, y, kept = compact(np.asarray(x, dtype=float), np.asarray(y, dtype=float), np.arange(len(clusters)))
     clusters, benchmark = clusters[kept], benchmark[kept]
     sets, known = x.shape[1], np.isfinite(x)
+    n = int(known.sum())
     a, _ = within_groups(x, y)
     if sets < 5 or len(set(clusters.tolist())) < 2 or not varies(a) or not varies(within_groups(y)[0]):
-        return undefined(what, int(known.sum()))
+        return undefined(what, n)
     rows, columns = np.nonzero(known)
-    frame = pd.DataFrame({
-        "x": a[known] / a[known].std(), "y": y[known] / (scale := y[known].std()),
-        "model": clusters[rows], "group": rows, "dataset": columns, "cell": benchmark[rows] * sets + columns, "all": 1,
-    })  # fmt: skip
-    parts = {"dataset": "0 + C(dataset)", "model": "0 + C(model)"}
+    fixed = np.stack([np.ones(n), a[known] / a[known].std()], axis=1)
+    nested, crossed = [columns], [np.unique(clusters, return_inverse=True)[1][rows]]
     if len(set(clusters.tolist())) < len(clusters):
-        parts |= {"group": "0 + C(group)", "cell": "0 + C(cell)"}  # what a set does to a benchmark, it does in every base model
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a variance of zero lies on the boundary, of which fit only warns
-        model = MixedLM.from_formula("y ~ x", groups="all", vc_formula=parts, re_formula="0", data=frame)
-        try:
-            # Gradients mislead where a variance is zero: BFGS stops short of the maximum.
-            fit = model.fit(reml=True, method=["powell", "nm"])
-        except np.linalg.LinAlgError:
-            return undefined(what, len(frame))
-    slope, error = float(fit.params["x"]) * scale, float(fit.bse["x"]) * scale
-    if not (fit.converged and np.isfinite(error) and error > 0):
-        return undefined(what, len(frame))
-    from scipy.special import stdtr, stdtrit
-
+        nested.insert(0, benchmark[rows] * sets + columns)  # what a set does to a benchmark, it does in every base model
+        crossed.append(rows)
+    fit = _reml(y[known] / (scale := y[known].std()), fixed, nested, crossed)
+    if fit is None:
+        return undefined(what, n)
+    slope, error = (float(value) * scale for value in fit)
     half = float(stdtrit(sets - 2, 0.975)) * error
     p = float(2 * stdtr(sets - 2, -abs(slope) / error))
-    return Estimate(what, slope, slope - half, slope + half, p, len(frame), interval_method="mixed model")
+    return Estimate(what, slope, slope - half, slope + half, p, n, interval_method="mixed model")
+
+
+def _reml(y: np.ndarray, fixed: np.ndarray, nested: list[np.ndarray], crossed: list[np.ndarray]) -> tuple[float, float] | None:
+    """Last coefficient of ``fixed`` [n, terms] and its standard error under random intercepts; None where the fit does not converge.
+
+    ``nested`` and ``crossed`` label the n observations by each random effect; each of ``nested`` lies within the next one. This is the
+    profiled REML criterion of lme4 (Bates et al. 2015, doi:10.18637/jss.v067.i01): in statsmodels, whose matrices are dense in the
+    observations, a hundred training sets do not end. Here nested effects, whose matrices are diagonal, are eliminated first, so that
+    the cost of a step grows with the training sets and not with their cube.
+    """
+    from scipy.linalg import LinAlgError, cho_factor, cho_solve
+    from scipy.optimize import minimize
+
+    n, terms = fixed.shape
+    indicators = [
+        np.eye(label.max() + 1)[label] for label in (np.unique(label, return_inverse=True)[1] for label in [*nested[1:], *crossed])
+    ]
+    rest = np.concatenate([*indicators, fixed, y[:, None]], axis=1)
+    sizes = [indicator.shape[1] for indicator in indicators]
+    first = np.unique(nested[0], return_inverse=True)[1]
+    sums = np.zeros((first.max() + 1, rest.shape[1]))
+    np.add.at(sums, first, rest)
+    counts = np.bincount(first)
+    gram = rest.T @ rest
+    by_count = [(size, np.sum(counts == size), sums[counts == size].T @ sums[counts == size]) for size in np.unique(counts)]
+
+    def solve(theta: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        """The criterion, the cross products of fixed terms and y given the random effects' relative sizes, and their log-determinant."""
+        square = theta[0] ** 2
+        left = gram - sum(square / (1 + square * size) * part for size, _, part in by_count)
+        log_det = sum(number * np.log1p(square * size) for size, number, _ in by_count)
+        for relative, width in zip(theta[1 : len(nested)] ** 2, sizes, strict=False):
+            diagonal = left.diagonal()[:width]
+            across = left[:width, width:]
+            log_det += np.log1p(relative * diagonal).sum()
+            left = left[width:, width:] - across.T @ (across * (relative / (1 + relative * diagonal))[:, None])
+        scales = np.repeat(theta[len(nested) :], sizes[len(nested) - 1 :])
+        width = len(scales)
+        factor = cho_factor(np.eye(width) + scales[:, None] * left[:width, :width] * scales, lower=True)
+        across = scales[:, None] * left[:width, width:]
+        left = left[width:, width:] - across.T @ cho_solve(factor, across)
+        log_det += 2 * np.log(factor[0].diagonal()).sum()
+        inside = np.linalg.inv(left[:-1, :-1])
+        coefficients = inside @ left[:-1, -1]
+        residual = left[-1, -1] - left[-1, :-1] @ coefficients
+        value = log_det + np.linalg.slogdet(left[:-1, :-1])[1] + (n - terms) * np.log(max(residual, TINY))
+        return float(value), coefficients, inside * residual / (n - terms)
+
+    def criterion(theta: np.ndarray) -> float:
+        return solve(theta)[0]
+
+    try:
+        # No gradients: they mislead where a variance is zero, which is at the edge of what is allowed.
+        place, options = np.ones(len(nested) + len(crossed)), {"xatol": 1e-5, "fatol": 1e-9, "maxiter": 4000, "maxfev": 4000}
+        for _ in range(2):  # from its own end, because a simplex may collapse at the edge
+            result = minimize(criterion, place, method="Nelder-Mead", bounds=[(0, None)] * len(place), options=options)
+            place = result.x
+        _, coefficients, covariance = solve(place)
+    except (LinAlgError, np.linalg.LinAlgError):
+        return None
+    error = np.sqrt(covariance[-1, -1])
+    return (coefficients[-1], error) if result.success and np.isfinite(error) and error > 0 else None
