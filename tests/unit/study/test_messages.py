@@ -1,8 +1,13 @@
 """Files that are no study end in one line that says where."""
 
+import json
+
+import jsonschema
 import pytest
+import yaml
 
 from sft_atlas.core.errors import ConfigError
+from sft_atlas.core.provenance import ROOT
 from sft_atlas.study.messages import strict_yaml
 
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
@@ -39,3 +44,10 @@ def test_a_file_that_is_not_there_or_a_folder(tmp_path):
     for path, words in {tmp_path / "absent.yaml": "there is no such file", tmp_path: "cannot be read: Is a directory"}.items():
         with pytest.raises(ConfigError, match=words):
             strict_yaml(path)
+
+
+@pytest.mark.parametrize("name", ["demo", "paper", "smollm2", "benchmarks-smoke"])
+def test_editors_find_the_schema_and_accept_the_studies(name):
+    text = (ROOT / f"config/{name}.yaml").read_text(encoding="utf-8")
+    assert text.startswith("# yaml-language-server: $schema=schema.json\n")
+    jsonschema.validate(yaml.safe_load(text), json.loads((ROOT / "config/schema.json").read_text(encoding="utf-8")))

@@ -676,3 +676,10 @@ def test_candidates_that_are_not_there_are_named(advise, words):
 def test_the_former_call_of_advise_is_answered_with_the_new_one(datasets, call):
     text = complaint(small(model="ant", datasets=datasets))
     assert text == f"config/mine.yaml: model: ask for advice with the key `advise`: snakemake advise --config advise='{call}'"
+
+
+def test_a_candidate_whose_file_name_is_no_name_is_refused(tmp_path):
+    for name in ("$(touch pwned).jsonl", "a; b.jsonl", "a b.jsonl", "{x}.jsonl", "模.jsonl"):
+        (tmp_path / name).touch()
+        said = complaint(small(advise={"model": "ant", "datasets": [str(tmp_path / name)]}))
+        assert "advise.datasets[0]" in said and "rename the file or folder" in said
