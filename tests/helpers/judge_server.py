@@ -11,8 +11,10 @@ RATINGS, IDENTIFIERS = [f"Rating: [[{number}]]" for number in range(1, 11)], ["m
 
 
 class JudgeServer(ThreadingHTTPServer):
-    """``faults``: what happens to the next requests, one word each: a status, `hang`, `garbage`, `malformed`, `null`, `drop`; then answers.
+    """``faults``: what happens to the next requests, one entry each; then answers.
 
+    An entry is a status, a word (`hang`, `garbage`, `malformed`, `null`, `drop`), bytes that are sent as the reply's content, or a function
+    that is called with the handler.
     A judgement is whichever of the possible ones the model finds most likely after the prompt's last 60 tokens.
     """
 
@@ -53,17 +55,21 @@ class Handler(BaseHTTPRequestHandler):
             server.times.append(time.monotonic())
             fault = server.faults.pop(0) if server.faults else None
         if self.headers.get("Authorization") != f"Bearer {server.key}":
-            return self._answer(401, {"error": f"wrong key {self.headers.get('Authorization')}"})
+            return self.answer(401, {"error": f"wrong key {self.headers.get('Authorization')}"})
+        if callable(fault):
+            return fault(self)
+        if isinstance(fault, bytes):
+            return self.answer(200, fault)
         if fault == "hang":
             time.sleep(3)
         if fault == "drop":
             return self.connection.close()
         if isinstance(fault, int):
-            return self._answer(
+            return self.answer(
                 fault, {"error": {"message": f"told to; your key is {server.key}"}}, {"Retry-After": "0.05"} if fault == 429 else {}
             )
         if fault == "garbage":
-            return self._answer(200, ["not", "a", "completion"])
+            return self.answer(200, ["not", "a", "completion"])
         found = server.likelihoods(body["messages"][-1]["content"])
         text = max(found, key=found.get)
         text = {"malformed": "I would rather not say.", "null": None}.get(fault, text)
@@ -71,10 +77,10 @@ class Handler(BaseHTTPRequestHandler):
         if body.get("logprobs"):
             tokens = [{"token": option, "logprob": value} for option, value in found.items()]
             choice["logprobs"] = {"content": [{"token": text, "top_logprobs": tokens}]}
-        return self._answer(200, {"choices": [choice]})
+        return self.answer(200, {"choices": [choice]})
 
-    def _answer(self, status, content, headers=None):
-        data = json.dumps(content).encode()
+    def answer(self, status, content, headers=None):
+        data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         for name, value in {"Content-Type": "application/json", "Content-Length": str(len(data)), **(headers or {})}.items():
             self.send_header(name, value)

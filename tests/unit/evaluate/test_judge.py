@@ -12,6 +12,7 @@ from helpers.judged import MT, PAIRS
 from sft_atlas.evaluate import judge as judging
 from sft_atlas.evaluate import judge_client
 from sft_atlas.evaluate.judge_client import Reply
+from sft_atlas.models.base_model import ModelFolder, load_model, load_tokenizer
 from sft_atlas.study.schema import Judge
 
 
@@ -186,6 +187,8 @@ def test_a_suite_is_judged_and_malformed_judgements_are_missing(server, judge, r
     assert {row["judge"] for row in scores.values()} == {f"tiny-1 at {server.url}"}
     assert result["judgements"].height == 3 * 2 * 2 + 4 * 2 * 2
     assert result["judgements"]["verdict"].null_count() == 1
+    assert result["judgements"].filter(pl.col("verdict").is_null())["refused"].to_list() == ["no verdict in the text"]
+    assert result["judgements"]["refused"].null_count() == result["judgements"].height - 1
     ratings = result["judgements"].filter(benchmark="mt", item=1)["verdict"].drop_nulls()
     assert result["samples"].filter(benchmark="mt", item=1)["score"].item() == pytest.approx(ratings.mean() / 10)
     record = json.loads((tmp_path / "scores.json").read_text())
@@ -209,3 +212,11 @@ def test_a_local_model_judges_without_network(run_judge, tiny_base):
     assert result["scores"]["judge"].unique().item().startswith("tiny (local, ")
     assert result["scores"]["n_missing"].to_list() == [3, 4]  # a random model says nothing that can be read
     assert result["scores"]["score"].null_count() == 2
+
+
+def test_a_local_judge_whose_odds_are_not_numbers_gives_no_judgement(tiny_base):
+    base = ModelFolder.read(tiny_base)
+    model = load_model(base)
+    model.get_output_embeddings().weight.data.fill_(math.nan)
+    reply = judge_client.Local(Judge(model="tiny", max_new_tokens=2), model, load_tokenizer(base)).ask("s", "u", True, 0)
+    assert reply == Reply(None, {}, "the judge's log-probabilities are not numbers")

@@ -27,7 +27,7 @@ def open_log(path: Path | None) -> None:
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         handlers.append(file)
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
-    for noisy in ("httpx", "urllib3", "filelock", "fsspec", "datasets", "absl"):
+    for noisy in ("httpx2", "urllib3", "filelock", "fsspec", "datasets", "absl"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.captureWarnings(True)
     logging.getLogger("py.warnings").propagate = False  # third-party warnings belong in the log, not on the terminal

@@ -64,7 +64,7 @@ def judge_answers(args: argparse.Namespace) -> None:
         scores.append(judged_score_row(benchmark.kind, benchmark.metric, rows, noise, lengths, identity, record["backend"], args.seed))
         samples += rows
         judgements += [
-            (question.benchmark, question.item, question.part, question.repeat, value, reply.text, reply.refused)
+            (question.benchmark, question.item, question.part, question.repeat, value, reply.text, reason_missing(value, reply))
             for question, value, reply in zip(benchmark.questions, values, received, strict=True)
         ]
         malformed = sum(value is None and reply.text is not None for value, reply in zip(values, received, strict=True))
@@ -190,10 +190,12 @@ def rating(reply: Reply) -> float | None:
 
 def preference(reply: Reply, position: int) -> float | None:
     """How far the judge prefers the model's answer (0 to 1), shown at ``position``: from the log-probabilities of the identifiers m and M
-    where the endpoint gives them, else from the text, which must be `m` or `M`; None for anything else."""
+    where the endpoint gives them, else from the text, which must be `m` or `M`; None for anything else, and where both are too unlikely to compare."""
     odds = {name: max((value for token, value in reply.first.items() if token.strip() == name), default=None) for name in ("m", "M")}
     if any(value is not None for value in odds.values()):
         weight = {name: math.exp(value) if value is not None else 0.0 for name, value in odds.items()}
+        if not any(weight.values()):
+            return None
         first = weight["m"] / (weight["m"] + weight["M"])
     else:
         choice = (reply.text or "").strip().strip("\"'`.* ")
@@ -206,6 +208,13 @@ def preference(reply: Reply, position: int) -> float | None:
 def verdicts(kind: str, questions: list[Question], replies: list[Reply]) -> list[float | None]:
     """The value of each reply: a rating from 1 to 10, or a preference from 0 to 1; None where the reply is malformed or missing."""
     return [rating(r) if kind == "mt_bench" else preference(r, question.part) for question, r in zip(questions, replies, strict=True)]
+
+
+def reason_missing(value: float | None, reply: Reply) -> str | None:
+    """Why a question has no verdict; None where it has one (``value``)."""
+    if value is not None or reply.text is None:
+        return reply.refused
+    return "both identifiers are too unlikely" if reply.first else "no verdict in the text"
 
 
 def scored_items(kind: str, questions: list[Question], values: list[float | None]) -> dict[int, tuple[float | None, float | None]]:

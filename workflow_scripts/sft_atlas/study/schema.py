@@ -4,8 +4,10 @@
 """
 
 import functools
+import ipaddress
 import json
 from typing import Annotated, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
@@ -31,6 +33,33 @@ class Part(BaseModel):
 def is_commit(revision: str) -> bool:
     """Whether a revision is a commit, whose content cannot change."""
     return len(revision) == 40 and set(revision) <= set("0123456789abcdef")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or IP address is this machine's own, whatever a name server says."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_endpoint(url: str, with_key: bool) -> None:
+    """Raise ValueError unless ``url`` is a plain http(s) address that a key may be sent to."""
+    try:
+        parts = urlsplit(url)
+        complete = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
+    except ValueError:
+        complete = False
+    if not complete or not url.startswith(("http://", "https://")):
+        raise ValueError("url must begin with http:// or https:// and a host")
+    if "@" in parts.netloc or "?" in url or "#" in url:
+        raise ValueError("url is written to files and must hold no password, query or fragment; name the key's variable in key_variable")
+    if not all("!" <= character <= "~" and character != "\\" for character in url):
+        raise ValueError("url must hold no spaces, backslashes, control or non-ASCII characters")
+    if with_key and parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ValueError(
+            "the key would cross the network unencrypted: use https://, or a tunnel to http://localhost, or leave key_variable out"
+        )
 
 
 def exactly_one(part: Part, *keys: str) -> Part:
@@ -424,7 +453,10 @@ class Judge(Part):
     """The judge of a suite's answers: a model behind an OpenAI-compatible endpoint, or a base model of this study."""
 
     model: str = Field(description="Pinned model id at the endpoint (paper: gpt-4o-2024-08-06); without `url`, a key of `models`.")
-    url: str | None = Field(None, description="Base URL, such as `https://api.openai.com/v1`; default: judge with a local model.")
+    url: str | None = Field(
+        None,
+        description="Base URL, such as `https://api.openai.com/v1`; http:// with a key on this machine only. Default: judge with a local model.",
+    )
     key_variable: str | None = Field(
         None, pattern=r"^[A-Z_][A-Z0-9_]*$", description="Environment variable with the API key, which is never written to a file."
     )
@@ -434,19 +466,19 @@ class Judge(Part):
     max_new_tokens: Positive = Field(1024, description="Longest judgement in tokens.")
     requests_per_minute: Positive = Field(60, le=1_000_000, description="Most requests per minute, for each judging job.")
     concurrency: Positive = Field(8, le=10_000, description="Requests in flight at once.")
-    timeout: Positive = Field(120, le=86_400, description="Seconds to wait for a reply before the request is retried.")
+    timeout: Positive = Field(120, le=86_400, description="Seconds until a reply must be complete; else the request is retried.")
     retries: Positive = Field(6, le=1000, description="Attempts per request (after 429, 5xx and time-outs), with growing waits.")
 
     @model_validator(mode="after")
     def _endpoint(self):
         if self.key_variable and not self.url:
             raise ValueError("key_variable belongs to an endpoint; give its url, or leave both out to judge with a model of this study")
+        if self.url is not None:
+            check_endpoint(self.url, with_key=self.key_variable is not None)
         if self.key_variable in NO_KEYS or (self.key_variable or "").startswith(NO_KEYS_BEGIN):
             raise ValueError(
                 f"key_variable {self.key_variable} holds no key, and its value would be sent to {self.url}; name the key's own variable"
             )
-        if self.url and not self.url.startswith(("http://", "https://")):
-            raise ValueError("url must begin with http:// or https://")
         return self
 
 
