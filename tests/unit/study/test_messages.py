@@ -26,6 +26,7 @@ FAULTS = {
     "no such date": (b"a: 2024-13-45", "holds a value that does not fit its type: 'month must be in 1..12'; quote texts"),
     "a tag that does not fit": (b"a: !!bool x", "holds a value that does not fit its type"),
     "a Python object": (b"a: !!python/object/apply:os.system [id]", "line 1, column 4"),
+    "a template with code": (b"__use_yte__: true\na: ?1 + 1", "__use_yte__: Snakemake runs the Python code in such a file"),
     "no keys": (b"word", "must hold keys and values"),
     "nothing": (b"", "must hold keys and values"),
 }

@@ -17,6 +17,7 @@ from sft_atlas.study.schema import Part
 Checked = typing.TypeVar("Checked", bound=Part)
 
 MERGE = "tag:yaml.org,2002:merge"  # the key `<<`
+YTE = "__use_yte__"  # the key with which Snakemake takes a file for a template of https://yte-template-engine.github.io
 MOST_VALUES = 200_000  # in one file, counting what aliases stand for; the paper's study has under 3,000
 DEEPEST = 50  # levels of lists and keys; the schema has 7
 LARGEST = 2**63 - 1
@@ -67,6 +68,10 @@ def strict_yaml(path: Path) -> dict[str, object]:
         raise ConfigError(str(path), [f"holds a value that does not fit its type: {BRIEF.repr(str(error))}; quote texts"]) from None
     if not isinstance(value, dict):
         raise ConfigError(str(path), ["must hold keys and values"])
+    if YTE in value:
+        raise ConfigError(
+            str(path), [f"{YTE}: Snakemake runs the Python code in such a file while it reads it; write the values themselves"]
+        )
     if problem := unusable_value(value):
         raise ConfigError(str(path), [problem])
     return value
