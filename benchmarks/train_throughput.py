@@ -1,11 +1,13 @@
-"""Measure training: tokens per second, MFU, peak memory, and the same through TRL's SFTTrainer alone.
+"""Measure training: tokens per second, useful tokens, MFU, peak memory, and the same through TRL's SFTTrainer alone.
 
     .venv/bin/python benchmarks/train_throughput.py                  # 8b on a GPU, small on a CPU
     .venv/bin/python benchmarks/train_throughput.py --model 8b --methods full --padding-free yes
+    .venv/bin/python benchmarks/train_throughput.py --gpus 4         # FSDP2; without GPUs, processes of the CPU
 
 Models are Llama-3-shaped with random weights; samples are random tokens with the lengths of instruction data. Each measurement runs in
 a process of its own and calls the functions behind the rule `train`; the reference gives the same arguments, model and samples to
-SFTTrainer. The first step is not counted. Prints Markdown for benchmarks/README.md. A measurement that fails becomes a row with its error,
+SFTTrainer. The first step is not counted. With several GPUs, rates are of all together, CPU time and peak of the first process. Useful
+tokens are those of the samples, as a share of those that are computed or waited for. Prints Markdown for benchmarks/README.md. A measurement that fails becomes a row with its error,
 the others go on, and the script ends with status 1.
 """
 
@@ -13,6 +15,7 @@ import argparse
 import itertools
 import json
 import math
+import os
 import random
 import re
 import resource
@@ -24,7 +27,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
-from harness import machine, print_table
+from harness import ROOT, machine, print_table
 
 SHAPES = {  # layers, hidden size, intermediate size, heads, key-value heads, vocabulary
     "8b": (32, 4096, 14336, 32, 8, 128256),
@@ -35,8 +38,8 @@ SHAPES = {  # layers, hidden size, intermediate size, heads, key-value heads, vo
 LENGTHS = {"cuda": (300, 2048), "cpu": (64, 256)}  # median and longest sample, in tokens
 ROWS = {"cuda": 512, "cpu": 96}
 HEADER = [
-    "method", "weights", "padding-free", "micro-batch", "tokens/s", "MFU", "SFTTrainer, tokens/s", "CPU time, times SFTTrainer", "peak GiB",
-    "to first step, s", "after last step, s",
+    "method", "weights", "padding-free", "micro-batch", "useful tokens", "tokens/s", "MFU", "SFTTrainer, tokens/s",
+    "CPU time, times SFTTrainer", "peak GiB", "to first step, s", "after last step, s", "start / steps / end",
 ]  # fmt: skip
 
 
@@ -104,11 +107,16 @@ def measure(job: dict) -> dict:
 
     from sft_atlas.models.base_model import ModelFolder, device, load_tokenizer
     from sft_atlas.study.schema import Hyperparameters
-    from sft_atlas.train import memory, micro_batch, trainer
+    from sft_atlas.train import memory, micro_batch, step_batches, trainer
     from sft_atlas.train.checkpointing import CheckpointCallback
 
     torch.set_num_threads(job["threads"])
     where, settings = device(), Hyperparameters(**job["settings"])
+    if settings.gpus > 1 and where == "cpu":
+        sys.path.insert(0, str(ROOT / "tests"))
+        from helpers.processes import shard_on_the_cpu
+
+        shard_on_the_cpu()
     base = ModelFolder("random", Path(job["base"]), "bfloat16", False)
     dataset = samples(job["rows"], *LENGTHS[where], memory.DecoderShape.read(base.path).vocabulary)
     tokenizer, step_ends = load_tokenizer(base), []
@@ -124,19 +132,23 @@ def measure(job: dict) -> dict:
         return on_step_end(self, *args, **options)
 
     CheckpointCallback.on_step_end = timed_on_step_end
-    with tempfile.TemporaryDirectory(dir=job["scratch"]) as scratch:
-        if job["batches"]:
-            train_with_trl(base, dataset, tokenizer, settings, micro_batch.BatchPlan(**job["batches"]), Path(scratch), record_step_end)
-            batches = job["batches"]
-        else:
-            record = trainer.fine_tune(base, dataset, tokenizer, settings, Path(scratch), "throughput")
-            batches = {key: record[key] for key in micro_batch.BatchPlan.__dataclass_fields__}
-        ended = time.perf_counter()
+    if job["batches"]:
+        train_with_trl(base, dataset, tokenizer, settings, micro_batch.BatchPlan(**job["batches"]), Path(job["state"]), record_step_end)
+        batches = job["batches"]
+    else:
+        record = trainer.fine_tune(base, dataset, tokenizer, settings, Path(job["state"]), "throughput")
+        batches = {key: record[key] for key in micro_batch.BatchPlan.__dataclass_fields__}
+    ended = time.perf_counter()
     peak = torch.cuda.max_memory_allocated() if where == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     (first, first_cpu), (last, last_cpu) = step_ends[0], step_ends[-1]
     epochs = settings.epochs * (len(step_ends) - 1) / len(step_ends)  # without the first step
     tokens, supervised = [len(sample) for sample in dataset.kept], sum(len(sample) - sample.first for sample in dataset.kept)
+    if settings.gpus > 1:
+        torch.distributed.destroy_process_group()
     return {
+        "useful": step_batches.useful_share(
+            tokens, settings.batch_size, settings.gpus, batches["micro_batch_size"], settings.padding_free
+        ),
         "seconds": last - first, "cpu": last_cpu - first_cpu, "peak": peak, "start": first - started, "end": ended - last, "batches": batches,
         "tokens": epochs * sum(tokens), "flops": epochs * flops(memory.DecoderShape.read(base.path), settings.method, tokens, supervised),
     }  # fmt: skip
@@ -174,8 +186,12 @@ class MeasurementError(Exception):
 
 
 def measure_in_process(job: dict) -> dict:
-    """Measure in a fresh process."""
-    ended = subprocess.run([sys.executable, __file__, "--child", json.dumps(job)], capture_output=True, text=True)
+    """Measure in fresh processes, one per GPU; the first prints the result."""
+    processes = job["settings"]["gpus"]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
+    with tempfile.TemporaryDirectory(dir=job["scratch"]) as state:
+        call = [sys.executable, *launcher, __file__, "--child", json.dumps(job | {"state": state})]
+        ended = subprocess.run(call, capture_output=True, text=True)
     if ended.returncode:
         print(ended.stderr[-3000:], file=sys.stderr)
         errors = re.findall(r"^[\w.]*(?:Error|Exception)\b.*", ended.stderr, re.M) or ended.stderr.split("\n")[-2:-1] or ["no message"]
@@ -199,6 +215,7 @@ def figures(ours: list[dict], reference: list[dict], peak_flops: float) -> list[
     batches = one["batches"]
     return [
         f"{batches['micro_batch_size']} x {batches['gradient_accumulation_steps']}{', recomputed' * batches['activation_checkpointing']}",
+        f"{one['useful']:.0%}",
         f"{one['tokens'] / one['seconds']:,.0f}",
         f"{one['flops'] / one['seconds'] / peak_flops:.1%}",
         f"{other['tokens'] / other['seconds']:,.0f}",
@@ -206,6 +223,7 @@ def figures(ours: list[dict], reference: list[dict], peak_flops: float) -> list[
         f"{one['peak'] / 2**30:.2f}",
         f"{one['start']:.1f}",
         f"{one['end']:.2f}",
+        " / ".join(f"{one[part] / (one['start'] + one['seconds'] + one['end']):.0%}" for part in ("start", "seconds", "end")),
     ]
 
 
@@ -217,12 +235,13 @@ def main(args: argparse.Namespace) -> int:
 
     where = device()
     model, rows = args.model or ("8b" if where == "cuda" else "small"), args.rows or ROWS[where]
-    full_weights = args.weights or ("bfloat16" if model == "8b" else "float32")
+    full_weights = args.weights or ("bfloat16" if model == "8b" and args.gpus == 1 else "float32")
     weights = {"full": full_weights, "lora": "bfloat16" if where == "cuda" else "float32"}
     torch.set_num_threads(args.threads)
-    peak_flops = matrix_rate(where)
+    peak_flops = args.gpus * matrix_rate(where)
     versions = ", ".join(f"{package} {metadata.version(package)}" for package in ("torch", "transformers", "trl", "peft", "accelerate"))
     processor = torch.cuda.get_device_name() if where == "cuda" else f"{args.threads} thread{'s' * (args.threads > 1)}"
+    processor = f"{args.gpus} x {processor}" if args.gpus > 1 else processor
     print(f"{machine()}; {processor}, {peak_flops / 1e12:.2f} TFLOP/s in matrix products; {versions}.")
     print(f"Model {model}, {rows} samples with a median of {LENGTHS[where][0]} tokens.\n")
     failures = []
@@ -231,7 +250,7 @@ def main(args: argparse.Namespace) -> int:
         for method, padding_free in itertools.product(args.methods, args.padding_free):
             settings = {
                 "method": method, "rows": rows, "epochs": args.epochs, "learning_rate": 1e-5, "batch_size": args.batch_size,
-                "padding_free": padding_free == "yes", "micro_batch_size": args.micro_batch_size,
+                "gpus": args.gpus, "padding_free": padding_free == "yes", "micro_batch_size": args.micro_batch_size,
                 "activation_checkpointing": args.activation_checkpointing,
             }  # fmt: skip
             if method == "full":
@@ -262,6 +281,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--model", choices=SHAPES)
     p.add_argument("--methods", nargs="+", choices=("full", "lora"), default=["full", "lora"])
     p.add_argument("--padding-free", nargs="+", choices=("no", "yes"), default=["no", "yes"])
+    p.add_argument("--gpus", type=int, default=1, help="processes that share the model; with a GPU each where there are GPUs")
     p.add_argument("--rows", type=int)
     p.add_argument("--epochs", type=int, default=1)
     p.add_argument("--batch-size", type=int, default=32)
@@ -285,6 +305,8 @@ if __name__ == "__main__":
     if arguments.make:
         make_base(arguments.make, Path(arguments.scratch) / "base")
     elif arguments.child:
-        print(json.dumps(measure(json.loads(arguments.child))))
+        measured = json.dumps(measure(json.loads(arguments.child)))
+        if os.environ.get("RANK", "0") == "0":
+            print(measured)
     else:
         sys.exit(main(arguments))
