@@ -14,9 +14,22 @@
 The study is arXiv 2506.14681. To run one job by hand, copy its command from `snakemake -p`.
 """
 
+import os
+import shlex
+import sys
+
 from snakemake.utils import min_version
 
 min_version("9.27")
+
+# Jobs, study files and results are found from the current directory.
+if not os.path.samefile(workflow.basedir, os.curdir):
+    print(
+        f"start Snakemake in the folder of this Snakefile, without --directory: cd {shlex.quote(str(workflow.basedir))} (now in {os.getcwd()}). "
+        "A study file may be anywhere: --configfile PATH",
+        file=sys.stderr,
+    )
+    sys.exit(1)
 
 # Another study replaces the default; Snakemake would merge the two.
 if not workflow.config_settings.configfiles:

@@ -26,7 +26,7 @@ rule resolve_study:
     params:
         study=tables.study_json,
     shell:
-        "python workflow_scripts/run.py resolve_study --study {params.study:q} --output {output} --log {log}"
+        "python workflow_scripts/run.py resolve_study --output {output} --log {log} <<'STUDY'\n{params.study}\nSTUDY"
 
 
 rule collect:

@@ -81,3 +81,10 @@ def test_a_failing_job_says_why_and_the_others_go_on(empty):
     assert "datasets.few: 24 rows are needed, 1 are left after cleaning" in printed and "allow_fewer" in printed
     assert "Traceback" not in printed
     assert empty.result("data/spelling/24/train.parquet").exists()
+
+
+def test_another_directory_is_refused_in_one_line(empty, tmp_path):
+    empty.write(empty.study)
+    printed = empty.run("-n", "--directory", str(tmp_path), ok=False)
+    assert f"start Snakemake in the folder of this Snakefile, without --directory: cd {empty.path}" in printed
+    assert "Traceback" not in printed and "File " not in printed

@@ -1,5 +1,6 @@
 """The resolved study, which every collecting and analysing job reads."""
 
+import io
 import json
 
 from helpers.plan_study import STUDY
@@ -7,8 +8,9 @@ from sft_atlas.study import study as studies
 from sft_atlas.tables import resolve_study
 
 
-def test_the_resolved_study_states_what_the_study_file_leaves_out(tmp_path, run_script):
-    run_script(resolve_study, study=json.dumps(STUDY), output=tmp_path / "study.json")
+def test_the_resolved_study_states_what_the_study_file_leaves_out(tmp_path, run_script, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(STUDY)))
+    run_script(resolve_study, output=tmp_path / "study.json")
     resolved = json.loads((tmp_path / "study.json").read_text())
     assert resolved == json.loads(json.dumps(studies.from_config(STUDY, "small.yaml").resolved()))
     assert resolved["datasets"]["all"]["members"] == ["red", "blue"]  # from `merge: "*"`
