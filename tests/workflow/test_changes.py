@@ -184,7 +184,7 @@ def test_a_benchmark_added_to_a_suite_is_answered_alone(copied):
     copied.study["suites"]["tasks"]["benchmarks"].append("sequences")
     copied.write(copied.study)
     planned = copied.planned("scores", "--config", "select={recipes: [full, lora]}")
-    assert planned == {"fetch_benchmark": 1, "prepare_suite": 1, "evaluate": 2 + 8}
+    assert planned == {"fetch_benchmark": 1, "prepare_suite": 1, "check_overlap": 1, "evaluate": 2 + 8}
     copied.run(f"results/small/{target}")
     after = pl.read_parquet(copied.result(target))
     assert after["benchmark"].to_list() == [*before["benchmark"], "sequences"] and after.head(3).equals(before)
