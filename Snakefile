@@ -3,7 +3,8 @@
     snakemake                                      the study config/demo.yaml
     snakemake --configfile config/smollm2.yaml     another study
     snakemake -n                                   what would run
-    snakemake plan                                 what it costs: device-hours, disk, time
+    snakemake plan                                 what would run, why, and what it costs: device-hours, disk, time
+    snakemake plan single                          the same of some targets, which are not run
     snakemake scores                               up to a stage: data, train, scores, tables, analyses, figures
     snakemake single                               one block of the study
     snakemake published                            the authors' published scores, independent of the study
@@ -62,7 +63,8 @@ include: "rules/published.smk"
 include: "rules/plan.smk"
 
 
-takeover.before_the_graph(workflow, study, paths, logger.info)
+takeover.before_the_graph(workflow, study, paths, logger.info, only_look=graph.is_asked(workflow))
+graph.plan_instead_of_running(workflow, paths.root)
 
 
 onstart:

@@ -23,6 +23,7 @@ from sft_atlas.data import first_items, procedural
 from sft_atlas.data.inputs import PRESENTATION, DataInputs
 from sft_atlas.evaluate.inputs import METRICS, EvaluateInputs
 from sft_atlas.measure.inputs import MeasureInputs
+from sft_atlas.plan import graph
 from sft_atlas.plan.forecast import Forecast, unlikely_to_move
 from sft_atlas.published import inputs as published_inputs
 from sft_atlas.report.figures import FIGURES

@@ -1,6 +1,6 @@
 # What the study costs before it is run, and a target for each of its blocks (`snakemake single`).
 #
-# requires  the study file, config/devices.yaml; finished jobs and their logs, if there are any
+# requires  the study file, config/devices.yaml, what Snakemake decided about each job; finished results and their logs, if there are any
 # gives     plan.md, plan.parquet, rewritten by every `snakemake plan`
 
 
@@ -13,12 +13,13 @@ rule plan:
     log:
         paths.log("plan"),
     conda:
-        "../envs/data.yaml"
+        "../envs/train.yaml"
     params:
         study=tables.plan_json,
         results=paths.root,
+        graph=graph.FILE,
     shell:
-        "python workflow_scripts/run.py plan --study {params.study:q} --devices config/devices.yaml --results {params.results} --log {log}"
+        "python workflow_scripts/run.py plan --study {params.study:q} --devices config/devices.yaml --results {params.results} --graph {params.graph} --log {log}"
 
 
 for block in study.blocks:

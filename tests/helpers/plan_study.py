@@ -54,9 +54,3 @@ def sharded(root, gpus, name="cpu"):
     config["recipes"]["full"]["gpus"] = gpus
     config["plan"] |= {"parallel": 2, "device": name}
     return Forecast(studies.from_config(config, "small.yaml"), DEVICE, root)
-
-
-def all_files(root, run, epochs):
-    make(root, f"runs/{run}/train.json")
-    for epoch in epochs:
-        make(root, *(f"runs/{run}/epoch-{epoch}/{name}" for name in ("scores/short.parquet", "layers.parquet", "likelihood.parquet")))

@@ -41,6 +41,11 @@ class Edited:
         """Outputs of the jobs that a call runs, or would run."""
         return Counter(re.findall(r"^    output: (.*)$", self.run(*TARGETS, *arguments), re.MULTILINE))
 
+    def plan(self):
+        """How many jobs of each kind the plan says are done, to do, and to do again."""
+        self.run("plan", *TARGETS)
+        return pl.read_parquet(self.folder.result("plan.parquet"))
+
     def run_a_part(self, rng):
         """Run a training, or score one checkpoint of it; returns the target."""
         runs = studies.from_config(self.folder.study, "study").runs
@@ -130,7 +135,9 @@ def test_one_call_after_edits_gives_what_a_run_from_nothing_gives(edited, number
     if rng.random() < 0.3:  # some call for a part of the study comes in between
         made.append(f"run: {edited.run_a_part(rng)}")
     print(number, made)
-    planned, done = edited.jobs("-n"), edited.jobs()
+    plan, planned = edited.plan(), edited.jobs("-n")  # neither changes a result
+    assert plan["to_do"].sum() + plan["again"].sum() == planned.total(), f"{made}: the plan and the dry run differ"
+    done = edited.jobs()
     assert done == planned, f"{made}: {sorted((planned - done).items())} planned only, {sorted((done - planned).items())} run only"
     found = edited.tables()
     left = edited.jobs("-n")

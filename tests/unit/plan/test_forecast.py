@@ -1,17 +1,27 @@
-"""The forecast of a study: its jobs, what they take, which are done and which must be repeated."""
+"""The forecast of a study: its jobs and what they take, from the study file and from finished jobs."""
 
 import json
 
+import numpy
+import polars as pl
 import pytest
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 
-from helpers.plan_study import DEVICE, STUDY, all_files, make, sharded
+from helpers.plan_study import DEVICE, STUDY, make, sharded
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.models import size
+from sft_atlas.models.base_model import ModelFolder
 from sft_atlas.plan import cost
 from sft_atlas.plan.forecast import Forecast, correction_factor, unlikely_to_move
+from sft_atlas.plan.graph import AGAIN, DONE, TO_DO, Decision
+from sft_atlas.plan.own_data import OwnData
 from sft_atlas.plan.plan import page
 from sft_atlas.study import study as studies
 from sft_atlas.study.messages import strict_yaml
+from sft_atlas.study.paths import Paths
 from sft_atlas.study.schema import Load
 from sft_atlas.study.site import device
 
@@ -32,7 +42,7 @@ def test_every_job_on_a_device_is_there(forecast):
     count = {kind: sum(job.kind == kind for job in forecast.jobs) for kind in dict.fromkeys(job.kind for job in forecast.jobs)}
     # full on red, blue and all keeps two epochs; LoRA on red and blue one; one base model
     assert count == {"train full": 3, "train lora": 2, "evaluate short": 9, "measure_representation": 9, "measure_perplexity": 2}
-    assert not any(job.done or job.repeat for job in forecast.jobs)
+    assert {job.state for job in forecast.jobs} == {TO_DO}
 
 
 def test_the_longest_chain_is_the_longest_training_and_what_follows(forecast):
@@ -98,23 +108,12 @@ def test_adapters_of_a_bfloat16_base_are_scored_in_float32(forecast):
     assert [forecast.in_float32("ant", recipe) for recipe in ("base", "full", "lora")] == [False, False, True]
 
 
-def test_what_is_there_is_done(forecast, tmp_path):
-    all_files(tmp_path, "ant/red/lora", [10])
-    done = [job for job in forecast.jobs if job.done]
-    assert sorted(job.kind for job in done) == ["evaluate short", "measure_representation", "train lora"]
-    assert not forecast.retrained, "the weights are gone, but nothing more is asked of them"
-
-
-def test_a_new_suite_after_the_weights_are_gone_trains_again(forecast, tmp_path):
-    all_files(tmp_path, "ant/red/full", [5, 10])
-    (tmp_path / "runs/ant/red/full/epoch-5/scores/short.parquet").unlink()
-    assert forecast.retrained == {("ant", "red", "full")}
-    repeated = [job for job in forecast.jobs if job.repeat]
-    assert sorted(job.kind for job in repeated) == ["evaluate short", "measure_representation", "measure_representation", "train full"]
-    text = page(forecast)
-    assert "**1 finished runs must be trained again**" in text and "ant/red/full" in text
-    (tmp_path / "runs/ant/red/full/epoch-5/weights").mkdir()
-    assert not Forecast(forecast.study, DEVICE, tmp_path).retrained, "these weights are still there"
+def test_states_are_those_that_snakemake_decided_and_other_jobs_are_left_out(forecast, tmp_path):
+    logs = [job.log for job in forecast.jobs]
+    states = dict(zip(logs[:3], (DONE, TO_DO, AGAIN), strict=True))
+    decided = Forecast(forecast.study, DEVICE, tmp_path, [Decision("train", str(log), state) for log, state in states.items()])
+    assert {job.log: job.state for job in decided.jobs} == states
+    assert [job.left for job in decided.jobs] == [False, True, True]
 
 
 def test_scores_of_judged_and_vllm_suites_are_read_from_the_paths_that_their_rules_write(tmp_path):
@@ -129,21 +128,16 @@ def test_scores_of_judged_and_vllm_suites_are_read_from_the_paths_that_their_rul
     logs = {str(job.log.relative_to(tmp_path / "logs")) for job in Forecast(study, DEVICE, tmp_path).jobs}
     place = "ant/red/full/epoch-5"
     assert {f"evaluate/{place}/short.log", f"generate/{place}/judged.log", f"evaluate_vllm/{place}/fast.log"} <= logs
-    # The answers are there and the weights gone: what is left to a judge needs no weights.
-    all_files(tmp_path, "ant/red/full", [5, 10])
-    make(tmp_path, *(f"runs/ant/red/full/epoch-{e}/{name}.parquet" for e in (5, 10) for name in ("answers/judged", "scores/fast")))
-    after = Forecast(study, DEVICE, tmp_path)
-    assert not after.retrained and sum(job.done for job in after.jobs if job.kind == "evaluate judged") == 2
 
 
 def test_logs_of_finished_jobs_replace_the_assumptions(forecast, tmp_path):
     before = Forecast(forecast.study, DEVICE, tmp_path).jobs
     likely = {job.log: job.seconds[1] for job in before}
     for run, factor in (("ant/red/full", 2.0), ("ant/blue/full", 2.2), ("ant/all/full", 2.1)):
-        all_files(tmp_path, run, [5, 10])
         log = tmp_path / f"logs/train/{run}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(f"error: killed\n2026-11-20 done in 1.0 s wall, {{}}\n2026-11-20 done in {factor * likely[log]:.3f} s wall, {{}}\n")
+    forecast = Forecast(forecast.study, DEVICE, tmp_path, [Decision(job.kind, str(job.log), DONE) for job in before])
     low, mid, high = forecast.corrections["train full"]
     assert set(forecast.corrections) == {"train full"} and 2.0 <= low <= mid <= high <= 2.2
     full = next(job for job in forecast.jobs if job.kind == "train full")
@@ -158,13 +152,55 @@ def test_the_logs_of_runs_on_several_gpus_count_by_their_gpus(tmp_path):
     spent = foreseen = 0
     for job in [job for job in forecast.assumed if job.kind == "train full"]:
         factor = 3 if job.gpus == 4 else 1  # sharding was slower than assumed
-        log = job.log.relative_to(tmp_path)
-        make(tmp_path, str(log).replace("logs/train/", "runs/").replace(".log", "/train.json"), log)
+        make(tmp_path, job.log.relative_to(tmp_path))
         job.log.write_text(f"done in {factor * job.seconds[1]:.6f} s wall, {{}}\n")
         spent, foreseen = spent + job.gpus * factor * job.seconds[1], foreseen + job.gpus * job.seconds[1]
-    known = Forecast(forecast.study, DEVICE, tmp_path)
+    known = Forecast(forecast.study, DEVICE, tmp_path, [Decision(job.kind, str(job.log), AGAIN) for job in forecast.jobs])
     assert known.corrections["train full"][1] == pytest.approx(spent / foreseen)
     assert known.hours([job for job in known.jobs if job.kind == "train full"])[1] == pytest.approx(spent / 3600)
+
+
+def test_what_the_study_does_not_state_is_taken_from_finished_jobs(tmp_path):
+    config = json.loads(json.dumps(STUDY))
+    config["models"]["bee"] = {"path": "models/bee", "parameters": 14e9}
+    config["plan"] = {"parallel": 1}
+    study = studies.from_config(config, "small.yaml")
+    scoring = [job for job in Forecast(study, DEVICE, tmp_path).jobs if job.kind == "evaluate short"]
+    assert not any(job.seconds for job in scoring)
+    ants = [job for job in scoring if job.model == "ant"]
+    for job, seconds in zip(ants, (10, 20), strict=False):
+        make(tmp_path, job.log.relative_to(tmp_path))
+        job.log.write_text(f"done in {seconds} s wall, {{}}\n")
+    decisions = [Decision("evaluate", str(job.log), DONE if job in ants[:2] else TO_DO) for job in scoring]
+    after = {job.model: job for job in Forecast(study, DEVICE, tmp_path, decisions).jobs}
+    assert after["ant"].seconds == pytest.approx((10, 15, 20)) and after["bee"].seconds == pytest.approx((20, 30, 40)), "by parameters"
+
+
+def test_sizes_come_from_the_studys_own_files_as_soon_as_they_are_there(tmp_path):
+    study = studies.from_config(STUDY, "small.yaml")
+    own = OwnData(study, Paths(tmp_path))
+    assert own.parameters("ant") is None and own.row_tokens("red") is None and own.run_tokens(study.runs["ant", "red", "full"]) is None
+    weights = tmp_path / "models/ant/weights"
+    weights.mkdir(parents=True)
+    save_file({"a": numpy.zeros((3, 4)), "b": numpy.zeros(5)}, weights / "model.safetensors")
+    (weights / "config.json").write_text("{}")
+    words = Tokenizer(WordLevel({"[UNK]": 0}, "[UNK]"))
+    words.pre_tokenizer = WhitespaceSplit()
+    words.save(str(weights / "tokenizer.json"))
+    ModelFolder("ant", weights, "float32", False).write(tmp_path / "models/ant/model.json", {})
+    sample = tmp_path / "data/red/1000/train.parquet"
+    sample.parent.mkdir(parents=True)
+    pl.DataFrame({"instruction": ["one two", "three"], "response": ["four", "five six"]}).write_parquet(sample)
+    run = study.runs["ant", "red", "full"]
+    record = tmp_path / "runs/ant/red/full/train.json"
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"tokens": 4321, "settings": run.settings.model_dump(mode="json")}))
+    forecast = Forecast(study, DEVICE, tmp_path, own=OwnData(study, Paths(tmp_path)))
+    assert forecast.parameters("ant") == 17
+    template = len(study.file.template.prompt.replace("{instruction}", "").split())
+    assert forecast.tokens("red", 10)[1] == pytest.approx(10 * (3 + template), abs=10), "words of the template and of the row"
+    assert forecast.run_tokens(run) == (4321,) * 3
+    assert forecast.tokens("blue", 1) == (100, 200, 400), "nothing is there of this one"
 
 
 def test_two_logs_are_too_few_to_be_believed():

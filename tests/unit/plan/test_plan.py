@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import asdict
 
 import polars as pl
 import pytest
@@ -11,6 +12,7 @@ from sft_atlas.core.errors import ConfigError
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.plan import plan
 from sft_atlas.plan.forecast import Forecast
+from sft_atlas.plan.graph import AGAIN, TO_DO, Decision
 from sft_atlas.plan.plan import page, plan_table, span
 from sft_atlas.study import study as studies
 from sft_atlas.study.site import device
@@ -46,11 +48,24 @@ def test_the_command_writes_page_and_table(tmp_path, run_script):
     config = json.dumps(
         STUDY | {"plan": STUDY["plan"] | {"device": "h100", "compare": [{"what": "train_gpu_hours", "value": 530, "source": "there"}]}}
     )
-    run_script(plan, study=config, devices=ROOT / "config/devices.yaml", results=tmp_path / "results")
+    logs = ("train/ant/red/full", "train/ant/blue/full", "merge_datasets/all/1000")
+    causes = ("`all` now has 2 sets more (green, white)",)
+    decisions = [Decision("train_full", f"{tmp_path}/results/logs/{log}.log", AGAIN, causes) for log in logs[:2]]
+    decisions += [Decision("merge_datasets", f"{tmp_path}/results/logs/{logs[2]}.log", AGAIN, causes)]
+    decisions += [Decision("fetch_dataset", f"{tmp_path}/results/logs/fetch_dataset/{name}.log", TO_DO) for name in ("green", "white")]
+    (tmp_path / "graph.json").write_text(json.dumps([asdict(decision) for decision in decisions]))
+    run_script(plan, graph=tmp_path / "graph.json", study=config, devices=ROOT / "config/devices.yaml", results=tmp_path / "results")
     text = (tmp_path / "results/plan.md").read_text()
     assert "# Plan of study small" in text and re.search(r"\| training, device-hours \| +\S+ .* \| +530 \| there +\|", text)
     table = pl.read_parquet(tmp_path / "results/plan.parquet")
-    assert table["jobs"].sum() == 25 and (table["hours_low"] <= table["hours_high"]).all()
+    assert table.select("kind", "jobs", "done", "to_do", "again").rows() == [
+        ("train full", 2, 0, 0, 2),
+        ("fetch_dataset", 2, 0, 2, 0),
+        ("merge_datasets", 1, 0, 0, 1),
+    ]
+    assert (table["hours_low"] <= table["hours_high"]).all() and table["hours"].null_count() == 2
+    assert re.search(r"2 train full, 1 merge_datasets again\*\*, .* h, because `all` now has 2 sets more \(green, white\)\.", text)
+    assert re.search(r"\| all +\| +5 \| +0 \| +2 \| +3 \|", text)
 
 
 def test_a_device_that_is_not_listed_is_an_error_with_those_that_are():

@@ -1,14 +1,15 @@
-"""The forecast of a study: its jobs, what each should cost, which are done and which must be repeated.
+"""The forecast of a study: its jobs on a device and what each should cost.
 
-A job counts as done if its files are there. Which jobs a changed setting affects is for Snakemake to say (`snakemake -n`). The logs of
-finished jobs correct the assumptions.
+Which jobs are done, to do or to do again is what Snakemake decided (:mod:`sft_atlas.plan.graph`). Files and logs of finished jobs replace the
+assumptions.
 """
 
+import os
 import random
 import re
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,13 +26,15 @@ from sft_atlas.models.size import (
 )
 from sft_atlas.plan import cost
 from sft_atlas.plan.cost import ZERO, Triple, add
+from sft_atlas.plan.graph import AGAIN, DONE, TO_DO, Decision
+from sft_atlas.plan.own_data import OwnData
 from sft_atlas.study.paths import Paths
 from sft_atlas.study.runs import BASE, Checkpoint, Run
 from sft_atlas.study.schema import Device, is_commit
 from sft_atlas.study.study import Study
 
 ITEM_TOKENS: Triple = (50, 200, 600)  # of a benchmark item whose load the study does not state
-DONE = re.compile(r"done in ([0-9.]+) s wall")
+CLOSING_LINE = re.compile(r"done in ([0-9.]+) s wall")
 ENOUGH = 3  # finished jobs of a kind before their logs replace the assumptions
 RESAMPLES = 400
 
@@ -44,14 +47,14 @@ class Job:
     blocks: tuple[str, ...]
     seconds: Triple | None
     log: Path
-    done: bool
-    repeat: bool = False  # its files are there, but its run must be trained again
+    model: str
     gpus: int = 1
+    state: str = TO_DO
 
     @property
     def left(self) -> bool:
         """Whether the job has to run."""
-        return self.repeat or not self.done
+        return self.state != DONE
 
     @property
     def device_seconds(self) -> Triple:
@@ -75,15 +78,22 @@ def unlikely_to_move(study: Study) -> list[tuple[Run, float]]:
 
 
 class Forecast:
-    """Jobs, disk and longest chain of a study with results under ``root``; ``device`` is what they run on."""
+    """Jobs, disk and longest chain of a study with results under ``root``; ``device`` is what they run on.
 
-    def __init__(self, study: Study, device: Device, root: Path):
-        self.study, self.device, self.paths = study, device, Paths(root)
+    ``decisions``: what Snakemake decided about each job of the call. A job that is not among them is left out; without them all are to do.
+    ``own``: sizes from the study's own results, which go before those of the study file.
+    """
+
+    def __init__(self, study: Study, device: Device, root: Path, decisions: Iterable[Decision] | None = None, own: OwnData | None = None):
+        self.study, self.device, self.paths, self.own = study, device, Paths(root), own
+        self.decisions = None if decisions is None else {os.path.normpath(decision.log): decision for decision in decisions}
 
     # ------------------------------------------------------------ sizes
 
     def parameters(self, model: str) -> float | None:
-        """Number of parameters of a base model, as the study states it or as its pre-training makes it."""
+        """Number of parameters of a base model: of its weights, as the study states it, or as its pre-training makes it."""
+        if self.own and (counted := self.own.parameters(model)):
+            return counted
         entry = self.study.all_models[model]
         if entry.pretrain:
             return tiny_parameters(entry.pretrain.hidden_size, entry.pretrain.layers, entry.pretrain.vocabulary)
@@ -92,11 +102,14 @@ class Forecast:
     def tokens(self, dataset: str, rows: int) -> Triple | None:
         """Tokens of one pass over a training set (``rows`` of each member of a merge)."""
         members = self.study.members(dataset) or (dataset,)
-        stated = [self.study.file.plan.tokens.get(member) for member in members]
+        counted = [self.own and self.own.row_tokens(member) for member in members]
+        stated = [own or self.study.file.plan.tokens.get(member) for own, member in zip(counted, members, strict=True)]
         return None if None in stated else cost.scale(add(stated), rows)
 
     def run_tokens(self, run: Run) -> Triple | None:
         """Tokens that a run trains on, all epochs together."""
+        if self.own and (counted := self.own.run_tokens(run)):
+            return (counted,) * 3
         tokens = self.tokens(run.dataset, run.settings.rows)
         return tokens and cost.scale(tokens, run.settings.epochs)
 
@@ -105,55 +118,58 @@ class Forecast:
     @cached_property
     def assumed(self) -> list[Job]:
         """Every job on a device, forecast from the assumptions alone."""
-        return [*self._trainings(), *self._checkpoints(), *self._perplexities()]
+        jobs = [*self._trainings(), *self._checkpoints(), *self._perplexities()]
+        if self.decisions is None:
+            return jobs
+        return [
+            replace(job, state=decision.state) for job in jobs if (decision := self.decisions.get(os.path.normpath(job.log))) is not None
+        ]
+
+    @cached_property
+    def _logged(self) -> list[tuple[Job, float]]:
+        """Jobs that have finished before, also those to do again, with the wall seconds that they took."""
+        finished = [job for job in self.assumed if job.state in (DONE, AGAIN)]
+        return [(job, seconds) for job in finished if (seconds := logged_seconds(job.log)) is not None]
 
     @cached_property
     def corrections(self) -> dict[str, Triple]:
         """Factor on the forecast of each kind of job of which enough are finished, from their logs."""
         pairs = defaultdict(list)
-        for job in self.assumed:
-            if job.done and job.seconds and (measured := logged_seconds(job.log)) is not None:
+        for job, measured in self._logged:
+            if job.seconds:
                 pairs[job.kind].append((measured * job.gpus, job.device_seconds[1]))
         factors = {kind: correction_factor(of_kind) for kind, of_kind in pairs.items()}
         return {kind: factor for kind, factor in factors.items() if factor}
 
     @cached_property
-    def jobs(self) -> list[Job]:
-        """Every job on a device, its forecast corrected by what the logs of finished ones say."""
-        return [
-            replace(job, seconds=tuple(job.seconds[1] * factor for factor in self.corrections[job.kind]))
-            if job.seconds and job.kind in self.corrections
-            else job
-            for job in self.assumed
-        ]
+    def measured(self) -> dict[str, list[float]]:
+        """Device-seconds per parameter of the finished jobs of each kind, for those of which the study states too little to forecast them."""
+        found = defaultdict(list)
+        for job, seconds in self._logged:
+            found[job.kind].append(seconds * job.gpus / (self.parameters(job.model) or 1))
+        return dict(found)
 
     @cached_property
-    def retrained(self) -> set[tuple[str, str, str]]:
-        """Finished runs that must be trained again: a checkpoint lacks a result, and its weights are gone."""
-        return {
-            c.run
-            for c in self.study.checkpoints
-            if c.dataset != BASE and self._trained(c) and not self._exists(self.paths.weights, c) and not self._measured(c)
-        }
+    def _unstated(self) -> set[Path]:
+        return {job.log for job in self.assumed if not job.seconds}
 
-    def _exists(self, pattern: str, checkpoint: Checkpoint, **more: str) -> bool:
-        return Path(self.paths.of(pattern, checkpoint, **more)).exists()
+    @cached_property
+    def jobs(self) -> list[Job]:
+        """Every job on a device, its forecast corrected by what the logs of finished ones say, or taken from them."""
+        return [replace(job, seconds=self._seconds(job)) for job in self.assumed]
 
-    def _trained(self, run: Checkpoint | Run) -> bool:
-        return Path(self.paths.fill(self.paths.record, model=run.model, dataset=run.dataset, recipe=run.recipe)).exists()
+    def is_from_logs(self, job: Job) -> bool:
+        """Whether the forecast of a job comes from finished ones of its kind, also in part."""
+        return job.kind in self.corrections or (job.log in self._unstated and job.kind in self.measured)
 
-    def _scored(self, checkpoint: Checkpoint, suite: str) -> bool:
-        """Whether a suite is done with a checkpoint's weights. A judge needs the answers alone."""
-        judged = self.study.file.suites[suite].judge
-        return self._exists(self.paths.answers if judged else self.paths.scores, checkpoint, suite=suite)
-
-    def _measured(self, checkpoint: Checkpoint) -> bool:
-        """Whether a checkpoint has everything that is made from its weights."""
-        return (
-            all(self._scored(checkpoint, suite) for suite in self.study.file.suites)
-            and self._exists(self.paths.layers, checkpoint)
-            and (not checkpoint.measure_representation or self._exists(self.paths.likelihood, checkpoint))
-        )
+    def _seconds(self, job: Job) -> Triple | None:
+        """Wall seconds of a job (low, likely, high), with what finished jobs of its kind took."""
+        if job.seconds:
+            return tuple(job.seconds[1] * factor for factor in self.corrections[job.kind]) if job.kind in self.corrections else job.seconds
+        if job.kind not in self.measured:
+            return None
+        took = self.measured[job.kind]
+        return cost.scale((min(took), statistics.fmean(took), max(took)), (self.parameters(job.model) or 1) / job.gpus)
 
     def _log(self, rule: str, checkpoint: Checkpoint, *suite: str) -> Path:
         return Path(self.paths.of(self.paths.checkpoint_log(rule, *suite), checkpoint))
@@ -165,13 +181,13 @@ class Forecast:
             known = tokens is not None and parameters is not None
             seconds = cost.training_seconds(parameters, tokens, method, self.device, gpus) if known else None
             log = Path(self.paths.log("train", *run.key))
-            yield Job(f"train {method}", run.blocks, seconds, log, self._trained(run), run.key in self.retrained, gpus)
+            yield Job(f"train {method}", run.blocks, seconds, log, run.model, gpus)
 
     def _checkpoints(self) -> Iterator[Job]:
         plan, file = self.study.file.plan, self.study.file
         for c in self.study.checkpoints:
             blocks = self.study.runs[c.run].blocks if c.dataset != BASE else ("base models",)
-            parameters, retrained = self.parameters(c.model), c.run in self.retrained
+            parameters = self.parameters(c.model)
             for name, suite in file.suites.items():
                 loads = [plan.load.get(benchmark) for benchmark in suite.benchmarks]
                 seconds = (
@@ -179,14 +195,11 @@ class Forecast:
                     if None in loads or parameters is None
                     else cost.scoring_seconds(parameters, loads, self.device, self.in_float32(c.model, c.recipe))
                 )
-                done = self._scored(c, name)
                 rule = "generate" if suite.judge else "evaluate_vllm" if suite.backend == "vllm" else "evaluate"
-                yield Job(f"evaluate {name}", blocks, seconds, self._log(rule, c, name), done, retrained and done)
+                yield Job(f"evaluate {name}", blocks, seconds, self._log(rule, c, name), c.model)
             if c.measure_representation:
                 seconds = self.representation_seconds(parameters) if parameters else None
-                done = self._exists(self.paths.likelihood, c)
-                log = self._log("measure_representation", c)
-                yield Job("measure_representation", blocks, seconds, log, done, retrained and done)
+                yield Job("measure_representation", blocks, seconds, self._log("measure_representation", c), c.model)
 
     def in_float32(self, model: str, recipe: str) -> bool:
         """Whether a checkpoint of a bfloat16 or float16 base model is scored in float32: one with an adapter is."""
@@ -213,8 +226,9 @@ class Forecast:
             for dataset in self.study.sources:
                 tokens, parameters = self.tokens(dataset, self.study.smallest_rows(dataset)), self.parameters(model)
                 seconds = cost.reading_seconds(parameters, tokens, self.device) if tokens and parameters else None
-                done = Path(self.paths.fill(self.paths.perplexity, model=model, dataset=dataset)).exists()
-                yield Job("measure_perplexity", ("base models",), seconds, Path(self.paths.log("measure_perplexity", model, dataset)), done)
+                yield Job(
+                    "measure_perplexity", ("base models",), seconds, Path(self.paths.log("measure_perplexity", model, dataset)), model
+                )
 
     # ------------------------------------------------------------ totals
 
@@ -291,7 +305,7 @@ class Forecast:
 def logged_seconds(log: Path) -> float | None:
     """Wall seconds of the job that wrote a log, from its last closing line; None while there is none."""
     try:
-        times = DONE.findall(log.read_text(encoding="utf-8", errors="replace")[-4000:])
+        times = CLOSING_LINE.findall(log.read_text(encoding="utf-8", errors="replace")[-4000:])
     except FileNotFoundError:
         return None
     return float(times[-1]) if times else None

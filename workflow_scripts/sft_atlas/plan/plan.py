@@ -1,7 +1,9 @@
-"""Forecast a study: its jobs, their cost in device-hours, disk and time, what is done and what must be repeated."""
+"""Forecast a study: its jobs, what is done, to do and to do again, and why; the cost in device-hours, disk and time."""
 
 import argparse
 import json
+import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,9 +13,11 @@ from sft_atlas.core import markdown
 from sft_atlas.core.files import write_table, write_text
 from sft_atlas.core.log import print_to_terminal
 from sft_atlas.models.size import BFLOAT16_ROUNDING
-from sft_atlas.plan import cost
+from sft_atlas.plan import cost, graph
 from sft_atlas.plan.cost import Triple
 from sft_atlas.plan.forecast import Forecast, Job, unlikely_to_move
+from sft_atlas.plan.graph import AGAIN, DONE, TO_DO, Decision, first_of, in_words
+from sft_atlas.plan.own_data import OwnData
 from sft_atlas.study import shared_items
 from sft_atlas.study.paths import Paths
 from sft_atlas.study.runs import Run
@@ -21,6 +25,7 @@ from sft_atlas.study.site import device
 from sft_atlas.study.study import from_config
 
 TERABYTE, GIGABYTE = 1e12, 1e9
+GROUPS = 12  # of jobs with the same causes that the page shows
 
 
 def page(forecast: Forecast) -> str:
@@ -33,7 +38,8 @@ def page(forecast: Forecast) -> str:
             "",
             *block_table(forecast),
         ],
-        "Jobs": [*job_table(forecast)],
+        "Jobs": job_table(forecast),
+        "Again, and why": again(forecast),
         "Time and disk": time_and_disk(forecast),
         "Warnings": warnings(forecast),
         "Compared with other sources": comparisons(forecast),
@@ -88,15 +94,53 @@ def span(hours: Triple) -> str:
 
 
 def job_table(forecast: Forecast) -> list[str]:
-    """Jobs of each kind: how many, how many are done, left and to be repeated, and the hours that are left."""
+    """Jobs of each kind: how many, how many are done, to do and to do again, and the hours that are left."""
     rows = []
     for kind in dict.fromkeys(job.kind for job in forecast.jobs):
         jobs = [job for job in forecast.jobs if job.kind == kind]
-        repeated = sum(job.repeat for job in jobs)
         left = [job for job in jobs if job.left]
-        source = "logs" if kind in forecast.corrections else "assumptions"
-        rows.append([kind, len(jobs), sum(job.done for job in jobs), len(left) - repeated, repeated, hours_of(forecast, left), source])
-    return markdown.table(["job", "number", "done", "to do", "to repeat", "hours left", "forecast from"], rows, align="lr")
+        source = "logs" if any(map(forecast.is_from_logs, jobs)) else "assumptions"
+        rows.append([kind, len(jobs), *by_state(job.state for job in jobs), hours_of(forecast, left), source])
+    for rule, decisions in without_device(forecast).items():
+        rows.append([rule, len(decisions), *by_state(decision.state for decision in decisions), "-", "-"])
+    rows.append(["all", *(sum(row[column] for row in rows) for column in (1, 2, 3, 4)), "", ""])
+    return markdown.table(["job", "number", "done", "to do", "again", "hours left", "forecast from"], rows, align="lr")
+
+
+def by_state(states: Iterable[str]) -> list[int]:
+    """How many are done, to do, and to do again."""
+    count = Counter(states)
+    return [count[DONE], count[TO_DO], count[AGAIN]]
+
+
+def without_device(forecast: Forecast) -> dict[str, list[Decision]]:
+    """Jobs of which no time is forecast, by rule."""
+    logs, rest = {os.path.normpath(job.log) for job in forecast.jobs}, {}
+    for log, decision in (forecast.decisions or {}).items():
+        if log not in logs:
+            rest.setdefault(decision.rule, []).append(decision)
+    return dict(sorted(rest.items()))
+
+
+def again(forecast: Forecast) -> list[str]:
+    """Jobs that are done again, together with those that have the same causes; what takes longest comes first."""
+    jobs = {os.path.normpath(job.log): job for job in forecast.jobs}
+    groups: dict[tuple[str, ...], list[tuple[str, Job | None]]] = {}
+    for log, decision in (forecast.decisions or {}).items():
+        if decision.state == AGAIN:
+            job = jobs.get(log)
+            groups.setdefault(decision.causes, []).append((job.kind if job else decision.rule, job))
+    lines = []
+    for causes, members in groups.items():
+        on_device = [job for _, job in members if job]
+        seconds = sum(job.device_seconds[1] for job in on_device if job.seconds)
+        # Jobs that take time first, then those of a processor, as many as a line holds.
+        kinds = Counter(kind for kind, job in sorted(members, key=lambda member: (member[1] is None, member[0])))
+        hours = f", {hours_of(forecast, on_device)} h" if on_device else ""
+        text = first_of((f"{count:,} {kind}" for kind, count in kinds.items()), 4)
+        lines.append((-seconds, -len(members), f"- **{text} again**{hours}, because {in_words(causes)}."))
+    shown = [line for *_, line in sorted(lines)[:GROUPS]]
+    return [*shown, f"- And {len(lines) - GROUPS:,} more groups of jobs with other causes."] if len(lines) > GROUPS else shown
 
 
 def time_and_disk(forecast: Forecast) -> list[str]:
@@ -119,8 +163,7 @@ def size(value: float | None) -> str:
 
 
 def warnings(forecast: Forecast) -> list[str]:
-    """Runs that do not fit, finished runs that must be trained again, sources that are read twice, entries without a commit, jobs that cannot
-    be forecast."""
+    """Runs that do not fit, sources that are read twice, entries without a commit, jobs that cannot be forecast."""
     lines = []
     if large := too_large(forecast):
         lines.append(
@@ -132,13 +175,6 @@ def warnings(forecast: Forecast) -> list[str]:
             f"- **{len(still):,} runs are unlikely to move their model**: at their learning rate, their steps change weights by at most"
             f" {max(share for _, share in still):.2g} of their size, less than the rounding of bfloat16 weights ({BFLOAT16_ROUNDING:.2g}). Raise"
             f" `learning_rate` or `epochs`: {first_of('/'.join(run.key) for run, _ in still)}."
-        )
-    if forecast.retrained:
-        jobs = [job for job in forecast.jobs if job.repeat]
-        runs = first_of("/".join(key) for key in sorted(forecast.retrained))
-        lines.append(
-            f"- **{len(forecast.retrained):,} finished runs must be trained again**, {span(forecast.hours(jobs))} h with the jobs that follow: "
-            f"new results need weights that were deleted (`keep_weights: {forecast.study.file.keep_weights}`). {runs}."
         )
     lines += [f"- {line}." for line in forecast.study.warnings()]
     lines += [f"- {line}." for line in shared_items.warnings(forecast.study, Path(forecast.paths.root))]
@@ -154,11 +190,6 @@ def warnings(forecast: Forecast) -> list[str]:
 def too_large(forecast: Forecast) -> list[Run]:
     """Runs that do not fit into the memory of the plan's devices; of a CPU, whose memory is the machine's, nothing is known."""
     return [] if forecast.study.file.plan.device == "cpu" else forecast.too_large()
-
-
-def first_of(names: Iterable[str], most: int = 6) -> str:
-    names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def comparisons(forecast: Forecast) -> list[str]:
@@ -192,10 +223,11 @@ def assumptions(forecast: Forecast) -> list[str]:
         )
     return [
         *lines,
+        "- Parameters and tokens of models, training sets and runs that are there are counted in their files; others are those of the study file.",
         "- Low and high take all assumptions at their low or high case together. Where logs replace them, the range is the 95 % bootstrap "
         "interval of the mean.",
-        "- A job is done if its files are there; `snakemake -n` lists jobs that a changed setting affects. CPU jobs and judges behind an API are "
-        f"not counted. {plan.parallel} devices at a time: `plan.parallel`.",
+        "- Done, to do and again are what Snakemake decided, as in `snakemake -n`. Of CPU jobs and of judges behind an API no time is "
+        f"forecast. {plan.parallel} devices at a time: `plan.parallel`.",
     ]
 
 
@@ -204,22 +236,24 @@ def estimate(values: Triple) -> str:
 
 
 def plan_table(forecast: Forecast) -> pl.DataFrame:
-    """One row per block and kind of job: counts, and device-hours (null where they cannot be forecast)."""
+    """One row per block and kind of job: counts, and device-hours, null where they are not forecast; ``block`` is null for jobs of a processor."""
     rows, large = [], {Path(forecast.paths.log("train", *run.key)) for run in too_large(forecast)}
     for block, kind in dict.fromkeys((job.blocks[0], job.kind) for job in forecast.jobs):
         jobs = [job for job in forecast.jobs if (job.blocks[0], job.kind) == (block, kind)]
         hours = forecast.hours(jobs) if all(job.seconds for job in jobs) else (None, None, None)
-        counts = (sum(job.done for job in jobs), sum(job.repeat for job in jobs), sum(job.log in large for job in jobs))
-        rows.append((block, kind, len(jobs), *counts, *hours))
+        rows.append((block, kind, len(jobs), *by_state(job.state for job in jobs), sum(job.log in large for job in jobs), *hours))
+    for rule, decisions in without_device(forecast).items():
+        rows.append((None, rule, len(decisions), *by_state(decision.state for decision in decisions), 0, None, None, None))
     schema = {"block": pl.String, "kind": pl.String}
-    schema |= dict.fromkeys(("jobs", "done", "repeat", "too_large"), pl.Int64)
+    schema |= dict.fromkeys(("jobs", "done", "to_do", "again", "too_large"), pl.Int64)
     schema |= dict.fromkeys(("hours_low", "hours", "hours_high"), pl.Float64)
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 def main(args: argparse.Namespace) -> None:
     study, paths = from_config(json.loads(args.study), "the study"), Paths(args.results)
-    forecast = Forecast(study, device(args.devices, study.file.plan.device, "plan.device of the study"), args.results)
+    on = device(args.devices, study.file.plan.device, "plan.device of the study")
+    forecast = Forecast(study, on, args.results, graph.read(args.graph), OwnData(study, paths))
     text = page(forecast)
     write_table(Path(paths.plan_table), plan_table(forecast))
     write_text(Path(paths.plan), text)
@@ -230,3 +264,4 @@ def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--study", required=True, help="the study file's content, as JSON")
     p.add_argument("--devices", type=Path, required=True, help="config/devices.yaml")
     p.add_argument("--results", type=Path, required=True, help="results/{study}")
+    p.add_argument("--graph", type=Path, required=True, help="what Snakemake decided about each job, as `snakemake plan` writes it")

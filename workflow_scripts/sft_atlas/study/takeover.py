@@ -237,17 +237,20 @@ def _with_names(value: object, names: Names, root: str, key: str = "") -> object
     return value
 
 
-def before_the_graph(workflow, study: Study, paths: Paths, say: Callable[[str], None]) -> None:
-    """Take over results in each call before Snakemake looks at them; after a dry run everything is as before."""
+def before_the_graph(workflow, study: Study, paths: Paths, say: Callable[[str], None], only_look: bool = False) -> None:
+    """Take over results in each call before Snakemake looks at them; after a dry run, or to ``only_look``, everything is as before."""
     build, execute, taken = workflow._build_dag, workflow.execute, Takeover(Path(paths.study))
+
+    def dry() -> bool:
+        return workflow.dryrun or only_look
 
     def build_after_takeover() -> None:
         running = any((snakemake_records.FOLDER / "locks").glob("*.lock"))  # another call, whose results must stay where they are
-        if workflow.is_main_process and not workflow.touch and not (running and not workflow.dryrun):
+        if workflow.is_main_process and not workflow.touch and not (running and not dry()):
             vars(taken).update(vars(take_over(study, paths)))
             for line in taken.lines:
                 say(line)
-            if taken.moved and not workflow.dryrun:
+            if taken.moved and not dry():
                 taken.finish()
         build()
 
@@ -255,7 +258,7 @@ def before_the_graph(workflow, study: Study, paths: Paths, say: Callable[[str], 
         try:
             return execute(*arguments, **options)
         finally:
-            if taken.moved and workflow.dryrun:
+            if taken.moved and dry():
                 taken.undo()
 
     workflow._build_dag, workflow.execute = build_after_takeover, execute_and_undo
