@@ -63,7 +63,7 @@ include: "rules/published.smk"
 include: "rules/plan.smk"
 
 
-takeover.before_the_graph(workflow, study, paths, logger.info, only_look=graph.is_asked(workflow))
+takeover.before_the_graph(workflow, study, paths, logger.info, only_look=graph.is_asked)
 graph.plan_instead_of_running(workflow, paths.root)
 
 

@@ -237,12 +237,12 @@ def _with_names(value: object, names: Names, root: str, key: str = "") -> object
     return value
 
 
-def before_the_graph(workflow, study: Study, paths: Paths, say: Callable[[str], None], only_look: bool = False) -> None:
-    """Take over results in each call before Snakemake looks at them; after a dry run, or to ``only_look``, everything is as before."""
+def before_the_graph(workflow, study: Study, paths: Paths, say: Callable[[str], None], only_look: Callable) -> None:
+    """Take over results in each call before Snakemake looks at them; everything is as before after a dry run or where ``only_look(workflow)``."""
     build, execute, taken = workflow._build_dag, workflow.execute, Takeover(Path(paths.study))
 
     def dry() -> bool:
-        return workflow.dryrun or only_look
+        return workflow.dryrun or only_look(workflow)
 
     def build_after_takeover() -> None:
         running = any((snakemake_records.FOLDER / "locks").glob("*.lock"))  # another call, whose results must stay where they are
