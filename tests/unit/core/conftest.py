@@ -26,6 +26,9 @@ def main(args):
         raise AtlasError("rows: must be at most 2; lower `rows`")
     elif args.how == "bug":
         {}["missing"]
+    elif args.how == "full":
+        with open("/dev/full", "w", buffering=1) as full:
+            full.write("x\\n")
     elif args.how == "answer":
         print_to_terminal("the answer")
     elif args.how == "say":

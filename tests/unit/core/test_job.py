@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from helpers.processes import python
 from sft_atlas.core.job import modules
 
@@ -50,6 +52,14 @@ def test_a_mistake_of_the_user_is_a_message_without_traceback(scripts, tmp_path)
     assert ended.stderr == "error: rows: must be at most 2; lower `rows`\n"
     assert "ERROR error: rows: must be at most 2; lower `rows`" in log.read_text()
     assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.parametrize("log", ["work.log", "/dev/full"])
+def test_a_full_disk_is_a_message_without_traceback(scripts, tmp_path, log):
+    ended = run(scripts, "train", "full", "--log", tmp_path / log)
+    assert ended.returncode == 1 and ended.stdout == ""
+    assert ended.stderr.startswith("error: the file system /") and " free of " in ended.stderr
+    assert "Traceback" not in ended.stderr and len(ended.stderr.splitlines()) == 1
 
 
 def test_an_unexpected_error_has_its_traceback_in_the_log(scripts, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from sft_atlas.measure import measure_similarity
 from sft_atlas.measure.measure_similarity import Products, lexical, measures, median_distance, semantic, similarities
+from sft_atlas.models.base_model import ModelFolder
 from sft_atlas.study.schema import EncoderPackage
 
 MATHS = ["add three and four", "add seven and two", "subtract two from nine", "multiply six and seven", "add nine and one"]
@@ -88,7 +89,7 @@ def test_the_script_writes_both_spaces(run_script, encoder, tmp_path):
     for name, texts in (("maths", MATHS), ("cooking", COOKING)):
         pl.DataFrame({"instruction": texts, "response": ["yes"] * 5}).write_parquet(tmp_path / f"{name}.parquet")
     (tmp_path / "test.jsonl").write_text("".join(json.dumps({"instruction": text, "answer": "yes"}) + "\n" for text in TEST))
-    (tmp_path / "model.json").write_text(json.dumps({"path": str(encoder)}))
+    ModelFolder("encoder", encoder, "float32", False).write(tmp_path / "model.json", {})
     sets = [f"{name}={tmp_path / name}.parquet" for name in ("maths", "cooking")]
     arguments = {"dataset": sets, "benchmark": [f"test={tmp_path / 'test.jsonl'}"], "output": tmp_path / "similarity.parquet", "rows": 4}
     run_script(measure_similarity, **arguments, encoder=tmp_path / "model.json")

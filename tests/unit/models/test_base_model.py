@@ -10,7 +10,9 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
+from helpers.damage import cut, empty, invert
 from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.files import hash_weights
 from sft_atlas.models.base_model import ModelFolder, is_adapter, is_finite, load_model, load_tokenizer
 
 
@@ -155,6 +157,50 @@ def test_a_copied_manifest_leads_to_the_copied_weights_even_where_the_original_n
     shutil.rmtree(copy / "results/s/models/m/weights")
     with pytest.raises(AtlasError, match=r"names .*/copy/results/s/models/m/weights, where there is no config\.json"):
         ModelFolder.read(copy / manifest)
+
+
+@pytest.fixture
+def run(base, adapter, tmp_path):
+    """Folder of a run with the manifest of its base model, full weights as epoch 1 and an adapter as epoch 2, all with recorded hashes."""
+    shutil.copytree(base.path, tmp_path / "weights")
+    ModelFolder("tiny", tmp_path / "weights", "float32", False).write(tmp_path / "model.json", {})
+    load_model(base).save_pretrained(tmp_path / "run/epoch-1/weights")
+    shutil.copytree(adapter[0], tmp_path / "run/epoch-2/weights")
+    hashes = {epoch: hash_weights(tmp_path / f"run/epoch-{epoch}/weights") for epoch in ("1", "2")}
+    (tmp_path / "run/train.json").write_text(json.dumps({"weights_sha256": hashes}))
+    return tmp_path
+
+
+@pytest.mark.parametrize("harm", [invert, cut, empty])
+@pytest.mark.parametrize(
+    ("file", "epoch", "remedy"),
+    [
+        ("weights/model.safetensors", None, "the model is fetched again"),
+        ("weights/model.safetensors", 2, "the model is fetched again"),
+        ("weights/config.json", None, "the model is fetched again"),
+        ("run/epoch-1/weights/model.safetensors", 1, "the run is trained again"),
+        ("run/epoch-2/weights/adapter_model.safetensors", 2, "the run is trained again"),
+    ],
+)
+def test_damaged_weights_are_not_loaded(run, file, epoch, remedy, harm):
+    weights = epoch and run / f"run/epoch-{epoch}/weights"
+    load_model(ModelFolder.read(run / "model.json"), weights)
+    harm(run / file)
+    with pytest.raises(AtlasError, match=rf"{file} is (damaged|empty): its SHA-256 is .* was recorded when it was made; delete .*{remedy}"):
+        load_model(ModelFolder.read(run / "model.json"), weights)
+
+
+@pytest.mark.parametrize("harm", [cut, empty])
+def test_cut_weights_and_records_are_errors_without_recorded_hashes(run, harm):
+    (run / "run/train.json").write_text("{}")
+    base, weights = ModelFolder.read(run / "model.json"), run / "run/epoch-1/weights"
+    load_model(base, weights)
+    harm(weights / "model.safetensors")
+    with pytest.raises(AtlasError, match=r"(cut short|empty).*; delete .*train.json and run again"):
+        load_model(base, weights)
+    harm(run / "model.json")
+    with pytest.raises(AtlasError, match=r"model.json is (cut short|empty).*; delete it and run again"):
+        ModelFolder.read(run / "model.json")
 
 
 @pytest.mark.parametrize("missing", ["pad_token", "eos_token"])

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from helpers.damage import cut, empty, invert
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.study.schema import Hyperparameters
 from sft_atlas.train import resume_state
@@ -36,9 +37,9 @@ def test_incomplete_checkpoints_are_removed_and_the_newest_complete_one_is_taken
         folder.mkdir()
         if complete:
             (folder / "complete").touch()
-    assert resume_state.newest_checkpoint(tmp_path).name == "checkpoint-12"
+    assert [path.name for path in resume_state.complete_checkpoints(tmp_path)] == ["checkpoint-4", "checkpoint-8", "checkpoint-12"]
     assert not (tmp_path / "checkpoint-16").exists()
-    assert resume_state.newest_checkpoint(tmp_path / "absent") is None
+    assert resume_state.complete_checkpoints(tmp_path / "absent") == []
 
 
 def test_training_starts_from_the_beginning_where_a_kept_epoch_is_missing(tmp_path):
@@ -49,6 +50,78 @@ def test_training_starts_from_the_beginning_where_a_kept_epoch_is_missing(tmp_pa
     assert resume_state.checkpoint_to_resume(tmp_path, settings, 8) is None
     (tmp_path / "epoch-1").mkdir()
     assert resume_state.checkpoint_to_resume(tmp_path, settings, 8) == folder
+
+
+# ---------------------------------------------------------------- damage
+
+
+def checkpoint(state, step, content=b"weights" * 2000):
+    folder = state / f"trainer/checkpoint-{step}"
+    (folder / "rank0").mkdir(parents=True)
+    (folder / "optimizer.pt").write_bytes(content)
+    (folder / "rank0/shard.distcp").write_bytes(content)
+    resume_state.mark_complete(folder)
+    return folder
+
+
+def kept_epoch(state, epoch, content=b"weights" * 2000):
+    folder = state / f"epoch-{epoch}"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(content)
+    resume_state.record_epoch(state, epoch, folder)
+    return folder / "model.safetensors"
+
+
+@pytest.mark.parametrize("file", ["optimizer.pt", "rank0/shard.distcp", "complete"])
+@pytest.mark.parametrize("harm", [invert, cut, lambda path: path.unlink()])
+def test_a_damaged_trainer_checkpoint_is_removed_and_the_one_before_it_resumed(state, caplog, file, harm):
+    older, newer = checkpoint(state, 2), checkpoint(state, 4)
+    resume_state.remove_damaged(state)
+    assert older.exists() and newer.exists()
+    harm(newer / file)
+    resume_state.remove_damaged(state)
+    assert resume_state.complete_checkpoints(state / "trainer") == [older] and not newer.exists()
+    assert str(newer) in caplog.text
+    harm(older / file)
+    resume_state.remove_damaged(state)
+    assert resume_state.complete_checkpoints(state / "trainer") == []
+
+
+def test_a_state_of_an_older_version_has_no_hashes_and_is_resumed(state):
+    folder = checkpoint(state, 2)
+    (folder / "complete").write_bytes(b"")
+    (state / "epoch-1").mkdir()
+    (state / "epoch-1/model.safetensors").write_bytes(b"old")
+    resume_state.remove_damaged(state)
+    assert folder.exists() and (state / "epoch-1/model.safetensors").exists()
+
+
+def test_training_goes_on_from_the_checkpoint_before_a_damaged_epoch(state):
+    settings = Hyperparameters(method="full", rows=8, epochs=4, learning_rate=1e-3, batch_size=4, save_epochs=[2, 4])
+    older, _ = checkpoint(state, 2), checkpoint(state, 4)
+    invert(kept_epoch(state, 2))
+    resume_state.remove_damaged(state)
+    assert resume_state.checkpoint_to_resume(state, settings, 8) == older
+
+
+@pytest.mark.parametrize("harm", [invert, cut, empty])
+def test_a_damaged_epoch_is_not_published(state, tmp_path, harm):
+    settings = Hyperparameters(method="full", rows=8, epochs=2, learning_rate=1e-3, batch_size=4, save_epochs=[1, 2])
+    kept_epoch(state, 1)
+    harm(kept_epoch(state, 2))
+    with pytest.raises(AtlasError, match=r"epoch-2/model.safetensors is (damaged|empty): .* nothing is published: run again"):
+        resume_state.publish_epochs(state, tmp_path / "output", settings)
+    kept_epoch(state, 2)
+    hashes = resume_state.publish_epochs(state, tmp_path / "output", settings)
+    assert hashes["1"] == hashes["2"] and (tmp_path / "output/epoch-2/weights/model.safetensors").exists()
+
+
+def test_a_damaged_record_of_the_state_starts_the_run_anew(state, caplog):
+    resume_state.open_state(state, {"settings": 1})
+    checkpoint(state, 2)
+    cut(state / "identity.json")
+    resume_state.open_state(state, {"settings": 1})
+    assert not list(state.glob("trainer/*")) and "identity.json is cut short or damaged" in caplog.text
 
 
 # ---------------------------------------------------------------- scratch
@@ -76,6 +149,7 @@ def test_a_job_that_comes_back_to_its_node_finds_its_checkpoints(state, tmp_path
     scratch()
     resume_state.open_state(state, {"seed": 0})
     (state / "trainer/checkpoint-1").mkdir()
+    (state / "trainer/checkpoint-1/complete").touch()
     assert (state / "trainer").resolve().is_relative_to(tmp_path / "disk")
     resume_state.open_state(state, {"seed": 0})
     assert (state / "trainer/checkpoint-1").exists()

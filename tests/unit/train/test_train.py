@@ -6,11 +6,12 @@ import sys
 import polars as pl
 import pytest
 
+from helpers.damage import cut, invert
 from sft_atlas.core import job
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import sha256
 from sft_atlas.study.schema import Hyperparameters
-from sft_atlas.train import hardware, micro_batch, resume_state, train, trainer
+from sft_atlas.train import checkpointing, hardware, micro_batch, resume_state, train, trainer
 from sft_atlas.train.micro_batch import BatchPlan
 
 TEMPLATE = {"prompt": "###Question: {instruction}\n###Answer:", "response": " {response}"}
@@ -64,6 +65,71 @@ def test_a_diverged_run_publishes_nothing_and_is_not_resumed(tiny_base, run_scri
         run_script(train, **job, settings=settings(epochs=2, batch_size=4, save_epochs="all", learning_rate=1e30).model_dump_json())
     run_script(train, **job, settings=settings(epochs=2, batch_size=4).model_dump_json())  # another recipe is another run
     assert (tmp_path / "output/train.json").exists()
+
+
+# ---------------------------------------------------------------- damage
+
+
+@pytest.mark.parametrize(
+    ("harmed", "steps_left"),
+    [
+        (("trainer/checkpoint-4/optimizer.pt",), 4),
+        (("trainer/checkpoint-4/model.safetensors", "trainer/checkpoint-2/trainer_state.json"), 6),
+        (("epoch-1/model.safetensors",), 6),
+        (("epoch-3/model.safetensors", "effect/0.safetensors"), 2),
+    ],
+    ids=["newest state", "all states", "kept epoch", "effect"],
+)
+def test_a_run_that_finds_its_state_damaged_ends_with_the_same_weights(
+    run, tiny_base, run_script, tmp_path, monkeypatch, harmed, steps_left
+):
+    recipe = json.loads((run / "output/train.json").read_text())["settings"]
+    files = {"base": tiny_base, "data": run / "train.parquet", "state": tmp_path / "state", "output": tmp_path / "output"}
+    job = {
+        "model": "tiny",
+        "dataset": "counts",
+        "recipe": "full",
+        **files,
+        "settings": json.dumps(recipe),
+        "template": json.dumps(TEMPLATE),
+    }
+    monkeypatch.setattr(checkpointing, "TIME_SHARE", 1e9)  # a state after every epoch
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(resume_state, "publish_epochs", lambda *_: 1 / 0)  # the job dies when all is trained
+        run_script(train, **job)
+    for index, file in enumerate(harmed):
+        (invert, cut)[index](tmp_path / "state" / file)
+    run_script(train, **job)
+    record, undisturbed = (json.loads((folder / "output/train.json").read_text()) for folder in (tmp_path, run))
+    assert record["weights_sha256"] == undisturbed["weights_sha256"]
+    assert record["resumed"] == (steps_left < 6)
+    assert (record["logit_change_mean"] is None) == ("effect/0.safetensors" in harmed)
+
+
+def test_weights_that_are_damaged_before_they_are_published_are_trained_again(run, tiny_base, run_script, tmp_path, monkeypatch):
+    recipe = json.loads((run / "output/train.json").read_text())["settings"]
+    files = {"base": tiny_base, "data": run / "train.parquet", "state": tmp_path / "state", "output": tmp_path / "output"}
+    job = {
+        "model": "tiny",
+        "dataset": "counts",
+        "recipe": "full",
+        **files,
+        "settings": json.dumps(recipe),
+        "template": json.dumps(TEMPLATE),
+    }
+    publish = resume_state.publish_epochs
+
+    def harm_and_publish(state, *others):
+        cut(state / "epoch-3/model.safetensors")
+        return publish(state, *others)
+
+    with monkeypatch.context() as patch, pytest.raises(AtlasError, match="epoch 3 was removed and nothing is published"):
+        patch.setattr(resume_state, "publish_epochs", harm_and_publish)
+        run_script(train, **job)
+    assert not list((tmp_path / "output").glob("epoch-*"))
+    run_script(train, **job)
+    record, undisturbed = (json.loads((folder / "output/train.json").read_text()) for folder in (tmp_path, run))
+    assert record["weights_sha256"] == undisturbed["weights_sha256"]
 
 
 # ---------------------------------------------------------------- several processes

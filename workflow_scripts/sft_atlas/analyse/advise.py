@@ -6,7 +6,6 @@ held out and, where a candidate is a training set without known gains, for base 
 """
 
 import argparse
-import json
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -17,7 +16,7 @@ import polars as pl
 from sft_atlas.analyse import select
 from sft_atlas.analyse.analyse_predictors import known_before
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.core.files import write_table, write_text
+from sft_atlas.core.files import read_json, read_table, write_table, write_text
 from sft_atlas.core.markdown import bullets, table
 from sft_atlas.stats.cross_validation import centre
 from sft_atlas.stats.two_way import shuffle_p
@@ -360,11 +359,11 @@ def baseline_in_words(skill: Skill, training: Training) -> str:
 
 
 def main(args: argparse.Namespace) -> None:
-    study = json.loads(args.study.read_text(encoding="utf-8"))
+    study = read_json(args.study)
     if args.learn_from.is_dir():
         training, features = from_study(gathered(args), study, args.model, args.dataset)
     else:
-        training, features = from_published(pl.read_parquet(args.learn_from), args.model, args.dataset)
+        training, features = from_published(read_table(args.learn_from), args.model, args.dataset)
     advice, skill = advise(training, args.dataset, features, study["seed"])
     rows = [{"model": args.model, "rank": rank, **vars(one)} for rank, one in enumerate(advice, 1)]
     schema = {
@@ -380,9 +379,9 @@ def main(args: argparse.Namespace) -> None:
 
 def gathered(args: argparse.Namespace) -> dict:
     """The study's tables, with perplexity and properties of the candidates in place of its own, and similarity measured for both."""
-    tables = {name: pl.read_parquet(args.learn_from / f"{name}.parquet") for name in ("gains", "perplexity", "properties")}
-    tables["similarity"] = pl.read_parquet(args.similarity)
-    perplexity, properties = (pl.concat(map(pl.read_parquet, paths)) for paths in (args.perplexity, args.properties))
+    tables = {name: read_table(args.learn_from / f"{name}.parquet") for name in ("gains", "perplexity", "properties")}
+    tables["similarity"] = read_table(args.similarity)
+    perplexity, properties = (pl.concat(map(read_table, paths)) for paths in (args.perplexity, args.properties))
     for name, more, keys in (
         ("perplexity", perplexity_summary(perplexity), ["model", "dataset", "scope"]),
         ("properties", properties, ["dataset"]),

@@ -13,11 +13,13 @@ import json
 import os
 import platform
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import ModuleType
 
 from sft_atlas.core import gpus
+from sft_atlas.core.disk import disk_full, is_full
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.log import LOG, open_log
 from sft_atlas.core.provenance import resource_usage
@@ -70,19 +72,23 @@ def run_module(module: ModuleType, rule: str, arguments: list[str]) -> None:
     if not getattr(module, "NETWORK", False):
         os.environ.update(OFFLINE)
     args = parser(module, rule).parse_args(arguments)
-    open_log(args.log)
     started = time.perf_counter()
-    LOG.info("%s", " ".join(["run.py", rule, *arguments]))
-    attempts = _note_attempt(args.log)
     try:
+        open_log(args.log)
+        LOG.info("%s", " ".join(["run.py", rule, *arguments]))
+        attempts = _note_attempt(args.log)
         if taken := gpus.claim(module.gpus(args) if hasattr(module, "gpus") else getattr(module, "GPUS", 0)):
             LOG.info("on GPU %s", ", ".join(taken))
         module.main(args)
     except AtlasError as error:
         LOG.error("error: %s", error)
         sys.exit(1)
-    except Exception:  # noqa: BLE001 (logged with its traceback)
-        LOG.exception("unexpected error")
+    except Exception as error:  # noqa: BLE001 (logged with its traceback)
+        if is_full(error):
+            paths = [path for path in vars(args).values() if isinstance(path, Path)]
+            LOG.error("error: %s", disk_full(error, [*paths, Path(tempfile.gettempdir())]))
+        else:
+            LOG.exception("unexpected error")
         sys.exit(1)
     attempts.unlink(missing_ok=True)
     LOG.info("done in %.1f s wall, %s", time.perf_counter() - started, json.dumps(resource_usage()))

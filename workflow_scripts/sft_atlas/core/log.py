@@ -26,6 +26,7 @@ def open_log(path: Path | None) -> None:
         sys.stdout.reconfigure(line_buffering=True)  # so that the log has what was printed even if the job is killed
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         handlers.append(file)
+    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, must not fill the terminal with tracebacks
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
     for noisy in ("httpx2", "urllib3", "filelock", "fsspec", "datasets", "absl"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.core.files import text_hash, write_json, write_table
+from sft_atlas.core.files import read_table, text_hash, write_json, write_table
 from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import record_provenance
 from sft_atlas.data.records import user_turns
@@ -16,7 +16,7 @@ from sft_atlas.study.items import SHARED, read_items
 
 
 def main(args: argparse.Namespace) -> None:
-    training = {f"{path.parent.parent.name}/{path.parent.name}": user_turns(pl.read_parquet(path)) for path in args.training}
+    training = {f"{path.parent.parent.name}/{path.parent.name}": user_turns(read_table(path)) for path in args.training}
     items = {path.parent.name: read_items(path) for path in args.benchmarks}
     benchmarks = {name: [item["instruction"] for item in listed] for name, listed in items.items()}
     table, between = overlap(training, benchmarks), shared_between(items)

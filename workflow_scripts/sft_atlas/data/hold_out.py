@@ -5,10 +5,8 @@ import json
 import math
 from pathlib import Path
 
-import polars as pl
-
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.core.files import write_json, write_table
+from sft_atlas.core.files import read_table, write_json, write_table
 from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import record_provenance
 from sft_atlas.data.prepare_dataset import clean, held_out, read_holdout, shuffled
@@ -22,7 +20,7 @@ def main(args: argparse.Namespace) -> None:
     if args.file:
         frame = read_holdout(args.file, entry, name)
     else:
-        cleaned, _ = clean(pl.read_parquet(args.input), entry)
+        cleaned, _ = clean(read_table(args.input), entry)
         frame = shuffled(cleaned.filter(held_out(cleaned, entry, None)), entry.seed)[: math.ceil(entry.holdout * args.rows)]
     if frame.is_empty():
         place = args.file or f"{entry.holdout} of the rows"

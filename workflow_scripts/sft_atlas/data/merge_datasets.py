@@ -5,13 +5,13 @@ from pathlib import Path
 
 import polars as pl
 
-from sft_atlas.core.files import write_table
+from sft_atlas.core.files import read_table, write_table
 from sft_atlas.data.records import write_manifest
 
 
 def main(args: argparse.Namespace) -> None:
     inputs = {path.parent.parent.name: path for path in args.inputs}
-    frame = pl.concat([pl.read_parquet(path) for path in args.inputs], how="diagonal")  # only conversations have messages
+    frame = pl.concat([read_table(path) for path in args.inputs], how="diagonal")  # only conversations have messages
     write_table(args.output, frame)
     write_manifest(args.output, frame, {"dataset": args.name, "rows": args.rows, "members": list(inputs)}, inputs)
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import polars as pl
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.core.files import text_hash, write_table
+from sft_atlas.core.files import read_table, text_hash, write_table
 from sft_atlas.data.records import read_rows, to_pairs, write_manifest
 from sft_atlas.study.schema import Dataset
 
 
 def main(args: argparse.Namespace) -> None:
     entry = Dataset.model_validate_json(args.entry)
-    cleaned, dropped = clean(pl.read_parquet(args.input), entry)
+    cleaned, dropped = clean(read_table(args.input), entry)
     if entry.holdout is not None:
         held = held_out(cleaned, entry, args.holdout)
         cleaned, dropped["held out"] = cleaned.filter(~held), int(held.sum())

@@ -22,11 +22,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from sft_atlas.core.files import atomic, hash_weights, write_table
+from sft_atlas.core.files import atomic, read_json, write_table
 from sft_atlas.core.job import PACKAGE
 from sft_atlas.core.log import LOG
-from sft_atlas.models.base_model import is_adapter
-from sft_atlas.study.paths import RECORD, epoch_of
+from sft_atlas.models.base_model import is_adapter, weights_identity
 
 # What decides how a model answers a request, besides its weights: these modules and packages.
 CODE = ("models/base_model.py", "models/tokenization.py", "evaluate/lm_eval_runner.py")
@@ -39,9 +38,9 @@ def identity(manifest: Path, weights: Path | None, backend: str) -> str:
 
     ``manifest``: model.json. Weights of a run are known by the hashes in its train.json.
     """
-    base = json.loads(manifest.read_text(encoding="utf-8"))
+    base = read_json(manifest)
     dtype = "float32" if weights and is_adapter(weights) else base["dtype"]
-    return _digest([_code(), backend, dtype, base.get("sha256"), weights and _hashes(weights)])
+    return _digest([_code(), backend, dtype, base.get("sha256"), weights and weights_identity(weights)])
 
 
 @functools.cache
@@ -53,12 +52,6 @@ def _code() -> list[str]:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions.append(f"{name} {metadata.version(name)}")
     return modules + versions
-
-
-def _hashes(weights: Path) -> dict[str, str]:
-    record = weights.parent.parent / RECORD
-    known = json.loads(record.read_text(encoding="utf-8")).get("weights_sha256", {}) if record.exists() else {}
-    return (known and known.get(str(epoch_of(weights.parent)))) or hash_weights(weights)
 
 
 def _digest(value: object) -> str:

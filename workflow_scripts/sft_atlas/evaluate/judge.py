@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sft_atlas.core.files import lock_folder, sha256, write_table
+from sft_atlas.core.files import lock_folder, read_json, read_table, sha256, write_table
 from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.evaluate import judge_client
@@ -46,8 +46,8 @@ def judge_answers(args: argparse.Namespace) -> None:
 
     judge, suite = Judge.model_validate_json(args.judge), SuiteFile.read(args.suite)
     ask, identity, concurrency = make_judge(judge, args)
-    answers = pl.read_parquet(args.answers)
-    record = json.loads(args.answers.with_suffix(".json").read_text(encoding="utf-8"))
+    answers = read_table(args.answers)
+    record = read_json(args.answers.with_suffix(".json"))
     benchmarks = [JudgedBenchmark.of(file, answers.filter(benchmark=file.name), judge.repeats) for file in suite.benchmarks]
     requests = {
         question.key(judge, identity): (question.system, question.user, judge.logprobs and benchmark.kind == "alpaca_eval", question.repeat)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from sft_atlas.core.files import write_json, write_table
+from sft_atlas.core.files import read_table, write_json, write_table
 from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import record_provenance
 from sft_atlas.study.items import read_items
@@ -20,7 +20,7 @@ def main(args: argparse.Namespace) -> None:
     import polars as pl
 
     def texts(path: Path) -> Iterator[str]:
-        return ("\n".join(text for text in row if text) for row in pl.read_parquet(path).drop("source", strict=False).iter_rows())
+        return ("\n".join(text for text in row if text) for row in read_table(path).drop("source", strict=False).iter_rows())
 
     training = {(path.parent.parent.name, int(path.parent.name)): texts(path) for path in args.training}
     benchmarks = {path.parent.name: [item["instruction"] for item in read_items(path)] for path in args.benchmarks}

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.core.files import write_table
+from sft_atlas.core.files import read_json, read_table, write_table
 from sft_atlas.core.log import LOG
 from sft_atlas.evaluate.scoring_job import LOADED, add_suite, with_keys, write_results
 from sft_atlas.evaluate.tasks import ITEM, MISSING, BenchmarkFiles, SuiteFile, task_config
@@ -20,8 +20,8 @@ def main(args: argparse.Namespace) -> None:
     import polars as pl
 
     suite, keys = SuiteFile.read(args.suite), (*CHECKPOINT, "suite")
-    old_samples, old_scores = (pl.read_parquet(path).drop(keys) for path in (args.samples, args.scores))
-    record = json.loads(args.scores.with_suffix(".json").read_text(encoding="utf-8"))
+    old_samples, old_scores = (read_table(path).drop(keys) for path in (args.samples, args.scores))
+    record = read_json(args.scores.with_suffix(".json"))
     scores, samples, changes = rescore(old_samples, old_scores, suite.benchmarks, args.seed, args.allow_code_execution)
     args.output_scores, args.output_samples = args.scores, args.samples
     facts = ("settings", "inputs", "versions", "code", "weights", *LOADED)

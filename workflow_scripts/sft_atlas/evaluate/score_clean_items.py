@@ -1,11 +1,10 @@
 """Score every checkpoint on the benchmark items that occur in none of its training sets."""
 
 import argparse
-import json
 from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.core.files import write_json, write_table
+from sft_atlas.core.files import read_json, read_table, write_json, write_table
 from sft_atlas.core.provenance import record_provenance
 from sft_atlas.evaluate.scores import mean, standard_error
 from sft_atlas.study import paths
@@ -18,8 +17,8 @@ def main(args: argparse.Namespace) -> None:
 
     from sft_atlas.study.result_files import REAL, SCORE, TEXT, WHOLE, read
 
-    study = json.loads(args.study.read_text(encoding="utf-8"))
-    flags = pl.read_parquet(args.flags)
+    study = read_json(args.study)
+    flags = read_table(args.flags)
     members = {name: tuple(entry["members"]) for name, entry in study["datasets"].items()}
     rows = {(run["model"], run["dataset"], run["recipe"]): run["rows"] for run in study["runs"]}
     sources = paths.result_files(study, "gains", args.study.parent)

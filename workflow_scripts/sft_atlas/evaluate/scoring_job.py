@@ -5,7 +5,7 @@ import json
 import tempfile
 from pathlib import Path
 
-from sft_atlas.core.files import write_json, write_table
+from sft_atlas.core.files import read_json, write_json, write_table
 from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import record_provenance, resource_usage
 from sft_atlas.evaluate.answers import AnswerStore, answering_model, identity
@@ -70,7 +70,7 @@ class CheckpointJob:
         self.store = AnswerStore(args.state, identity(args.base, args.weights, backend))
         sampling = [args.seed, args.batch_size]
         self.adapter = answering_model(self.store, self._load, self.facts["weights"], self.max_length, sampling)
-        known = json.loads(former.read_text(encoding="utf-8")) if former.exists() else {}
+        known = read_json(former) if former.exists() else {}
         known = known.get("generated") or known  # of rescored answers
         self._former = {name: known[name] for name in LOADED if name in known}
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.files import read_table
 
 SHOWN = (
     "suite", "benchmark", "metric", "score", "stderr", "score_strict", "n", "n_missing", "n_parsed", "n_truncated", "n_clusters", "shots",
@@ -17,7 +18,7 @@ def main(args: argparse.Namespace) -> None:
     files = sorted(args.folder.glob("*.parquet"))
     if not files:
         raise AtlasError(f"{args.folder} holds no scores")
-    frame = pl.concat([pl.read_parquet(path) for path in files], how="diagonal_relaxed").select(SHOWN)
+    frame = pl.concat([read_table(path) for path in files], how="diagonal_relaxed").select(SHOWN)
     with pl.Config(
         tbl_rows=-1, tbl_cols=-1, tbl_width_chars=220, float_precision=3, tbl_hide_dataframe_shape=True, tbl_hide_column_data_types=True
     ):

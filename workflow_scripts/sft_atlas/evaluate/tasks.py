@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.core.files import sha256, write_json
+from sft_atlas.core.files import read_json, sha256, write_json
 from sft_atlas.evaluate.scores import SAMPLES
 from sft_atlas.models.prompt_template import render_after, response_prefix
 from sft_atlas.models.tokenization import prompt_ids
@@ -57,7 +57,7 @@ class SuiteFile:
     @classmethod
     def read(cls, path: Path) -> "SuiteFile":
         """Read a suite that ``write`` wrote."""
-        return TypeAdapter(cls).validate_json(path.read_text(encoding="utf-8"))
+        return TypeAdapter(cls).validate_python(read_json(path))
 
     def write(self, path: Path) -> None:
         """Write the suite with the hash of every file behind it, the files that a task file includes too."""

@@ -5,7 +5,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from sft_atlas.core.files import write_table
+from sft_atlas.core.files import read_table, write_table
 from sft_atlas.core.log import progress
 from sft_atlas.models.arguments import add_keys, key_columns
 
@@ -21,7 +21,7 @@ def main(args: argparse.Namespace) -> None:
     """Write one row."""
     import polars as pl
 
-    row = properties(pl.read_parquet(args.data, columns=["instruction", "response"]).rows())
+    row = properties(read_table(args.data, columns=["instruction", "response"]).rows())
     frame = pl.DataFrame([row], schema=dict.fromkeys(row, pl.Float64) | {"n": pl.Int64})
     write_table(args.output, frame.select(*key_columns(args, "dataset", "rows"), pl.all()))
     progress(f"{row}")

@@ -8,7 +8,7 @@ import polars as pl
 from sft_atlas.core.files import write_table
 from sft_atlas.core.log import progress
 from sft_atlas.models.arguments import CHECKPOINT, add_keys, add_model, key_columns
-from sft_atlas.models.base_model import ModelFolder
+from sft_atlas.models.base_model import ModelFolder, verify_checkpoint
 
 COLUMNS = {
     "layer": pl.Int64, "depth": pl.Float64, "component": pl.String, "relative_change": pl.Float64, "mean_abs_change": pl.Float64,
@@ -21,7 +21,10 @@ def main(args: argparse.Namespace) -> None:
     """Write one row per layer and component."""
     from sft_atlas.measure.weight_change import layer_changes
 
-    rows = layer_changes(ModelFolder.read(args.base).path, args.weights, args.ranks, args.threads)
+    base = ModelFolder.read(args.base)
+    base.verify()
+    verify_checkpoint(args.weights)
+    rows = layer_changes(base.path, args.weights, args.ranks, args.threads)
     write_table(args.output, pl.DataFrame(rows, schema=COLUMNS).select(*key_columns(args, *CHECKPOINT), pl.all()))
     progress(f"{len(rows)} rows")
 

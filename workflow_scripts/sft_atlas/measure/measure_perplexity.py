@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.core.files import write_json, write_table
+from sft_atlas.core.files import read_table, write_json, write_table
 from sft_atlas.core.log import progress
 from sft_atlas.core.provenance import record_provenance, resource_usage
 from sft_atlas.measure.likelihood import log_likelihoods
@@ -27,7 +27,7 @@ def main(args: argparse.Namespace) -> None:
     base = ModelFolder.read(args.base)
     tokenizer = load_tokenizer(base)
     template = prompt_template.read(args.template, tokenizer)
-    rows = pl.read_parquet(args.data)[: args.limit].to_dicts()
+    rows = read_table(args.data)[: args.limit].to_dicts()
     samples = [encode_row(tokenizer, template, row) for row in rows]
     model = load_model(base)
     started = time.perf_counter()

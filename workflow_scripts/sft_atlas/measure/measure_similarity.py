@@ -5,18 +5,17 @@ within and between the two sets.
 """
 
 import argparse
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from sft_atlas.core.files import write_json, write_table
+from sft_atlas.core.files import read_table, write_json, write_table
 from sft_atlas.core.provenance import record_provenance
 from sft_atlas.measure.measure_dataset import words
 from sft_atlas.models.arguments import named_file
+from sft_atlas.models.base_model import ModelFolder
 from sft_atlas.study.items import sample_items
-from sft_atlas.study.paths import named_folder
 
 MEASURES = ("centroid", "nearest", "mmd")
 KERNEL_SAMPLE = 1000  # texts whose distances give the kernel's width
@@ -31,7 +30,7 @@ def main(args: argparse.Namespace) -> None:
 
     training, benchmarks = {}, {}
     for name, path in args.dataset:
-        frame = pl.read_parquet(path, columns=["instruction", "response"])
+        frame = read_table(path, columns=["instruction", "response"])
         frame = frame.sample(min(args.rows, frame.height), seed=args.seed)
         training[name] = [text(*row) for row in frame.iter_rows()]
     for name, path in args.benchmark:
@@ -39,7 +38,9 @@ def main(args: argparse.Namespace) -> None:
     groups = [*training.values(), *benchmarks.values()]
     spaces = {"lexical": lexical(groups)}
     if args.encoder:
-        folder = named_folder(json.loads(args.encoder.read_text(encoding="utf-8"))["path"], args.encoder)
+        encoder = ModelFolder.read(args.encoder)
+        encoder.verify()
+        folder = encoder.path
         spaces["semantic"] = semantic(groups, folder, args.pooling, args.batch_size, args.max_length)
     rows = []
     for space, vectors in spaces.items():

@@ -4,7 +4,6 @@ its factors, its magnitudes and the base weights.
 Needs numpy and numba only. Files are mapped a window at a time, so memory stays bounded by two windows and not by a tensor.
 """
 
-import json
 import math
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.files import read_json
 from sft_atlas.measure.weight_reader import WINDOW, StoredTensor, differences, tensors, widen, widened
 from sft_atlas.models.base_model import is_adapter
 from sft_atlas.models.layout import layer_and_component
@@ -187,7 +187,7 @@ def adapter_changes(base: Path, weights: Path, spectra: bool = False, workers: i
 
     Raises :class:`AtlasError` for adapters with another effect: biases, initialisations that alter the base.
     """
-    config = json.loads((weights / "adapter_config.json").read_text())
+    config = read_json(weights / "adapter_config.json", "train the run again")
     odd = [key for key in ("fan_in_fan_out", "lora_bias") if config.get(key)]
     if config.get("init_lora_weights", True) not in PLAIN_STARTS:
         odd.append(f"init_lora_weights={config['init_lora_weights']}")

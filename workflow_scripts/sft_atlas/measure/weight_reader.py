@@ -5,7 +5,6 @@ bfloat16 (the upper half of a float32). Rows of ROW elements are summed in float
 beside this file, or where numba's NUMBA_CACHE_DIR says.
 """
 
-import json
 import math
 import mmap
 from collections.abc import Iterator
@@ -17,6 +16,8 @@ from numba import njit, types
 from numba.extending import overload
 
 from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.files import read_json
+from sft_atlas.core.integrity import safetensors_header
 
 WINDOW = 1 << 22  # bytes of a tensor that are worked on, and held in memory, at a time
 DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
@@ -73,7 +74,7 @@ def tensors(folder: Path, name: str = "model") -> dict[str, StoredTensor]:
     if (folder / f"{name}.safetensors").exists():
         files = [folder / f"{name}.safetensors"]
     elif index.exists():
-        files = [folder / file for file in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+        files = [folder / file for file in sorted(set(read_json(index, "fetch or make the folder again")["weight_map"].values()))]
     else:
         raise AtlasError(f"{folder} holds neither {name}.safetensors nor {index.name}")
     stored: dict[str, StoredTensor] = {}
@@ -85,20 +86,13 @@ def tensors(folder: Path, name: str = "model") -> dict[str, StoredTensor]:
 
 
 def _header(file: Path) -> dict[str, StoredTensor]:
-    # The format: the header's length as a 64-bit little-endian integer, the header as JSON, then the bytes of the tensors.
+    first, header = safetensors_header(file)
     with open(file, "rb") as handle:
-        length = int.from_bytes(handle.read(8), "little")
-        if not 0 < length <= file.stat().st_size - 8:
-            raise AtlasError(f"{file} is no complete safetensors file")
-        header = json.loads(handle.read(length))
         # The whole file at once: the system then maps many pages at a time and reads ahead over the borders of tensors.
         mapped = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)
-    header.pop("__metadata__", None)
-    entries = {name: (entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]) for name, entry in header.items()}
-    if max((8 + length + end for _, _, (_, end) in entries.values()), default=0) > file.stat().st_size:
-        raise AtlasError(f"{file} is cut short: its header announces more bytes than it has; fetch or make it again")
     return {
-        name: StoredTensor(name, file, mapped, dtype, shape, 8 + length + begin) for name, (dtype, shape, (begin, _)) in entries.items()
+        name: StoredTensor(name, file, mapped, entry["dtype"], tuple(entry["shape"]), first + entry["data_offsets"][0])
+        for name, entry in header.items()
     }
 
 

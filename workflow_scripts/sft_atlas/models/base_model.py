@@ -4,34 +4,52 @@ The manifest ``model.json`` says where a base model is, seen from its own folder
 """
 
 import importlib.util
-import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.core.files import sha256, write_json
+from sft_atlas.core.files import hash_weights, read_json, sha256, write_json
+from sft_atlas.core.integrity import damage, require_whole_weights
 from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import record_provenance
-from sft_atlas.study.paths import RECORD, name_folder, named_folder
+from sft_atlas.study.paths import RECORD, epoch_of, name_folder, named_folder
+
+CHECKED = (".safetensors", ".json", ".jinja", ".model", ".txt", ".py")  # endings of the files that loading reads
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A base model on disk: its folder ``path``, the ``dtype`` it is used in, and whether code in the folder may run."""
+    """A base model on disk: its folder ``path``, the ``dtype`` it is used in, and whether code in the folder may run.
+
+    ``hashes``: SHA-256 by file name, as recorded in ``manifest``; both are empty for a folder without a manifest.
+    """
 
     name: str
     path: Path
     dtype: str
     trust_remote_code: bool
+    hashes: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    manifest: Path | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def read(cls, manifest: Path) -> "ModelFolder":
-        """Read a manifest. AtlasError where there is no model in the folder that it names."""
-        entry = json.loads(Path(manifest).read_text())
+        """Read a manifest. AtlasError where it is damaged, or where there is no model in the folder that it names."""
+        entry = read_json(manifest)
         path = named_folder(entry["path"], Path(manifest))
         if not (path / "config.json").exists():
             raise AtlasError(f"{manifest} names {path}, where there is no config.json; delete {manifest} and run again")
-        return cls(entry["name"], path, entry["dtype"], entry["trust_remote_code"])
+        return cls(entry["name"], path, entry["dtype"], entry["trust_remote_code"], entry.get("sha256") or {}, Path(manifest))
+
+    def verify(self) -> None:
+        """AtlasError where a file that loading reads is not as the manifest recorded it, or weights are cut short."""
+        if self.manifest and self.path.resolve().parent == self.manifest.resolve().parent:
+            remedy = f"delete {self.path} and {self.manifest} and run again: the model is fetched again"
+        else:
+            remedy = f"restore the file; if you changed it on purpose, delete {self.manifest or self.path} and run again"
+        if problem := damage(self.path, {name: digest for name, digest in self.hashes.items() if Path(name).suffix in CHECKED}):
+            raise AtlasError(f"{problem}; {remedy}")
+        require_whole_weights(self.path, remedy)
 
     def write(self, manifest: Path, source: dict[str, object]) -> None:
         """Write the manifest, with the SHA-256 of each file of the folder and ``source``, what the folder was made from."""
@@ -44,6 +62,26 @@ class ModelFolder:
 def is_adapter(weights: Path) -> bool:
     """Whether a checkpoint folder holds a LoRA adapter rather than full weights."""
     return (Path(weights) / "adapter_config.json").exists()
+
+
+def recorded_hashes(weights: Path) -> dict[str, str] | None:
+    """SHA-256 of a checkpoint's weights by file name, as its run recorded them in train.json; None where it did not."""
+    record = Path(weights).parent.parent / RECORD
+    return (read_json(record).get("weights_sha256", {}).get(str(epoch_of(Path(weights).parent))) or None) if record.exists() else None
+
+
+def weights_identity(weights: Path) -> dict[str, str]:
+    """SHA-256 of a checkpoint's weights by file name: recorded, else computed."""
+    return recorded_hashes(weights) or hash_weights(weights)
+
+
+def verify_checkpoint(weights: Path) -> None:
+    """AtlasError where weights of a checkpoint are not as its run recorded them, or are cut short."""
+    record = Path(weights).parent.parent / RECORD
+    remedy = f"delete {record} and run again: the run is trained again" if record.exists() else "restore the file"
+    if problem := damage(Path(weights), recorded_hashes(weights) or {}):
+        raise AtlasError(f"{problem}; {remedy}")
+    require_whole_weights(Path(weights), remedy)
 
 
 def device() -> str:
@@ -71,8 +109,8 @@ def load_model(base: ModelFolder, weights: Path | None = None, dtype: str | None
     Of the folder's generation settings only the token ids are kept, so that each job states its own decoding. A LoRA adapter is merged in
     float32, in memory (that of QLoRA into the base as it was trained on, rounded to four bits), and the model stays in float32: in bfloat16 most of a small update is lost, also unmerged, where a layer's output is
     rounded after the adapter's part is added. ``facts`` receives the dtype that the model runs in, and with an adapter how it is applied and
-    the largest difference to the logits of the unmerged adapter on a short probe. AtlasError where a weight or a
-    logit is not finite: a diverged checkpoint would score what chance gives.
+    the largest difference to the logits of the unmerged adapter on a short probe. AtlasError where a file is not
+    what was recorded when it was made, or where a weight or a logit is not finite: damaged and diverged weights would score what chance gives.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -80,6 +118,10 @@ def load_model(base: ModelFolder, weights: Path | None = None, dtype: str | None
     adapter = weights is not None and is_adapter(weights)
     target = torch.float32 if adapter else getattr(torch, dtype or base.dtype)
     folder = base.path if weights is None or adapter else weights
+    if weights is not None:
+        verify_checkpoint(weights)
+    if folder == base.path:
+        base.verify()
     four_bits = adapter and trained_in_4bit(weights)
     options = {"quantization_config": nf4(torch.float32)} if four_bits else {}
     model = AutoModelForCausalLM.from_pretrained(
@@ -124,7 +166,7 @@ def nf4(compute):
 def trained_in_4bit(weights: Path) -> bool:
     """Whether the run that a checkpoint belongs to trained on a base in four bits."""
     record = Path(weights).parent.parent / RECORD
-    return record.exists() and bool(json.loads(record.read_text(encoding="utf-8")).get("settings", {}).get("load_in_4bit"))
+    return record.exists() and bool(read_json(record).get("settings", {}).get("load_in_4bit"))
 
 
 def token_ids_only(config):

@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.files import read_json
 from sft_atlas.core.log import LOG
 from sft_atlas.study.messages import explain
 from sft_atlas.study.paths import RECORD
@@ -180,7 +181,7 @@ def require_trained_with(template: dict, weights: Path) -> str:
     """
     record = Path(weights).parent.parent / RECORD
     try:
-        trained = json.loads(record.read_text(encoding="utf-8"))["template"]
+        trained = read_json(record)["template"]
     except (OSError, KeyError, ValueError) as error:
         raise AtlasError(f"{record} does not name the template of {weights} ({type(error).__name__}); train the run again") from None
     if fingerprint(trained) != fingerprint(template):

@@ -1,13 +1,12 @@
 """Say what a release to the model hub would upload; upload it only when asked to. The token is that of `hf auth login`."""
 
 import argparse
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.core.files import write_json
+from sft_atlas.core.files import read_json, write_json
 from sft_atlas.core.log import LOG
 from sft_atlas.report.write_card import checkpoint_name
 from sft_atlas.study.paths import RECORD, epoch_of, named_folder
@@ -35,9 +34,9 @@ def upload(namespace: str, study: str, page: Path) -> Upload:
     from huggingface_hub.utils import validate_repo_id
 
     folder = page.parent
-    record = json.loads((folder.parent / RECORD).read_text(encoding="utf-8"))
+    record = read_json(folder.parent / RECORD)
     manifest = Path(record["inputs"]["base"]["path"])
-    base = named_folder(json.loads(manifest.read_text(encoding="utf-8"))["path"], manifest)
+    base = named_folder(read_json(manifest)["path"], manifest)
     repository = f"{namespace}/{study}-{checkpoint_name(record, epoch_of(folder))}"
     try:
         validate_repo_id(repository)

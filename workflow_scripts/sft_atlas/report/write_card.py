@@ -1,11 +1,10 @@
 """Write the model card of one checkpoint from its provenance and scores."""
 
 import argparse
-import json
 from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.core.files import write_text
+from sft_atlas.core.files import read_json, read_table, write_text
 from sft_atlas.core.markdown import table
 
 
@@ -153,12 +152,11 @@ def _lines(head: list[str], rows: list[tuple]) -> str:
 
 
 def main(args: argparse.Namespace) -> None:
-    import polars as pl
 
     def rows(paths: list[Path]) -> list[dict]:
-        return [row for path in paths for row in pl.read_parquet(path).to_dicts()]
+        return [row for path in paths for row in read_table(path).to_dicts()]
 
-    record, base = (json.loads(path.read_text(encoding="utf-8")) for path in (args.record, args.base))
+    record, base = (read_json(path) for path in (args.record, args.base))
     text = card(record, base, rows(args.scores), rows(args.base_scores), args.study, args.epoch)
     write_text(args.output, text)
 

@@ -1,7 +1,6 @@
 """Write the findings of a study in words, each with its number, interval, p-value, n and figure."""
 
 import argparse
-import json
 import os
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from sft_atlas.analyse import select
-from sft_atlas.core.files import write_text
+from sft_atlas.core.files import read_json, write_text
 from sft_atlas.core.markdown import bullets, wrap
 from sft_atlas.report.findings import WIDTH, Finding
 from sft_atlas.report.sections import predictors, representation, scores, weights
@@ -111,7 +110,7 @@ def main(args: argparse.Namespace) -> None:
     missing = {}
     for name in tables:
         record = args.tables / f"{name}.json"
-        absent = json.loads(record.read_text(encoding="utf-8"))["missing"] if record.is_file() else []
+        absent = read_json(record)["missing"] if record.is_file() else []
         if absent:
             missing[name] = len(absent)
     text = page(study, tables, Path(os.path.relpath(args.figures, args.output.parent)), missing)

@@ -1,13 +1,13 @@
 """Training sets and benchmarks that share a source or items. Samples of them may happen to differ, so that no comparison of rows finds it."""
 
 import filecmp
-import json
 import os
 import re
 from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
 
+from sft_atlas.core.files import read_json
 from sft_atlas.study.items import SHARED
 from sft_atlas.study.schema import Benchmark, Source
 from sft_atlas.study.study import Study
@@ -111,7 +111,7 @@ def _shared_items(results: Path, names: set[str], known: set[frozenset[str]]) ->
     file = results / OVERLAP
     if not file.exists():
         return []
-    found = json.loads(file.read_text(encoding="utf-8")).get(SHARED, [])
+    found = read_json(file).get(SHARED, [])
     return [
         f"benchmarks.{one} and benchmarks.{other} share {shared} of {items} items: {COUNTED}"
         for one, other, shared, items in found

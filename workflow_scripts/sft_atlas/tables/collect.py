@@ -5,7 +5,6 @@ it never becomes a zero. :mod:`sft_atlas.study.paths` lists the files of each ta
 """
 
 import argparse
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.core.files import write_json, write_table
+from sft_atlas.core.files import read_json, write_json, write_table
 from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import record_provenance
 from sft_atlas.study import paths
@@ -116,10 +115,7 @@ def _runs(study: dict, files: list[ResultFile]) -> pl.DataFrame:
     """One row per run from its ``train.json``; keys are checked where the file states them, at its top or in its settings."""
     rows = []
     for file in files:
-        try:
-            content = json.loads(file.path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise AtlasError(f"cannot read {file.path}: {error}") from error
+        content = read_json(file.path)
         for key, value in file.keys.items():
             stated = content.get(key, content.get("settings", {}).get(key))
             stated = stated.get("name") if isinstance(stated, dict) else stated
@@ -173,7 +169,7 @@ def _perplexity(study: dict, files: list[ResultFile]) -> pl.DataFrame:
 
 def main(args: argparse.Namespace) -> None:
     """Write the table and ``<table>.json``."""
-    study = json.loads(args.study.read_text(encoding="utf-8"))
+    study = read_json(args.study)
     collected = collect(study, args.table, args.study.parent, args.allow_missing)
     write_table(args.output, collected.frame)
     facts = {
@@ -192,13 +188,13 @@ def data_hashes(study: dict, root: Path) -> dict[str, str]:
     samples = dict.fromkeys((run["dataset"], run["rows"]) for run in study["runs"])
     manifest = paths.Paths(root).sample_manifest
     manifests = {f"{dataset}/{rows}": Path(paths.Paths.fill(manifest, dataset=dataset, rows=rows)) for dataset, rows in samples}
-    return {name: json.loads(path.read_text(encoding="utf-8"))["sha256"] for name, path in manifests.items() if path.exists()}
+    return {name: read_json(path)["sha256"] for name, path in manifests.items() if path.exists()}
 
 
 def devices(study: dict, root: Path) -> dict[str, int]:
     """Devices that the runs were trained on, with the number of runs on each."""
     records = [file.path for file in paths.result_files(study, "runs", root)]
-    return dict(Counter(json.loads(path.read_text(encoding="utf-8"))["device"] for path in records if path.exists()))
+    return dict(Counter(read_json(path)["device"] for path in records if path.exists()))
 
 
 def add_options(p: argparse.ArgumentParser) -> None:

@@ -1,13 +1,13 @@
 """The study and its tables as they are on disk, for the jobs that analyse and report."""
 
 import argparse
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import polars as pl
 
 from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.files import read_json, read_table
 
 
 def add_options(p: argparse.ArgumentParser, **paths: str) -> None:
@@ -23,5 +23,5 @@ def load(args: argparse.Namespace, names: Iterable[str]) -> tuple[dict, dict[str
         path = args.tables / f"{name}.parquet"
         if not path.is_file():
             raise AtlasError(f"{path} is missing; make it with: snakemake {path}")
-        tables[name] = pl.read_parquet(path)
-    return json.loads(args.study.read_text(encoding="utf-8")), tables
+        tables[name] = read_table(path)
+    return read_json(args.study), tables

@@ -16,12 +16,12 @@ from safetensors import safe_open
 from transformers import TrainerCallback
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.core.files import atomic, hash_weights, write_json
+from sft_atlas.core.files import atomic, write_json
 from sft_atlas.core.log import progress
 from sft_atlas.study.paths import CHECKPOINT
 from sft_atlas.study.schema import Hyperparameters
 from sft_atlas.train.interruption import Interrupted, StopRequest
-from sft_atlas.train.resume_state import COMPLETE, DIVERGED
+from sft_atlas.train.resume_state import DIVERGED, complete_checkpoints, mark_complete, record_epoch
 
 TIME_SHARE = 0.1  # of the training time that resume checkpoints may cost
 BYTES_PER_SECOND = 1e9  # writing speed, a guess until the first checkpoint was written
@@ -33,7 +33,7 @@ class CheckpointCallback(TrainerCallback):
     Raises AtlasError where a loss, a gradient norm or a weight is not finite, before anything of that step is saved, and Interrupted
     after a resume checkpoint was saved because a signal asked for it (``stop_request``).
     ``dtype``: the type in which full weights are published. ``checkpoint_bytes``: size of one resume checkpoint.
-    ``hashes``: SHA-256 of the epochs written here, by epoch and file name. ``first_step``, ``last_step``: seconds of ``perf_counter``.
+    ``first_step``, ``last_step``: seconds of ``perf_counter``.
     """
 
     def __init__(self, settings: Hyperparameters, state: Path, dtype: torch.dtype, name: str, checkpoint_bytes: float):
@@ -42,7 +42,6 @@ class CheckpointCallback(TrainerCallback):
         self.checkpoint_seconds = checkpoint_bytes / BYTES_PER_SECOND
         self.first_step: float | None = None
         self.last_step: float | None = None
-        self.hashes: dict[str, dict[str, str]] = {}
         self.trainer = None  # set by the caller, who makes the trainer with this callback
         self.stop_request = StopRequest()
         self._stopping = False
@@ -63,6 +62,7 @@ class CheckpointCallback(TrainerCallback):
         if self._stopping and not ends_epoch:  # an epoch that ends here is kept first
             self._save_began = self.last_step
             control.should_save = True
+            self._make_room(args, trainer_state)
         return control
 
     def on_epoch_end(self, args, trainer_state, control, model=None, **_):
@@ -78,7 +78,15 @@ class CheckpointCallback(TrainerCallback):
             torch.distributed.broadcast_object_list(decision)
             due = decision[0]
         control.should_save = due and epoch != self.settings.epochs  # after the last epoch nothing is left to resume
+        if control.should_save:
+            self._make_room(args, trainer_state)
         return control
+
+    def _make_room(self, args, trainer_state) -> None:
+        """Before a resume checkpoint is written, keep only the newest of those before it: two are on disk at most, and one is complete."""
+        if trainer_state.is_world_process_zero:
+            for older in complete_checkpoints(Path(args.output_dir))[:-1]:
+                shutil.rmtree(older)
 
     def on_log(self, args, trainer_state, control, logs=None, **_):
         for key, quantity in (("loss", "the loss"), ("grad_norm", "the gradient norm"), ("eval_loss", "the validation loss")):
@@ -90,13 +98,9 @@ class CheckpointCallback(TrainerCallback):
 
     def on_save(self, args, trainer_state, control, **_):
         self.wait()  # a checkpoint must not be complete before the kept epochs up to it are
+        self.trainer.accelerator.wait_for_everyone()  # nor before every process has written its part
         if trainer_state.is_world_process_zero:
-            newest = Path(args.output_dir) / f"checkpoint-{trainer_state.global_step}"
-            (newest / COMPLETE).touch()
-            # The trainer's own `save_total_limit` would remove the one before while this one is not marked yet.
-            for older in newest.parent.glob("checkpoint-*"):
-                if older != newest:
-                    shutil.rmtree(older)
+            mark_complete(Path(args.output_dir) / f"checkpoint-{trainer_state.global_step}")
         self._last_checkpoint = time.perf_counter()
         self.checkpoint_seconds = self._last_checkpoint - self._save_began
         if self._stopping:
@@ -127,7 +131,7 @@ class CheckpointCallback(TrainerCallback):
             f" select='{{without: [{self.name}]}}'. To repeat the same run, delete {self.state}"
         )
         if trainer_state.is_world_process_zero:
-            write_json(self.state / DIVERGED, {"error": error})
+            write_json(self.state / DIVERGED, {"error": error}, durable=True)
         self.trainer.accelerator.wait_for_everyone()  # the first process to fail ends the others
         raise AtlasError(error)
 
@@ -139,7 +143,7 @@ class CheckpointCallback(TrainerCallback):
         if gathered:
             tie(gathered, model)
         if self.is_adapter:  # a few megabytes: not worth a thread
-            with atomic(self.state / CHECKPOINT.format(epoch=epoch)) as part:
+            with atomic(self.state / CHECKPOINT.format(epoch=epoch), durable=True) as part:
                 model.save_pretrained(part, state_dict=gathered)
                 with safe_open(part / "adapter_model.safetensors", "pt") as saved:
                     written, trained = len(saved.keys()), sum(parameter.requires_grad for parameter in model.parameters())
@@ -147,14 +151,15 @@ class CheckpointCallback(TrainerCallback):
                     raise AtlasError(
                         f"{self.name}: epoch {epoch} was saved with {written} of the adapter's {trained} tensors; please report this"
                     )
+                record_epoch(self.state, epoch, part)
             return
         tensors = copy_to_host(gathered or model.state_dict(), self.dtype)
         self._writing = self._writer.submit(self._write, epoch, tensors)
 
     def _write(self, epoch: int, tensors: dict[str, torch.Tensor]) -> None:
-        with atomic(self.state / CHECKPOINT.format(epoch=epoch)) as part:
+        with atomic(self.state / CHECKPOINT.format(epoch=epoch), durable=True) as part:
             self._shell.save_pretrained(part, state_dict=tensors)
-            self.hashes[str(epoch)] = hash_weights(part)
+            record_epoch(self.state, epoch, part)
 
     def wait(self) -> None:
         """Wait until the kept epochs so far are on disk; raises what the writing thread raised."""

@@ -6,14 +6,15 @@ below the resolution of the type in which the checkpoint is scored. Its scores a
 
 import contextlib
 import inspect
-import json
 import math
+from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
-from sft_atlas.core.files import write_json
+from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.files import read_json, sha256, write_json
 from sft_atlas.core.log import LOG
 from sft_atlas.models.size import BFLOAT16_ROUNDING, largest_relative_update
 from sft_atlas.train.resume_state import EFFECT
@@ -53,10 +54,22 @@ class EffectCallback(TrainerCallback):
             start = {} if self.settings.method == "lora" else _elements(model)
             self.before = start | {"": self._logits(model)}  # weights first: a forward pass leaves some of them gathered
             save_file(self.before, file)
+            write_json(self._hash_file(file), sha256(file))
         else:  # resumed: the model is no longer the base model
-            self.before = load_file(file) if file.exists() else None
+            self.before = load_file(file) if self._is_whole(file) else None
         if state.is_world_process_zero:
             self._warn_before(model)
+
+    @staticmethod
+    def _hash_file(file: Path) -> Path:
+        return file.with_suffix(".sha256.json")
+
+    def _is_whole(self, file: Path) -> bool:
+        """Whether what was noted before the training is there and not damaged."""
+        try:
+            return file.exists() and read_json(self._hash_file(file)) == sha256(file)
+        except (FileNotFoundError, AtlasError):
+            return False
 
     def _warn_before(self, model) -> None:
         largest = largest_relative_update(self.settings, self.samples, model.config.get_text_config().hidden_size)
@@ -77,7 +90,7 @@ class EffectCallback(TrainerCallback):
 
     def on_train_end(self, args, state, control, model=None, **_):
         if self.before is None:
-            LOG.warning("%s: the effect on logits is unknown: %s is gone", self.name, self.folder)
+            LOG.warning("%s: the effect on logits is unknown: %s is gone or damaged", self.name, self.folder)
             return
         before, after = self.before[""], self._logits(model)
         change = (after - before).abs()
@@ -91,7 +104,7 @@ class EffectCallback(TrainerCallback):
         }
         first = self.folder / "first.json"
         if first.exists():
-            self.facts["weight_change_first_epoch"] = json.loads(first.read_text())
+            self.facts["weight_change_first_epoch"] = read_json(first)
         if state.is_world_process_zero and not moved(self.facts):
             LOG.warning(
                 "%s did not move: logits on its own samples changed by %.2g on average, less than the rounding of a logit in %s (%.2g); its scores"

@@ -4,13 +4,15 @@ Activations are counted per token of a decoder layer with gated feed-forward, as
 Tests compare the count with what autograd holds; a GPU test compares the sum with the measured peak.
 """
 
-import json
 import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from sft_atlas.core.disk import size_text
 from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.files import read_json
+from sft_atlas.core.integrity import safetensors_header
 from sft_atlas.core.log import LOG
 from sft_atlas.models.base_model import ModelFolder
 from sft_atlas.models.layout import layer_and_component, layers_in_range
@@ -50,7 +52,7 @@ class DecoderShape:
     @classmethod
     def read(cls, folder: Path) -> "DecoderShape":
         """From a model folder's config.json."""
-        config = json.loads((Path(folder) / "config.json").read_text())
+        config = read_json(Path(folder) / "config.json", "restore the model's folder")
         return cls.of({**config, **config.get("text_config", {})})
 
     @classmethod
@@ -244,9 +246,7 @@ def stored_shapes(folder: Path) -> dict[str, list[int]]:
     """Shapes of the tensors in the safetensors files of a folder, by name, from the files' headers."""
     shapes = {}
     for path in sorted(Path(folder).glob("*.safetensors")):
-        with open(path, "rb") as handle:
-            header = json.loads(handle.read(int.from_bytes(handle.read(8), "little")))
-        shapes |= {key: entry["shape"] for key, entry in header.items() if key != "__metadata__"}
+        shapes |= {key: entry["shape"] for key, entry in safetensors_header(path)[1].items()}
     return shapes
 
 
@@ -277,6 +277,6 @@ def check_disk(base: ModelFolder, settings: Hyperparameters, folder: Path, name:
     needed, room = disk_bytes(base, settings), shutil.disk_usage(folder).free + held
     if needed > room:
         raise AtlasError(
-            f"{name} writes up to {needed / GIB:.1f} GiB below {folder}, where there is room for {room / GIB:.1f} GiB; make room, keep fewer epochs"
+            f"{name} writes up to {size_text(needed)} below {folder}, where there is room for {size_text(room)}; make room, keep fewer epochs"
             " (save_epochs: last), or put results/ on a larger disk"
         )

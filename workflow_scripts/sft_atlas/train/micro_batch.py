@@ -5,12 +5,11 @@ The effective batch belongs to the recipe and never changes. Out of memory, the 
 """
 
 import gc
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.core.files import write_json
+from sft_atlas.core.files import read_json, write_json
 from sft_atlas.core.log import LOG
 from sft_atlas.study.schema import Hyperparameters
 
@@ -77,7 +76,7 @@ def load_plan(state: Path) -> tuple[BatchPlan | None, list[str]]:
     path = state / PLAN
     if not path.exists():
         return None, []
-    entry = json.loads(path.read_text())
+    entry = read_json(path)
     return BatchPlan(**entry["plan"]), entry["failed"]
 
 

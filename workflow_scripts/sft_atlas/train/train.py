@@ -1,14 +1,13 @@
 """Fine-tune one base model on one training set with one recipe, and publish its kept epochs."""
 
 import argparse
-import json
 import socket
 import sys
 import time
 from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.core.files import lock_folder, text_hash, write_json, write_table, write_text
+from sft_atlas.core.files import lock_folder, read_json, read_table, text_hash, write_json, write_table, write_text
 from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import record_provenance, resource_usage
 from sft_atlas.models import prompt_template
@@ -50,6 +49,8 @@ def train(args: argparse.Namespace) -> None:
     settings = Hyperparameters.model_validate_json(args.settings)
     name = f"{args.model}/{args.dataset}/{args.recipe}"
     base = ModelFolder.read(args.base)
+    if not args.worker:
+        base.verify()
     tokenizer = load_tokenizer(base)
     tracking = Tracking(args.track, args.tracking, args.study) if args.track else None
     if args.worker:
@@ -65,7 +66,7 @@ def train(args: argparse.Namespace) -> None:
         torch.distributed.destroy_process_group()
         return
     template = prompt_template.read(args.template, tokenizer)
-    samples = dataset.tokenize(pl.read_parquet(args.data).to_dicts(), tokenizer, template, settings.max_length)
+    samples = dataset.tokenize(read_table(args.data).to_dicts(), tokenizer, template, settings.max_length)
     held_out = validation_samples(args, tokenizer, template, settings.max_length, name)
     with lock_folder(args.state) as lock:
         forecast = memory.describe(base, settings, samples.longest, device())
@@ -82,7 +83,7 @@ def train(args: argparse.Namespace) -> None:
             facts = train_in_workers(settings, args.state, name, lock)
         else:
             facts = trainer.fine_tune(base, samples, tokenizer, settings, args.state, name, held_out.kept, tracking)
-        log, hashes, first_step, last_step = (facts.pop(key) for key in ("log", "hashes", "first_step", "last_step"))
+        log, first_step, last_step = (facts.pop(key) for key in ("log", "first_step", "last_step"))
         special = {"bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id}
         facts["special_tokens"] = {kind: sum(sample.ids.count(token) for sample in samples.kept) for kind, token in special.items()}
         if args.holdout:
@@ -91,9 +92,10 @@ def train(args: argparse.Namespace) -> None:
         facts["seconds_to_first_step"] = round(first_step - started, 3)
         facts["train_loss"] = sum(entry["loss"] for entry in log if "loss" in entry) / facts["steps"]
         write_table(args.output / HISTORY, trainer.history(log).select(*key_columns(args, *KEYS), pl.all()))
-        facts["weights_sha256"] = resume_state.publish_epochs(args.state, args.output, settings, hashes)
+        facts["weights_sha256"] = resume_state.publish_epochs(args.state, args.output, settings)
         facts["seconds_to_publish"] = round(time.perf_counter() - last_step, 3)
-        write_json(args.output / RECORD, {**{key: getattr(args, key) for key in KEYS}, **facts, **provenance, "usage": resource_usage()})
+        record = {**{key: getattr(args, key) for key in KEYS}, **facts, **provenance, "usage": resource_usage()}
+        write_json(args.output / RECORD, record, durable=True)
         resume_state.close_state(args.state)
 
 
@@ -105,8 +107,8 @@ def validation_samples(args: argparse.Namespace, tokenizer, template: dict, max_
 
     if not args.holdout:
         return dataset.Samples([], [])
-    trained = {text_hash(text) for text in pl.read_parquet(args.data)["instruction"]}
-    held_out = pl.concat([pl.read_parquet(path) for path in args.holdout], how="diagonal")
+    trained = {text_hash(text) for text in read_table(args.data)["instruction"]}
+    held_out = pl.concat([read_table(path) for path in args.holdout], how="diagonal")
     rows = [row for row in held_out.to_dicts() if text_hash(row["instruction"]) not in trained]
     if len(rows) < len(held_out):
         LOG.warning(
@@ -130,7 +132,7 @@ def train_in_workers(settings: Hyperparameters, state: Path, name: str, lock: in
     from sft_atlas.train import hardware, interruption, micro_batch, resume_state
 
     while True:
-        resume_state.newest_checkpoint(state / "trainer")  # removes incomplete ones, which all workers would do at once
+        resume_state.complete_checkpoints(state / "trainer")  # removes incomplete ones, which all workers would do at once
         before = micro_batch.load_plan(state)
         host = "127.0.0.1" if settings.nodes == 1 else socket.gethostname()
         with socket.socket() as probe:
@@ -139,9 +141,9 @@ def train_in_workers(settings: Hyperparameters, state: Path, name: str, lock: in
         (state / INTERRUPTED).unlink(missing_ok=True)
         code = interruption.run_workers(hardware.launch_command(settings, [*sys.argv, "--worker"], host, port), lock)
         if code == 0:
-            return json.loads((state / FACTS).read_text())
+            return read_json(state / FACTS)
         if (state / INTERRUPTED).exists():
-            told = json.loads((state / INTERRUPTED).read_text())
+            told = read_json(state / INTERRUPTED)
             raise interruption.Interrupted(told["error"], told["signal"])
         resume_state.raise_if_diverged(state)
         if micro_batch.load_plan(state) == before:

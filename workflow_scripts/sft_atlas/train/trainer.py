@@ -203,7 +203,7 @@ def fine_tune(
     """Train, leaving the kept epochs in ``state/epoch-N``; resumes from the newest complete checkpoint in ``state/trainer``.
 
     Out of memory, it continues with a smaller micro-batch and the same effective batch (:mod:`sft_atlas.train.micro_batch`).
-    Returns facts for train.json, with the trainer's log under ``log`` and SHA-256 of written weights under ``hashes``.
+    Returns facts for train.json, with the trainer's log under ``log``.
     Raises AtlasError where memory runs out with the smallest plan, or in a worker, whose job then starts all workers again.
     """
     plan = micro_batch.load_plan(state)[0] or memory.first_plan(base, settings, [*map(len, samples.kept)], device(), name)
@@ -289,7 +289,6 @@ def _attempt(
         **effect.facts,
         "first_step": checkpoints.first_step,
         "last_step": checkpoints.last_step,
-        "hashes": checkpoints.hashes,
         "log": trainer.state.log_history,
     }
 
