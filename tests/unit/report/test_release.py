@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from helpers.damage import invert
 from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.files import hash_weights
 from sft_atlas.report import release
 from sft_atlas.study.schema import Release
 
@@ -58,6 +60,15 @@ def test_what_cannot_be_released_is_refused(checkpoint):
         release.upload("me", "x" * 90, checkpoint)
     (checkpoint.parent / "weights/model.safetensors").unlink()
     with pytest.raises(AtlasError, match="holds no safetensors"):
+        release.upload("me", "paper", checkpoint)
+
+
+def test_damaged_weights_are_not_released(checkpoint):
+    record, weights = checkpoint.parents[1] / "train.json", checkpoint.parent / "weights"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"weights_sha256": {"2": hash_weights(weights)}}))
+    release.upload("me", "paper", checkpoint)
+    invert(weights / "model.safetensors")
+    with pytest.raises(AtlasError, match=r"model.safetensors is damaged: .* leave it out of the release"):
         release.upload("me", "paper", checkpoint)
 
 

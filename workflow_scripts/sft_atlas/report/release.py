@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import read_json, write_json
+from sft_atlas.core.integrity import damage
 from sft_atlas.core.log import LOG
 from sft_atlas.report.write_card import checkpoint_name
 from sft_atlas.study.paths import RECORD, epoch_of, named_folder
@@ -46,6 +47,8 @@ def upload(namespace: str, study: str, page: Path) -> Upload:
     files |= {path.name: path for pattern in WEIGHTS for path in sorted((folder / "weights").glob(pattern))}
     if not any(file.endswith(".safetensors") for file in files):
         raise AtlasError(f"{folder}/weights holds no safetensors; train the run again, or leave it out of the release")
+    if problem := damage(folder / "weights", record.get("weights_sha256", {}).get(str(epoch_of(folder)), {})):
+        raise AtlasError(f"{problem}; train the run again, or leave it out of the release")
     return Upload(repository, files | {"README.md": page})
 
 
