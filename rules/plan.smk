@@ -19,7 +19,8 @@ rule plan:
         results=paths.root,
         graph=graph.FILE,
     shell:
-        "python workflow_scripts/run.py plan --study {params.study:q} --devices config/devices.yaml --results {params.results} --graph {params.graph} --log {log}"
+        "python workflow_scripts/run.py plan --study - --devices config/devices.yaml --results {params.results} --graph {params.graph} --log {log}"
+        " <<'STUDY'\n{params.study}\nSTUDY"
 
 
 for block in study.blocks:

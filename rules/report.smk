@@ -134,5 +134,5 @@ rule pack:
         weights="--weights" if study.file.pack.weights else "",
         archive=paths.archive,
     shell:
-        "python workflow_scripts/run.py pack --results {params.results} --study {params.study:q} --local {params.local:q} {params.weights}"
-        " --output {params.archive} --log {log}"
+        "python workflow_scripts/run.py pack --results {params.results} --study - --local {params.local:q} {params.weights}"
+        " --output {params.archive} --log {log} <<'STUDY'\n{params.study}\nSTUDY"

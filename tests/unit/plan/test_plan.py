@@ -1,5 +1,6 @@
 """The page and the table that show a forecast."""
 
+import io
 import json
 import re
 from dataclasses import asdict
@@ -44,7 +45,8 @@ def test_hours_have_two_digits(hours, text):
     assert span(hours) == text
 
 
-def test_the_command_writes_page_and_table(tmp_path, run_script):
+def test_the_command_writes_page_and_table(tmp_path, run_script, monkeypatch):
+    """The study comes on standard input: it may be longer than an argument can be."""
     config = json.dumps(
         STUDY | {"plan": STUDY["plan"] | {"device": "h100", "compare": [{"what": "train_gpu_hours", "value": 530, "source": "there"}]}}
     )
@@ -54,7 +56,8 @@ def test_the_command_writes_page_and_table(tmp_path, run_script):
     decisions += [Decision("merge_datasets", f"{tmp_path}/results/logs/{logs[2]}.log", AGAIN, causes)]
     decisions += [Decision("fetch_dataset", f"{tmp_path}/results/logs/fetch_dataset/{name}.log", TO_DO) for name in ("green", "white")]
     (tmp_path / "graph.json").write_text(json.dumps([asdict(decision) for decision in decisions]))
-    run_script(plan, graph=tmp_path / "graph.json", study=config, devices=ROOT / "config/devices.yaml", results=tmp_path / "results")
+    monkeypatch.setattr("sys.stdin", io.StringIO(config))
+    run_script(plan, graph=tmp_path / "graph.json", study="-", devices=ROOT / "config/devices.yaml", results=tmp_path / "results")
     text = (tmp_path / "results/plan.md").read_text()
     assert "# Plan of study small" in text and re.search(r"\| training, device-hours \| +\S+ .* \| +530 \| there +\|", text)
     table = pl.read_parquet(tmp_path / "results/plan.parquet")

@@ -58,6 +58,11 @@ def run(rule: str, arguments: list[str]) -> None:
     run_module(module, rule, arguments)
 
 
+def long_text(value: str) -> str:
+    """Type of an option whose text may be longer than an argument can be (128 KiB on Linux): ``-`` reads it from standard input."""
+    return sys.stdin.read() if value == "-" else value
+
+
 def parser(module: ModuleType, rule: str = "") -> argparse.ArgumentParser:
     """The command line of a job."""
     made = argparse.ArgumentParser(prog=f"run.py {rule}", description=module.__doc__)

@@ -11,6 +11,7 @@ import polars as pl
 
 from sft_atlas.core import markdown
 from sft_atlas.core.files import write_table, write_text
+from sft_atlas.core.job import long_text
 from sft_atlas.core.log import print_to_terminal
 from sft_atlas.models.size import BFLOAT16_ROUNDING
 from sft_atlas.plan import cost, graph
@@ -261,7 +262,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def add_options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--study", required=True, help="the study file's content, as JSON")
+    p.add_argument("--study", type=long_text, required=True, help="the study file's content, as JSON; -: standard input")
     p.add_argument("--devices", type=Path, required=True, help="config/devices.yaml")
     p.add_argument("--results", type=Path, required=True, help="results/{study}")
     p.add_argument("--graph", type=Path, required=True, help="what Snakemake decided about each job, as `snakemake plan` writes it")

@@ -12,6 +12,7 @@ from pathlib import Path
 from sft_atlas.core import snapshot
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import atomic, write_text
+from sft_atlas.core.job import long_text
 from sft_atlas.core.log import LOG, print_to_terminal
 from sft_atlas.study.paths import Paths
 
@@ -91,7 +92,9 @@ def main(args: argparse.Namespace) -> None:
 
 def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--results", type=Path, required=True, help="folder of the study's results")
-    p.add_argument("--study", required=True, help="the study file's content, as JSON; packed as study.yaml")
+    p.add_argument(
+        "--study", type=long_text, required=True, help="the study file's content, as JSON; -: standard input; packed as study.yaml"
+    )
     p.add_argument("--local", nargs="*", default=[], help="local files and folders that the study names")
     p.add_argument("--weights", action="store_true", help="pack weights of base models and checkpoints too")
     p.add_argument("--output", type=Path, required=True, help="archive to write, .tar")
