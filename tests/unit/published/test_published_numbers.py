@@ -408,3 +408,109 @@ def test_noise_floor(task):
     row = row_of(product()[1]["raw"]["noise"], benchmark=task)
     assert row["steps"] == len(steps)
     close(row["sd"], 1.4826 / np.sqrt(2) * np.median(np.abs(steps)))
+
+
+# ---------------------------------------------------------------- further analyses
+
+VARIANTS = {"mbpp": 2, "gsm8k": 2, "hellaswag": 2, "nq": 4, "boolq": 2, "mmlu": 2}  # columns of one benchmark share its weight
+
+
+def share(task) -> float:
+    return 1 / VARIANTS.get(task.rpartition("-")[0], 1)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_lora_and_full_correlate_over_sets(policy):
+    moments, pairs = np.zeros((len(MODELS), 3)), np.zeros(len(MODELS), int)
+    for task in TASKS.values():
+        one, two = centred(cube(policy, task, "lora")), centred(cube(policy, task, "full"))
+        spread = np.concatenate([one[np.isfinite(one)], two[np.isfinite(two)]]).std(ddof=1)
+        for m, (x, y) in enumerate(zip(one / spread, two / spread, strict=True)):
+            both = np.isfinite(x) & np.isfinite(y)
+            if both.sum() > 1:
+                x, y = x[both] - x[both].mean(), y[both] - y[both].mean()
+                moments[m] += share(task) * np.array([x @ y, x @ x, y @ y])
+                pairs[m] += both.sum()
+    table = product()[1][policy]["method_correlation"]
+    for m, model in enumerate(MODELS.values()):
+        row = row_of(table, model=model)
+        assert row["pairs"] == pairs[m]
+        close(row["effect"], moments[m, 0] / np.sqrt(moments[m, 1] * moments[m, 2]))
+    xy, xx, yy = moments.sum(axis=0)
+    close(row_of(table, model="all")["effect"], xy / np.sqrt(xx * yy))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("value", ["centred", "gain"])
+def test_pairs_of_sets_in_each_base_model(policy, value):
+    array, models = stacked(policy, value), list(MODELS.values())
+    table, pairs = product()[1][policy]["set_similarity"].filter(value=value), []
+    found = {row[:3]: row[3:] for row in table.select("model", "first", "second", "r", "n").iter_rows()}
+    for i in range(len(SETS)):
+        for j in range(i + 1, len(SETS)):
+            r = np.array([r_of(part[i], part[j]) for part in array])
+            for model, expected in zip(models, r, strict=True):
+                close(found[model, SETS[i], SETS[j]][0], expected)
+            close(found["all", SETS[i], SETS[j]][0], r[np.isfinite(r)].mean())
+            assert found["all", SETS[i], SETS[j]][1] == np.isfinite(r).sum()
+            pairs.append(r)
+    vectors = np.array(pairs).T
+    vectors = vectors[np.isfinite(vectors).any(axis=1)]
+    agreed = [r_of(vectors[i], vectors[j]) for i in range(len(vectors)) for j in range(i)]
+    row = row_of(product()[1][policy]["set_agreement"], value=value)
+    assert row["n"] == len(vectors)
+    close(row["effect"], np.mean(agreed))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_rank_on_the_own_topic(policy, method):
+    tasks = {
+        "magicoder": ["mbpp-4", "mbpp-0", "humaneval-0"],
+        "math": ["math-0", "gsm8k-4", "gsm8k-0"],
+        "flan_reasoning": ["hellaswag-0", "hellaswag-10"],
+        "flan_knowledge": ["nq-0", "nq-1", "nq-5", "nq-25", "boolq-0", "boolq-5", "truthfulqa-0"],
+        "lima": ["mtbench-0", "alpacaeval-0"],
+    }
+    for name, columns in tasks.items():
+        ranks = np.array([scipy.stats.rankdata(-cube(policy, task, method), axis=1) for task in columns])
+        weight = np.array([share(task) for task in columns])[:, None] * np.isfinite(ranks[:, :, 0])
+        judged = weight.sum(axis=0) > 0
+        mean = (np.nan_to_num(ranks) * weight[:, :, None]).sum(axis=0)[judged] / weight.sum(axis=0)[judged, None]
+        row = row_of(product()[1][policy]["own_topic"], method=method, dataset=name)
+        assert (row["n"], row["sets"]) == (judged.sum(), len(SETS))
+        own = mean[:, SETS.index(name)]
+        close(row["effect"], own.mean())
+        assert row["best"] == (own <= mean.min(axis=1) + 1e-9).sum()
+    assert "flan_comprehension" not in product()[1][policy]["own_topic"]["dataset"].to_list()  # no benchmark has this topic
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("pair", [("mmlu-0", "jmmlu-0"), ("mmlu-5", "cmmlu-0")])
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_transfer_by_language(policy, pair, method):
+    r = np.array([r_of(x, y) for x, y in zip(*(cube(policy, task, method) for task in pair), strict=True)])
+    table = product()[1][policy]["transfer_by_language"].filter(method=method, first=pair[0], second=pair[1])
+    languages = [[value for value, name in zip(r, LANGUAGE.values(), strict=True) if name == one] for one in ("en", "zh", "ja")]
+    groups = [np.array([value for value in group if np.isfinite(value)]) for group in languages]
+    for language, group in zip(("en", "zh", "ja"), groups, strict=True):
+        row = row_of(table, language=language)
+        assert row["n"] == len(group) < 5 and np.isnan(row["low"])
+        close(row["effect"], group.mean())
+    known = np.concatenate(groups)
+    f = scipy.stats.f_oneway(*groups).statistic
+    row = row_of(table, language="between languages")
+    close(row["effect"], 2 * f / (2 * f + len(known) - 3))
+    assert row["n"] == len(known)
+
+
+def test_components_of_zero_shot_columns():
+    tasks = [task for task in TASKS.values() if task.endswith("-0") and task != "hellaswag-0"]  # no benchmark of the paper
+    assert len(tasks) == 12
+    array = np.stack([cube("raw", task) for task in tasks], axis=2)
+    array = array[np.isfinite(array).all(axis=(1, 2))]
+    matrix = (array - array.mean(axis=1, keepdims=True)).reshape(-1, len(tasks))
+    eigenvalues = np.linalg.eigvalsh(np.corrcoef(matrix.T))[::-1]
+    table = product()[1]["raw"]["components_zero_shot"].filter(value="centred", variables="benchmark").sort("component")
+    assert table["observations"][0] == len(matrix)
+    close(table["share"].to_numpy(), eigenvalues / eigenvalues.sum())

@@ -16,6 +16,7 @@ from sft_atlas.published import (
     changes,
     claims,
     frames,
+    further,
     summarise_published,
     test_claims,
     tidy_published,
@@ -146,7 +147,7 @@ def test_the_claims_page_is_written(own):
     scores, _, _, _, tables = own
     tested = claims.all_claims(tables, scores)
     assert "1,059" not in "".join(claim.text for claim in tested)  # a statement about the authors' table
-    page = test_claims.page(tested, changes.describe(tables), test_claims.families(scores))
+    page = test_claims.page(tested, changes.describe(tables), test_claims.families(scores), further=further.describe(tables["repaired"]))
     assert "The 4 base models come from unknown families." in " ".join(page.split())
     for claim in tested:
         assert claim.text in page
@@ -183,7 +184,8 @@ def test_pages_of_a_users_csv_claim_nothing_that_it_does_not_hold(table, absent)
     repairs = audit_published.repairs(found)
     tables = {policy: analyse_published.tables(frames.of_scores(frames.apply_policy(scores, repairs, policy))) for policy in POLICIES}
     tested = claims.all_claims(tables, scores)
-    lines = test_claims.page(tested, changes.describe(tables), test_claims.families(scores), "the scores in mine.csv").splitlines()
+    families, more = test_claims.families(scores), further.describe(tables["repaired"])
+    lines = test_claims.page(tested, changes.describe(tables), families, "the scores in mine.csv", more).splitlines()
     needs = [line for line in lines if line.startswith("This needs")]  # what would be needed may be named
     page = "\n".join(line for line in lines if line not in needs)
     said = summarise_published.findings(scores, repairs, tables["repaired"]["consistency"], test_claims.table(tested))

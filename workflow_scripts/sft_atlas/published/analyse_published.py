@@ -11,8 +11,9 @@ import polars as pl
 
 from sft_atlas.analyse import consistency, select, variance
 from sft_atlas.core.files import write_table
-from sft_atlas.published import TABLES, frames
+from sft_atlas.published import TABLES, agreement, frames
 from sft_atlas.published.arguments import add_arguments
+from sft_atlas.published.columns import ZERO_SHOT
 from sft_atlas.stats import two_way
 from sft_atlas.stats.estimates import Estimate, benjamini_hochberg, correlation_matrix, decidable_q, paired_difference, signed_rank_p
 
@@ -23,6 +24,7 @@ def tables(data: frames.Data, seed: int = frames.SEED) -> dict[str, pl.DataFrame
     """Every table, by the names in :data:`sft_atlas.published.TABLES`."""
     full = select.of_leading_method(data.cells)
     components, loadings = component_tables(full, seed)
+    zero_shot = full.filter(pl.col("benchmark").is_in(ZERO_SHOT))
     pairs = method_pairs(data)
     return {
         "gains": gains(data),
@@ -32,6 +34,11 @@ def tables(data: frames.Data, seed: int = frames.SEED) -> dict[str, pl.DataFrame
         "similarity_tests": similarity_tests(full, data.study, seed),
         "components": components,
         "loadings": loadings,
+        "components_zero_shot": component_tables(zero_shot, seed)[0],
+        "set_similarity": agreement.set_similarity(full, seed),
+        "set_agreement": agreement.set_agreement(full, seed),
+        "method_correlation": agreement.method_correlation(data.cells, seed),
+        "own_topic": agreement.own_topic(data.cells, data.study, seed),
         "variance": pl.concat([variance.variance(data.cells, value, seed) for value in ("score", "gain")]),
         "lora_full": lora_full(pairs, seed),
         "method_pairs": pairs,
@@ -40,6 +47,7 @@ def tables(data: frames.Data, seed: int = frames.SEED) -> dict[str, pl.DataFrame
         "epoch_change": epoch_change(data, seed),
         "left_out": left_out(data),
         "transfer": transfer(data.cells, seed),
+        "transfer_by_language": agreement.transfer_by_language(data.cells, data.study, LANGUAGES, seed),
         "noise": frames.noise(data.gains),
     }
 

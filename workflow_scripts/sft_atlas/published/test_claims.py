@@ -16,7 +16,7 @@ import polars as pl
 from sft_atlas.analyse import select
 from sft_atlas.core import markdown
 from sft_atlas.core.files import write_table, write_text
-from sft_atlas.published import POLICIES, TABLES, changes, claims, columns
+from sft_atlas.published import POLICIES, TABLES, changes, claims, columns, further
 from sft_atlas.published.arguments import add_arguments
 from sft_atlas.published.claims import READINGS, Claim, Statistic
 from sft_atlas.stats.estimates import benjamini_hochberg
@@ -147,8 +147,13 @@ def table(tested: list[Claim]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row").fill_nan(None)
 
 
-def page(tested: list[Claim], changes: list[str], families: str = "", source: str = "its own scores") -> str:
-    """The claims as Markdown: verdicts, what the repairs change, then every claim with its statistics; ``families``: a sentence."""
+def page(
+    tested: list[Claim], changes: list[str], families: str = "", source: str = "its own scores", further: list[str] | None = None
+) -> str:
+    """The claims as Markdown: verdicts, what the repairs change, every claim with its statistics, then ``further`` analyses.
+
+    ``families`` is a sentence, ``changes`` and ``further`` are lines.
+    """
     q, rows = correct(tested), []
     for claim in tested:
         decision, before = verdict(claim, q), verdict(claim, q, "raw")
@@ -158,6 +163,8 @@ def page(tested: list[Claim], changes: list[str], families: str = "", source: st
     lines += [*markdown.table(head, rows, pad=False), "", "## What the repairs change", "", *changes]
     for number, claim in enumerate(tested, 1):
         lines += ["", f"## {number}. {claim.text}", "", *_of_claim(claim, q)]
+    if further:
+        lines += ["", "## Further analyses", "", *FURTHER, "", *further]
     return "\n".join(lines) + "\n"
 
 
@@ -203,6 +210,11 @@ OPENING = [
     "",
 ]
 
+FURTHER = markdown.wrap(
+    "Analyses that the paper shows without resting a claim on them, of the repaired scores. Their tests are corrected within each table and "
+    "are no part of the corrections above."
+)
+
 
 def families(scores: pl.DataFrame) -> str:
     """How many families the base models come from, and what that means for intervals over base models."""
@@ -243,7 +255,7 @@ def main(args: argparse.Namespace) -> None:
     tested = claims.all_claims(tables, scores)
     write_table(args.table, table(tested))
     source = "its own scores" if facts["authors_file"] else f"the scores in {facts['source']}"
-    write_text(args.page, page(tested, changes.describe(tables), families(scores), source))
+    write_text(args.page, page(tested, changes.describe(tables), families(scores), source, further.describe(tables[POLICIES[1]])))
 
 
 def add_options(p: argparse.ArgumentParser) -> None:
