@@ -64,6 +64,31 @@ def test_transfer_shuffles_training_sets_as_wholes(monkeypatch):
     assert row(0.0)["interval"] == "bootstrap over 11 base models and 10 training sets"
 
 
+def courses(scores: np.ndarray) -> pl.DataFrame:
+    """Trajectories of full tuning on the merged set from scores [models, benchmarks, epochs]; NaN where there is no row."""
+    rows = [(f"m{m}", VARIANTS[b], e + 1, value) for (m, b, e), value in np.ndenumerate(scores) if np.isfinite(value)]
+    table = pl.DataFrame(rows, schema=["model", "benchmark", "epoch", "score"], orient="row")
+    return table.with_columns(kind=pl.lit("merged"), method=pl.lit("full"), rows=pl.lit(1000, pl.Int64), schedule=pl.lit("cosine"))
+
+
+def test_composite_holds_its_level_and_leaves_out_what_has_gaps():
+    rng = np.random.default_rng(5)
+    null = [analyse_published.composite(courses(rng.normal(size=(8, 3, 4))), 0) for _ in range(60)]
+    assert is_at_most([one["p"][0] <= 0.05 for one in null])
+    scores = np.zeros((6, 4, 3))
+    scores[:, 0] = [0, 3, 6]  # MATH; HumanEval and the two variants of GSM8K do not change
+    found = analyse_published.composite(courses(scores), 0)
+    assert found["effect"].to_list() == [1.0, 2.0] and found["q"][0] <= 0.05 and found["columns"].to_list() == [4, 4]
+    scores[0, 1, 0] = np.nan  # HumanEval starts late in one base model, which keeps MATH and GSM8K
+    scores[1, 3, 2] = np.nan  # one variant of GSM8K ends early in another
+    found = analyse_published.composite(courses(scores[:3]), 0)
+    assert found["columns"][0] == 3 and found["n"][0] == 3 and found["effect"][0] == pytest.approx((1.5 + 1 + 1) / 3)
+    late = courses(scores).filter((pl.col("model") != "m3") | (pl.col("epoch") < 3))  # no epoch 3: left out, so that epochs compare
+    assert analyse_published.composite(late, 0).select("epoch", "n").rows() == [(2, 5), (3, 5)]
+    assert found["low"].is_nan().all() and found["q"].is_nan().all()
+    assert analyse_published.composite(courses(scores[..., :1]), 0).is_empty()
+
+
 VARIANTS = ("math-0", "humaneval-0", "gsm8k-0", "gsm8k-4", "nq-0", "nq-1", "nq-5", "nq-25")
 
 

@@ -504,6 +504,26 @@ def test_transfer_by_language(policy, pair, method):
     assert row["n"] == len(known)
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_composite_over_epochs_of_the_merged_set(policy, method):
+    changes = []
+    for model in MODELS.values():
+        lines = {
+            task: [score(policy, model, "all", method, task, 10000, "cosine", epoch) for epoch in range(1, 11)] for task in TASKS.values()
+        }
+        lines = {task: np.array(line) for task, line in lines.items() if np.isfinite(line[0])}
+        assert all(np.isfinite(line).all() for line in lines.values())  # so that no epoch is left out
+        names = [task.rpartition("-")[0] for task in lines]
+        weight = np.array([1 / names.count(name) for name in names])
+        if lines:
+            course = weight @ np.stack(list(lines.values())) / weight.sum()
+            changes.append(course - course[0])
+    table = product()[1][policy]["composite"].filter(kind="merged", method=method)
+    assert table["epoch"].to_list() == list(range(2, 11)) and set(table["n"]) == {len(changes)}
+    close(table["effect"].to_numpy(), np.mean(changes, axis=0)[1:])
+
+
 def test_components_of_zero_shot_columns():
     tasks = [task for task in TASKS.values() if task.endswith("-0") and task != "hellaswag-0"]  # no benchmark of the paper
     assert len(tasks) == 12

@@ -11,6 +11,7 @@ TABLES = (
     "gains", "consistency", "concordance", "similarity", "similarity_tests", "components", "loadings", "variance", "lora_full",
     "method_pairs", "size", "trajectories", "epoch_change", "left_out", "transfer", "noise",
     "method_correlation", "set_similarity", "set_agreement", "own_topic", "transfer_by_language", "components_zero_shot",
+    "composite",
 )  # fmt: skip
 FIGURES = (
     "gains", "similarity", "similarity_base_free", "components", "consistency", "lora_full", "epochs", "size", "leave_one_out",

@@ -11,7 +11,7 @@ import polars as pl
 
 from sft_atlas.analyse import consistency, select, variance
 from sft_atlas.core.files import write_table
-from sft_atlas.published import TABLES, agreement, frames
+from sft_atlas.published import TABLES, agreement, frames, overall
 from sft_atlas.published.arguments import add_arguments
 from sft_atlas.published.columns import ZERO_SHOT
 from sft_atlas.stats import two_way
@@ -25,7 +25,7 @@ def tables(data: frames.Data, seed: int = frames.SEED) -> dict[str, pl.DataFrame
     full = select.of_leading_method(data.cells)
     components, loadings = component_tables(full, seed)
     zero_shot = full.filter(pl.col("benchmark").is_in(ZERO_SHOT))
-    pairs = method_pairs(data)
+    pairs, courses = method_pairs(data), trajectories(data)
     return {
         "gains": gains(data),
         "consistency": pl.concat([consistency.consistency(full, value, seed) for value in consistency.VALUES]),
@@ -43,7 +43,8 @@ def tables(data: frames.Data, seed: int = frames.SEED) -> dict[str, pl.DataFrame
         "lora_full": lora_full(pairs, seed),
         "method_pairs": pairs,
         "size": size(data, seed),
-        "trajectories": trajectories(data),
+        "trajectories": courses,
+        "composite": composite(courses, seed),
         "epoch_change": epoch_change(data, seed),
         "left_out": left_out(data),
         "transfer": transfer(data.cells, seed),
@@ -252,6 +253,42 @@ def epoch_change(data: frames.Data, seed: int) -> pl.DataFrame:
         parts.append(contrasts(ends, "model", seed).select(*named, pl.all()))
     no_pairs = {"model": pl.String, "benchmark": pl.String, "difference": pl.Float64}
     return pl.concat(parts) if parts else contrasts(pl.DataFrame(schema=no_pairs), "model", seed)
+
+
+def composite(courses: pl.DataFrame, seed: int) -> pl.DataFrame:
+    """Mean over benchmarks at an epoch minus that at epoch 1, in points, mean over base models; ``courses`` are :func:`trajectories`.
+
+    Each benchmark counts once (:func:`overall.weights`). A base model is represented by the columns of scores that start at epoch 1 and the
+    epochs at which it has all of them (:func:`variance.complete_part`); ``columns`` is the smallest number of these columns. All epochs are
+    means over the same base models: of base models and epochs, too, only a complete part counts. ``q`` is over the rows with enough base
+    models to reach 0.05.
+    """
+    recipe = {"kind": pl.String, "method": pl.String, "rows": pl.Int64, "schedule": pl.String}
+    rows = []
+    for keys, part in courses.group_by(*recipe, maintain_order=True):
+        changes = [change for (model,), own in part.group_by("model", maintain_order=True) for change in _since_first(model, own)]
+        frame = pl.DataFrame(changes, schema=["model", "epoch", "change", "columns"], orient="row", strict=False)
+        (models, epochs), array = consistency.cube(frame.with_columns(pl.col("epoch").cast(pl.String)), "change", ("model", "epoch"))
+        kept, used = variance.complete_part(array)
+        names = [models[i] for i in kept]
+        columns = frame.filter(pl.col("model").is_in(names))["columns"].min()
+        for i in sorted(used, key=lambda i: int(epochs[i])) if names else []:
+            mean = paired_difference(array[kept, i], names, seed, unit="base models")
+            rows.append((*keys, int(epochs[i]), columns, mean.n, *_numbers(mean), mean.smallest, mean.largest))
+    schema = recipe | dict.fromkeys(("epoch", "columns", "n"), pl.Int64) | dict.fromkeys((*NUMBERS, "smallest", "largest"), pl.Float64)
+    table = pl.DataFrame(rows, schema=schema, orient="row")
+    return table.with_columns(pl.Series("q", decidable_q(table["p"].to_numpy(), table["n"].to_numpy()), dtype=pl.Float64))
+
+
+def _since_first(model: str, own: pl.DataFrame) -> list[tuple[str, int, float, int]]:
+    """Base model, epoch, change of the composite since epoch 1, and number of columns, for each later epoch."""
+    started = own.filter(pl.col("epoch").min().over("benchmark") == 1).sort("epoch").with_columns(pl.col("epoch").cast(pl.String))
+    (epochs, names), array = consistency.cube(started, "score", ("epoch", "benchmark"))
+    kept, used = variance.complete_part(array)
+    if len(kept) < 2 or not len(used):
+        return []
+    course = array[np.ix_(kept, used)] @ overall.weights([names[i] for i in used])
+    return [(model, int(epochs[i]), float(value - course[0]), len(used)) for i, value in zip(kept[1:], course[1:], strict=True)]
 
 
 def left_out(data: frames.Data) -> pl.DataFrame:

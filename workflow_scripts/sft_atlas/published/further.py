@@ -19,6 +19,7 @@ def describe(tables: dict[str, pl.DataFrame]) -> list[str]:
         "Pairs of training sets": of_sets(tables["set_similarity"], tables["set_agreement"]),
         "Training sets on their own topic": of_topics(tables["own_topic"]),
         "Examinations in two languages, by pre-training language": of_languages(tables["transfer_by_language"]),
+        "All benchmarks over the epochs": of_epochs(tables["composite"]),
         "Principal components of zero-shot scores": of_components(tables["components_zero_shot"]),
     }
     lines = [line for head, body in parts.items() for line in (f"### {head}", "", *body, "")]
@@ -132,6 +133,31 @@ def _between(row: dict | None) -> str:
     if np.isnan(row["p"]):
         return f"cannot be decided with {count(row['n'], 'base models')}"
     return f"{100 * row['effect']:.0f} %, {p_value(row['p'])}, {p_value(row['q'], 'q')}, n = {row['n']}"
+
+
+def of_epochs(table: pl.DataFrame) -> list[str]:
+    text = (
+        "Mean over benchmarks, each counting once, minus that at epoch 1, mean over base models, in percentage points; runs on single sets are "
+        "first averaged over sets. The largest mean and the last epoch are shown; the largest of several is too large on average. p is the "
+        "sign-flip test over base models, q is over all epochs that can reach 0.05. Table `composite`, with every epoch."
+    )
+    if table.is_empty():
+        return [*markdown.wrap(text), "", "No runs keep epoch 1 and a later epoch."]
+    rows = []
+    for (kind, method, size, schedule), part in table.group_by("kind", "method", "rows", "schedule", maintain_order=True):
+        top, last = part.sort("effect", descending=True, maintain_order=True).row(0, named=True), part.row(-1, named=True)
+        name = ", ".join(
+            [f"{kind} {'set' if kind == 'merged' else 'sets'}", METHODS.get(method, method), f"{size:,} rows a set", schedule or ""]
+        )
+        for row in [top, last] if top["epoch"] != last["epoch"] else [last]:
+            units = count(row["n"], "base models")
+            q = f"cannot be decided with {units}" if np.isnan(row["q"]) else _p(row["q"])
+            ends = _ends(row, "base models", row["n"])
+            if np.isfinite(row["smallest"]) and np.isnan(row["low"]):
+                ends += f"; range: {row['smallest']:+.2f} to {row['largest']:+.2f}"
+            rows.append((name.removesuffix(", "), row["epoch"], f"{row['effect']:+.2f}", ends, _p(row["p"]), q, units))
+    head = ("runs", "epoch", "change since epoch 1", "95 % interval", "p", "q", "n")
+    return [*markdown.wrap(text), "", *markdown.table(head, rows, pad=False)]
 
 
 def of_components(table: pl.DataFrame) -> list[str]:
