@@ -147,8 +147,10 @@ def test_a_users_own_table_is_analysed(own):
     scores, findings, repairs, _, tables = own
     assert set(tables["raw"]) == set(TABLES)
     assert set(tables["raw"]["size"].select("n", "unit").rows()) == {(6, "training sets")}  # of two base models
-    # merged rows are counted per source set, so the run without a set is compared with the run on all
-    assert set(tables["raw"]["left_out"]["removed"]) == {"lima"}
-    assert tables["raw"]["left_out"].filter(pl.col("benchmark") == "math-0").height == 2 + len(published_csv.MODELS)
+    # merged rows are counted per source set, so runs without a set are compared with the run on all
+    assert set(tables["raw"]["left_out"]["removed"]) == {"lima", "math"}
+    for name in ("lima", "math"):
+        part = tables["raw"]["left_out"].filter(pl.col("benchmark") == "math-0", pl.col("removed") == name)
+        assert part.height == 2 + len(published_csv.MODELS)
     page = audit_published.page(findings, scores, "mine", repairs)
     assert page.startswith("# Audit") and "Shares verified" in page
