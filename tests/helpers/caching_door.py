@@ -18,6 +18,7 @@ TABLES = {
     "analyse_layers": ("gains", "layers"),
     "analyse_map": ("likelihood",),
 }
+READ_STDIN = ("resolve_study", "plan", "pack")  # the study comes on standard input
 OUTPUTS = ("--output", "--log", "--state", "--folder")
 
 
@@ -53,7 +54,8 @@ def main(rule: str, arguments: list[str]) -> None:
         else:
             options[name].append(word)
     is_output = lambda name: name.startswith(OUTPUTS) or (name == "--weights" and rule == "pretrain_demo_model")  # noqa: E731
-    key = hashlib.sha256(" ".join([rule, *arguments]).encode())
+    given = sys.stdin.read() if rule in READ_STDIN else ""
+    key = hashlib.sha256(" ".join([rule, *arguments, given]).encode())
     named = [word.rpartition("=")[2] for name, words in options.items() if not is_output(name) and name != "--tables" for word in words]
     for path in [*map(Path, named), *unnamed(rule, options)]:
         if len(str(path)) < 256 and path.exists():
@@ -62,7 +64,7 @@ def main(rule: str, arguments: list[str]) -> None:
     if stored.exists():
         shutil.copytree(stored, ".", dirs_exist_ok=True, copy_function=shutil.copyfile)
         return
-    done = subprocess.run([sys.executable, Path(__file__).with_name("real_run.py"), rule, *arguments])
+    done = subprocess.run([sys.executable, Path(__file__).with_name("real_run.py"), rule, *arguments], input=given, text=True)
     if done.returncode:
         sys.exit(done.returncode)
     with tempfile.TemporaryDirectory(dir=stored.parent) as temporary:

@@ -115,5 +115,6 @@ def test_a_column_that_is_not_there_is_an_error_with_those_that_are(tmp_path, co
 def test_a_split_or_configuration_that_the_hub_lacks_is_one_line(tmp_path, entry, problem):
     write(tmp_path, ARC, "parquet")  # datasets reads a folder as it reads a repository
     with pytest.raises(AtlasError, match=problem) as caught:
-        read_rows(Benchmark(hub=str(tmp_path), revision="a" * 40, task="task.yaml", columns=ARC_COLUMNS, **entry), None, "benchmark")
+        named = Benchmark(hub="a/b", revision="a" * 40, task="task.yaml", columns=ARC_COLUMNS, **entry)
+        read_rows(named.model_copy(update={"hub": str(tmp_path)}), None, "benchmark")
     assert "correct `split`, `subset` or `files`" in str(caught.value) and "\n" not in str(caught.value)

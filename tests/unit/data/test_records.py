@@ -33,7 +33,7 @@ def test_csv_of_the_hub_keeps_the_words_that_pandas_reads_as_missing(tmp_path, m
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     (tmp_path / "repo").mkdir()
     (tmp_path / "repo/train.csv").write_text("instruction,response\nq1,None\nq2,NA\nq3,\n")
-    source = Dataset(hub=str(tmp_path / "repo"), revision="main")
+    source = Dataset(hub="a/b", revision="main").model_copy(update={"hub": str(tmp_path / "repo")})
     assert records.read_rows(source, None, "train")["response"].to_list() == ["None", "NA", None]
 
 

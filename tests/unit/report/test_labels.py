@@ -5,7 +5,6 @@ import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
-from matplotlib.font_manager import FontManager
 
 from sft_atlas.report.figures import labels, style
 
@@ -15,10 +14,8 @@ WORDS = {"小さなモデル": "Japanese", "拼写数据集": "Chinese", "맞춤
 @pytest.fixture(autouse=True)
 def only_fonts_of_matplotlib(monkeypatch):
     """The fonts that come with matplotlib, whatever the machine has besides."""
-    own = FontManager.__new__(FontManager)
-    own.__dict__.update(font_manager.fontManager.__dict__)
-    own.ttflist = [font for font in font_manager.fontManager.ttflist if "matplotlib" in font.fname]
-    monkeypatch.setattr(font_manager, "fontManager", own)
+    manager = font_manager.fontManager  # the one that the drawing code has imported
+    monkeypatch.setattr(manager, "ttflist", [font for font in manager.ttflist if "matplotlib" in font.fname])
     monkeypatch.setitem(mpl.rcParams, "font.family", ["DejaVu Sans"])
 
 
