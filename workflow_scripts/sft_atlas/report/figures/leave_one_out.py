@@ -31,7 +31,13 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
         which = f"{style.labels(study, 'models', [model])[0]}, {style.METHODS[method]}"
         axis.set_title(f"{which}\nn = {span(part['n'])} items per cell; grey: within 2 SE, or no SE")
     style.colour_bar(
-        canvas, image, axes, "score without this set, relative to the mean over all sets left out, points", shrink=0.7, aspect=30, pad=0.02
+        canvas,
+        image,
+        axes,
+        "score without this set, points above or below\nthe mean over all sets left out",
+        shrink=0.7,
+        aspect=30,
+        pad=0.02,
     )
     return canvas
 
