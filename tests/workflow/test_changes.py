@@ -251,4 +251,4 @@ def test_the_plan_says_what_a_new_suite_trains_again(copied):
     assert plan["to_do"].sum() + plan["again"].sum() == planned.total()
     again = plan.filter(pl.col("kind").str.starts_with("train"))["again"].sum()
     assert again == sum(count for name, count in planned.items() if name.startswith("train")) == 3
-    assert "again**" in printed and "weights that `keep_weights` deleted are needed: suite" in printed, printed
+    assert "again**" in printed and "weights that `keep_weights` deleted are needed: " in printed, printed
