@@ -31,6 +31,7 @@ demo: env
 	@$(BIN)/python workflow_scripts/run.py show_findings results/$(STUDY)
 
 plan: env
+	@test -f config/$(STUDY).yaml || { echo "there is no config/$(STUDY).yaml; here are:" $(patsubst config/%.yaml,%,$(wildcard config/*.yaml)); exit 1; }
 	@$(SNAKEMAKE) plan --quiet all --configfile config/$(STUDY).yaml
 
 pin: env
