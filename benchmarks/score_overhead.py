@@ -23,6 +23,7 @@ os.environ |= {
     "TQDM_DISABLE": "1",
     "OMP_NUM_THREADS": "1",
 }
+BACKENDS = ("hf", "hf-paged")
 TASKS = ("gsm8k", "mmlu", "mmlu-likelihood", "nq-open")
 
 
@@ -42,7 +43,8 @@ def main(args: argparse.Namespace) -> None:
     from sft_atlas.data import records
     from sft_atlas.data.fetch_benchmark import benchmark_items
     from sft_atlas.evaluate import lm_eval_runner
-    from sft_atlas.evaluate.tasks import BenchmarkFiles, task_config
+    from sft_atlas.evaluate.engines.hf import adapter
+    from sft_atlas.evaluate.tasks import MISSING, BenchmarkFiles, task_config
     from sft_atlas.models.base_model import ModelFolder, load_model, load_tokenizer
     from sft_atlas.study import study
     from sft_atlas.study.schema import Template
@@ -61,16 +63,19 @@ def main(args: argparse.Namespace) -> None:
             path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
             files.append(BenchmarkFiles(name, ROOT / entry.task, path))
 
-        def sft_atlas():
-            adapter = lm_eval_runner.transformers_adapter(model, tokenizer, 16, 2048)
-            lm_eval_runner.score(adapter, tokenizer, files, template, 0, max_new_tokens=16)
+        def sft_atlas(backend):
+            made = adapter(backend, model, tokenizer, 16, 2048)
+            lm_eval_runner.score(made, tokenizer, files, template, 0, max_new_tokens=16)
 
         def lm_eval():
-            tasks = [task_config(file, template, None, 16) for file in files]
+            tasks = [{key: value for key, value in task_config(file, template, None, 16).items() if key != MISSING} for file in files]
             wrapped = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=16, max_length=2048)
             simple_evaluate(wrapped, tasks=tasks, task_manager=TaskManager(include_defaults=False), log_samples=True, bootstrap_iters=0)
 
-        calls = {"lm-eval": partial(cpu_seconds, lm_eval), "sft-atlas": partial(cpu_seconds, sft_atlas)}
+        calls = {
+            "lm-eval": partial(cpu_seconds, lm_eval),
+            **{f"sft-atlas, {backend}": partial(cpu_seconds, partial(sft_atlas, backend)) for backend in BACKENDS},
+        }
         times = {name: min(values[1:]) for name, values in take_turns(calls, args.repeats + 1).items()}
     print(f"{machine()}. {args.items} items of each of {', '.join(TASKS)}.\n")
     print_table(["", "CPU s", "times lm-eval"], ((name, f"{cpu:.2f}", f"{cpu / times['lm-eval']:.2f}") for name, cpu in times.items()))

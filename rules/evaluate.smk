@@ -1,9 +1,9 @@
-# Scores: one job, and one model load, per checkpoint and suite. For judged suites one rule generates answers and another has them judged.
+# Scores: one job, and one model load, per checkpoint and suite; LoRA checkpoints of a base model share one load. For judged suites one rule generates answers and another has them judged.
 #
 # requires  a checkpoint's weights (or a base model), lm-eval task files, benchmark items and examples; for judged suites an endpoint,
 #           or a base model as judge
 # gives     suites/{suite}.json; runs/.../epoch-{epoch}/: scores/{suite}.parquet, samples/{suite}.parquet, answers/{suite}.parquet,
-#           judgements/{suite}.parquet, rescored/{suite}.parquet; tables/contamination.parquet, contaminated_items.parquet,
+#           judgements/{suite}.parquet, rescored/{suite}.parquet; lm_eval/; tables/contamination.parquet, contaminated_items.parquet,
 #           clean_scores.parquet
 # state/    keeps the answers of each checkpoint by content and the last complete scores, so that a change of a suite asks the model for
 #           nothing that it answered before; and every judgement of a judged suite, so that none is paid for twice
@@ -55,37 +55,79 @@ rule evaluate:
     log:
         paths.checkpoint_log("evaluate", "{suite}"),
     wildcard_constraints:
-        suite=any_of(evaluate.suites_on("hf")),
+        suite=any_of(evaluate.scored),
     priority: 20
     conda:
-        "../envs/evaluate.yaml"
+        evaluate.environment
     threads: study.file.threads
     resources:
         **cluster.resources("evaluate"),
         batch_size=evaluate.batch_size,
     params:
-        backend=lambda wildcards: study.file.suites[wildcards.suite].backend,
+        backend=evaluate.backend,
+        server=evaluate.server,
         settings=evaluate.settings,
         sampling=evaluate.sampling,
+        engine=untracked(evaluate.engine),
         batch_size=untracked(evaluate.batch_size),
         state=untracked(paths.suite_state),
     shell:
-        "python workflow_scripts/run.py evaluate --backend {params.backend} --base {input.base} --weights {input.weights}"
+        "python workflow_scripts/run.py evaluate --backend {params.backend} {params.engine} --base {input.base} --weights {input.weights}"
         " --model {wildcards.model} --dataset {wildcards.dataset} --recipe {wildcards.recipe} --epoch {wildcards.epoch}"
         " --suite {input.suite} {params.settings} --batch-size {params.batch_size} --threads {threads} --state {params.state}"
         " --output-scores {output.scores} --output-samples {output.samples} --log {log}"
 
 
-use rule evaluate as evaluate_vllm with:
+rule answer_adapters:
+    """Answer a suite with several LoRA checkpoints of a base model, which is loaded once; the jobs that score them find the answers."""
+    input:
+        base=paths.model,
+        suite=paths.suite,
+    output:
+        paths.adapter_batch,
     log:
-        paths.checkpoint_log("evaluate_vllm", "{suite}"),
+        paths.log("answer_adapters", "{model}", "{suite}-{part}"),
     wildcard_constraints:
-        suite=any_of(evaluate.suites_on("vllm")),
+        part=r"\d+",
+    priority: 20
     conda:
-        "../envs/vllm.yaml"
+        evaluate.environment
+    threads: study.file.threads
     resources:
-        **cluster.resources("evaluate_vllm"),
+        **cluster.resources("answer_adapters"),
         batch_size=evaluate.batch_size,
+    params:
+        backend=evaluate.backend,
+        settings=evaluate.settings,
+        engine=untracked(evaluate.engine),
+        batch_size=untracked(evaluate.batch_size),
+    shell:
+        "python workflow_scripts/run.py answer_adapters --backend {params.backend} {params.engine} --base {input.base}"
+        " --model {wildcards.model} --suite {input.suite} {params.settings} --batch-size {params.batch_size} --threads {threads}"
+        " --output {output} --log {log}"
+
+
+# In each call that scores several LoRA checkpoints of a base model, one job answers for them first.
+job_order.run_together(workflow, lambda jobs: evaluate.adapter_batches(jobs, **cluster.batching(len(GPUS))))
+
+
+rule compare_backends:
+    """Score one checkpoint with two inference engines; print agreement by item and the largest difference of likelihoods."""
+    input:
+        unpack(evaluate.comparison_files),
+    log:
+        paths.log("compare_backends"),
+    conda:
+        evaluate.comparison_environment
+    threads: study.file.threads
+    resources:
+        **cluster.resources("compare_backends", keys=lambda: vars(evaluate.compared)),
+    params:
+        options=evaluate.comparison_options,
+        page=paths.comparison,
+    shell:
+        "python workflow_scripts/run.py compare_backends {params.options} --base {input.base} --suite {input.suite} --threads {threads}"
+        " --output {params.page} --log {log}"
 
 
 rule rescore:
@@ -119,6 +161,78 @@ rule rescore_samples:
         " --scores {input.scores} --samples {input.samples} --output {output} --log {log}"
 
 
+rule lm_eval_results:
+    """Scores and samples of every checkpoint in lm-eval's files, `results_*.json` and `samples_*.jsonl`, for its tools."""
+    input:
+        evaluate.lm_eval_results(),
+        evaluate.imported_results(),
+
+
+rule write_lm_eval_results:
+    """Write one checkpoint's scores and samples as lm-eval does, from the stored answers."""
+    input:
+        base=paths.model,
+        suites=evaluate.of_scored_suites(paths.suite),
+        scores=evaluate.of_scored_suites(paths.scores),
+        samples=evaluate.of_scored_suites(paths.samples),
+        code=sources("write_lm_eval_results", *METRICS),
+    output:
+        directory(paths.lm_eval_results),
+    log:
+        paths.checkpoint_log("write_lm_eval_results"),
+    conda:
+        "../envs/evaluate.yaml"
+    resources:
+        **cluster.resources("write_lm_eval_results"),
+    shell:
+        "python workflow_scripts/run.py write_lm_eval_results --model {wildcards.model} --dataset {wildcards.dataset}"
+        " --recipe {wildcards.recipe} --epoch {wildcards.epoch} --base {input.base} --suites {input.suites} --scores {input.scores}"
+        " --samples {input.samples} --output {output} --log {log}"
+
+
+rule import_scores:
+    """Import the scores that others measured, as the study's `imported_scores` names them."""
+    input:
+        files=evaluate.imported_files(),
+        code=sources("import_scores"),
+    output:
+        tables.imports(paths.imported_scores, paths.imported_samples, paths.imported_record),
+    log:
+        paths.log("import_scores"),
+    conda:
+        "../envs/data.yaml"
+    resources:
+        **cluster.resources("import_scores"),
+    params:
+        imports=evaluate.imports_json,
+        content=data.imported_content,
+        folder=paths.imported,
+    shell:
+        "python workflow_scripts/run.py import_scores --imports - --output {params.folder} --log {log} <<'IMPORTS'\n{params.imports}\nIMPORTS"
+
+
+rule write_imported_results:
+    """Write imported scores in lm-eval's files again; those of other formats give none."""
+    input:
+        scores=paths.imported_scores,
+        samples=paths.imported_samples,
+        record=paths.imported_record,
+        code=sources("write_imported_results"),
+    output:
+        directory(paths.imported_results),
+    log:
+        paths.log("write_imported_results", "{imported}"),
+    wildcard_constraints:
+        imported=any_of(study.file.imported_scores),
+    conda:
+        "../envs/data.yaml"
+    resources:
+        **cluster.resources("write_imported_results"),
+    shell:
+        "python workflow_scripts/run.py write_imported_results --scores {input.scores} --samples {input.samples} --record {input.record}"
+        " --output {output} --log {log}"
+
+
 # Judged suites: answers where the model runs, judgements where the network is.
 rule generate:
     """Generate one checkpoint's answers to a judged suite, both turns."""
@@ -135,18 +249,21 @@ rule generate:
         suite=any_of(evaluate.judged),
     priority: 20
     conda:
-        "../envs/evaluate.yaml"
+        evaluate.environment
     threads: study.file.threads
     resources:
         **cluster.resources("generate"),
         batch_size=evaluate.batch_size,
     params:
+        backend=evaluate.backend,
+        server=evaluate.server,
         settings=evaluate.settings,
         sampling=evaluate.sampling,
+        engine=untracked(evaluate.engine),
         batch_size=untracked(evaluate.batch_size),
         state=untracked(paths.suite_state),
     shell:
-        "python workflow_scripts/run.py generate --base {input.base} --weights {input.weights}"
+        "python workflow_scripts/run.py generate --backend {params.backend} {params.engine} --base {input.base} --weights {input.weights}"
         " --model {wildcards.model} --dataset {wildcards.dataset} --recipe {wildcards.recipe} --epoch {wildcards.epoch}"
         " --suite {input.suite} {params.settings} --batch-size {params.batch_size} --threads {threads} --state {params.state}"
         " --output {output} --log {log}"

@@ -1,8 +1,8 @@
-"""A judge that runs on this machine, and the answers that are judged."""
+"""A judge that runs on this machine, the answers that are judged, and a run of lm-eval."""
 
 import pytest
 
-from helpers import judged
+from helpers import imported, judged
 from helpers.judge_server import KEY_VARIABLE, serving
 from sft_atlas.evaluate import generate
 from sft_atlas.models.base_model import ModelFolder, load_model, load_tokenizer
@@ -32,3 +32,9 @@ def judge(server, monkeypatch):
     server.faults.clear()
     server.bodies.clear()
     return Judge(model="tiny-1", url=server.url, key_variable=KEY_VARIABLE, requests_per_minute=60_000, timeout=1, retries=4)
+
+
+@pytest.fixture(scope="session")
+def lm_eval_run(tmp_path_factory, tiny_base):
+    """The folder of :func:`helpers.imported.lm_eval_run`."""
+    return imported.lm_eval_run(tmp_path_factory.mktemp("run"), tiny_base)

@@ -8,8 +8,10 @@ import yaml
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.provenance import ROOT
-from sft_atlas.evaluate import evaluate, scoring_job
+from sft_atlas.evaluate import evaluate
 from sft_atlas.evaluate.answers import AnswerStore, answering_model, identity, sampled
+from sft_atlas.evaluate.engines import hf
+from sft_atlas.evaluate.engines.engine import Truncation
 from sft_atlas.evaluate.tasks import BenchmarkFiles, SuiteFile
 from sft_atlas.study.schema import Template
 
@@ -69,7 +71,7 @@ def no_model(monkeypatch):
     def refuse(*args, **settings):
         raise AssertionError("the model was loaded")
 
-    return lambda: monkeypatch.setattr(scoring_job, "load_model", refuse)
+    return lambda: monkeypatch.setattr(hf, "load_model", refuse)
 
 
 def test_what_was_answered_is_taken_over_with_equal_scores_and_samples(job, no_model):
@@ -129,17 +131,18 @@ def test_a_renamed_suite_takes_its_answers_along(job, no_model):
 
 def test_other_weights_type_or_backend_are_another_checkpoint(tmp_path, tiny_base):
     entry = json.loads(tiny_base.read_text())
-    known = {identity(tiny_base, None, "hf"), identity(tiny_base, None, "vllm")}
-    for change in ({"dtype": "bfloat16"}, {"sha256": {"model.safetensors": "0" * 64}}):
-        (tmp_path / "model.json").write_text(json.dumps(entry | change))
-        known.add(identity(tmp_path / "model.json", None, "hf"))
+    engine = ("hf", "transformers 5", "float32")
+    others = [("vllm", "vllm 1", "float32"), ("hf-paged", *engine[1:]), ("hf", "transformers 6", "float32"), (*engine[:2], "bfloat16")]
+    known = {identity(tiny_base, None, *way) for way in (engine, *others)}
+    (tmp_path / "model.json").write_text(json.dumps(entry | {"sha256": {"model.safetensors": "0" * 64}}))
+    known.add(identity(tmp_path / "model.json", None, *engine))
     for digest in ("1", "2"):
         (tmp_path / "epoch-2/weights").mkdir(parents=True, exist_ok=True)
         (tmp_path / "train.json").write_text(json.dumps({"weights_sha256": {"2": {"model.safetensors": digest}}}))
-        known.add(identity(tiny_base, tmp_path / "epoch-2/weights", "hf"))
-    assert len(known) == 6
+        known.add(identity(tiny_base, tmp_path / "epoch-2/weights", *engine))
+    assert len(known) == 8
     (tmp_path / "copy.json").write_text(json.dumps(entry | {"name": "other", "path": "elsewhere"}))
-    assert identity(tmp_path / "copy.json", None, "hf") in known
+    assert identity(tmp_path / "copy.json", None, *engine) in known
 
 
 def test_edited_code_or_another_library_answers_again_and_a_comment_does_not(tmp_path, tiny_base, monkeypatch):
@@ -147,11 +150,11 @@ def test_edited_code_or_another_library_answers_again_and_a_comment_does_not(tmp
 
     def known(code="x = 1", versions="1"):
         answers._code.cache_clear()
-        for path in answers.CODE:
-            (tmp_path / path).parent.mkdir(exist_ok=True)
+        for path in (*answers.CODE, *answers.CODE_OF["hf"]):
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / path).write_text(code)
         monkeypatch.setattr(answers.metadata, "version", lambda name: versions)
-        return identity(tiny_base, None, "hf")
+        return identity(tiny_base, None, "hf", "transformers 5", "float32")
 
     with monkeypatch.context():
         monkeypatch.setattr(answers, "PACKAGE", tmp_path)
@@ -182,7 +185,7 @@ def test_former_results_are_readable_while_a_job_runs_and_after_it_failed(job, m
         seen.append(pl.read_parquet(job.output("scores")))
         raise AtlasError("out of luck")
 
-    monkeypatch.setattr(scoring_job, "load_model", fail)
+    monkeypatch.setattr(hf, "load_model", fail)
     job.benchmarks.append(job.benchmark("more", "generate.yaml", [("three", "3")]))
     with pytest.raises(AtlasError, match="out of luck"):
         job.run()
@@ -229,6 +232,8 @@ def test_answers_come_back_as_they_were(tmp_path):
     from types import SimpleNamespace
 
     class Model:
+        truncation = Truncation()
+
         def generate_until(self, requests):
             return ["\u2028 🙂 'x'" for _ in requests]
 

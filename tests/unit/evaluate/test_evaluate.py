@@ -4,9 +4,6 @@ import json
 import math
 import shutil
 import statistics
-import sys
-from pathlib import Path
-from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -18,8 +15,9 @@ from sft_atlas.core.provenance import ROOT
 from sft_atlas.evaluate import evaluate as evaluate_script
 from sft_atlas.evaluate import lm_eval_runner, tasks
 from sft_atlas.evaluate import scores as summaries
+from sft_atlas.evaluate.engines import hf
 from sft_atlas.evaluate.judge_client import Local
-from sft_atlas.models.base_model import ModelFolder, load_model, load_tokenizer
+from sft_atlas.models.base_model import ModelFolder, load_model
 from sft_atlas.models.prompt_template import fingerprint
 from sft_atlas.models.tokenization import encode
 from sft_atlas.study.messages import strict_yaml
@@ -48,27 +46,13 @@ def files(folder, name, task, items):
     return tasks.BenchmarkFiles(name, TASKS / task, path)
 
 
-def score(model, tokenizer, benchmarks, batch_size, max_length):
-    adapter = lm_eval_runner.transformers_adapter(model, tokenizer, batch_size, max_length)
-    return lm_eval_runner.score(adapter, tokenizer, benchmarks, TEMPLATE, 0)
+def score(model, tokenizer, benchmarks, batch_size, max_length, backend="hf"):
+    adapter = hf.adapter(backend, model, tokenizer, batch_size, max_length)
+    scored_by = {"backend": backend, "backend_version": "1", "dtype": "float32"}
+    return lm_eval_runner.score(adapter, tokenizer, benchmarks, TEMPLATE, 0, scored_by=scored_by)
 
 
 # ---------------------------------------------------------------- by hand
-
-
-@pytest.fixture(scope="module")
-def base(tiny_base):
-    return ModelFolder.read(tiny_base)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(base):
-    return load_tokenizer(base)
-
-
-@pytest.fixture(scope="module")
-def model(base):
-    return load_model(base)
 
 
 def greedy(model, tokenizer, prompt, steps, ends=(2,)):
@@ -126,23 +110,26 @@ def benchmarks(by_hand, tmp_path_factory):
     return [files(folder, "short", "generate.yaml", short), files(folder, "pick", "choice.yaml", choice)]
 
 
+WAYS = [("hf", 1), ("hf", 4), ("hf-paged", 1), ("hf-paged", 4)]  # engine, and requests per batch
+
+
 @pytest.fixture(scope="module")
 def scored(model, tokenizer, benchmarks):
-    return {size: score(model, tokenizer, benchmarks, size, 256) for size in (1, 4)}
+    return {way: score(model, tokenizer, benchmarks, way[1], 256, way[0]) for way in WAYS}
 
 
-@pytest.mark.parametrize("batch_size", [1, 4])
-def test_generated_answers_are_those_of_a_loop_by_hand(scored, by_hand, batch_size):
-    samples = scored[batch_size][1].filter(benchmark="short")
+@pytest.mark.parametrize("way", WAYS)
+def test_generated_answers_are_those_of_a_loop_by_hand(scored, by_hand, way):
+    samples = scored[way][1].filter(benchmark="short")
     assert any(output.strip() for output in by_hand[0])
     assert samples["output"].to_list() == by_hand[0]
     assert samples["extracted"].to_list() == [output.strip() for output in by_hand[0]]
     assert samples["score"].to_list() == [1.0, 0.0, 1.0, 0.0, 1.0]
 
 
-@pytest.mark.parametrize("batch_size", [1, 4])
-def test_choices_are_scored_with_the_likelihoods_of_a_loop_by_hand(scored, by_hand, batch_size):
-    samples = scored[batch_size][1].filter(benchmark="pick")
+@pytest.mark.parametrize("way", WAYS)
+def test_choices_are_scored_with_the_likelihoods_of_a_loop_by_hand(scored, by_hand, way):
+    samples = scored[way][1].filter(benchmark="pick")
     for output, extracted, options, expected in zip(samples["output"], samples["extracted"], *by_hand[1:], strict=True):
         assert list(json.loads(output)) == [" " + option for option in options]
         assert list(json.loads(output).values()) == pytest.approx(expected, abs=1e-4)
@@ -150,28 +137,38 @@ def test_choices_are_scored_with_the_likelihoods_of_a_loop_by_hand(scored, by_ha
     assert samples["score"].to_list() == [1.0, 0.0, 1.0, 0.0, 1.0]
 
 
-def test_the_batch_size_changes_no_score(scored):
-    assert scored[1][0].equals(scored[4][0])
+def test_neither_batch_size_nor_engine_changes_a_score_or_what_is_said_of_an_answer(scored):
+    one, *others = [scored[way] for way in WAYS]
+    assert [frame[0].drop("backend").equals(one[0].drop("backend")) for frame in others] == [True] * 3
+    assert [frame[1].drop("output").equals(one[1].drop("output")) for frame in others] == [True] * 3
 
 
 def test_samples_are_complete_and_in_the_order_of_the_items(scored):
-    samples = scored[4][1]
+    samples = scored["hf", 4][1]
     assert samples.columns == list(summaries.SAMPLES)
     assert samples["item"].to_list() == [0, 1, 2, 3, 4] * 2
     assert samples["prompt"].to_list() == [prompt_of(text) for text in INSTRUCTIONS] * 2
     assert samples.filter(benchmark="short")["target"][1] == "something else"
-    assert samples.drop("cluster", "missing").filter(benchmark="short").null_count().sum_horizontal().item() == 0
+    assert samples.drop("subtask", "cluster", "missing").filter(benchmark="short").null_count().sum_horizontal().item() == 0
     assert samples["cluster"].null_count() == samples["missing"].null_count() == samples.height
 
 
 def test_a_score_is_the_mean_with_its_standard_error(scored):
-    row = scored[4][0].row(0, named=True)
+    row = scored["hf", 4][0].row(0, named=True)
     spread = statistics.stdev([1, 0, 1, 0, 1]) / math.sqrt(5)
-    main = {"benchmark": "short", "metric": "exact_match", "score": 0.6, "stderr": pytest.approx(spread), "n": 5, "backend": "hf"}
+    main = {
+        "benchmark": "short",
+        "metric": "exact_match",
+        "score": 0.6,
+        "stderr": pytest.approx(spread),
+        "n": 5,
+        "backend": "hf",
+        "dtype": "float32",
+    }
     assert {key: row[key] for key in main} == main
     counts = {"scale": 1.0, "parsed": 1.0, "n_parsed": 5, "n_missing": 0, "n_clusters": 5, "shots": 0, "n_fewer_shots": 0}
     assert {key: row[key] for key in counts} == counts
-    assert scored[4][0].row(1, named=True)["metric"] == "acc"
+    assert scored["hf", 4][0].row(1, named=True)["metric"] == "acc"
 
 
 def test_the_script_writes_scores_and_samples_with_their_keys(run_script, tiny_base, benchmarks, tmp_path):
@@ -277,10 +274,10 @@ def with_generation_config(base, folder, **settings):
     return ModelFolder("other", folder, base.dtype, False)
 
 
-@pytest.mark.parametrize("setting", DECODING)
-def test_decoding_settings_of_the_base_model_change_no_answer(base, tokenizer, benchmarks, by_hand, tmp_path, setting):
+@pytest.mark.parametrize(("setting", "backend"), [*((setting, "hf") for setting in DECODING), ("suppress_tokens", "hf-paged")])
+def test_decoding_settings_of_the_base_model_change_no_answer(base, tokenizer, benchmarks, by_hand, tmp_path, setting, backend):
     model = load_model(with_generation_config(base, tmp_path / "other", **{setting: DECODING[setting]}))
-    _, samples = score(model, tokenizer, benchmarks[:1], 4, 256)
+    _, samples = score(model, tokenizer, benchmarks[:1], 4, 256, backend)
     assert samples["output"].to_list() == by_hand[0]
 
 
@@ -291,36 +288,15 @@ def test_a_local_judge_takes_no_decoding_setting_of_its_folder(base, tokenizer, 
     assert other == plain and plain.text
 
 
-def test_each_eos_of_a_list_ends_an_answer_and_is_no_truncation(base, model, tokenizer, by_hand, benchmarks, tmp_path):
+@pytest.mark.parametrize("backend", ["hf", "hf-paged"])
+def test_each_eos_of_a_list_ends_an_answer_and_is_no_truncation(base, model, tokenizer, by_hand, benchmarks, tmp_path, backend):
     ends = [2, *range(100, 200)]  # tokens that are not special to the tokenizer
     cut = [greedy(model, tokenizer, prompt_of(text), STEPS, ends) for text in INSTRUCTIONS]
     listed = load_model(with_generation_config(base, tmp_path / "other", eos_token_id=ends))
-    _, samples = score(listed, tokenizer, benchmarks[:1], 4, 256)
+    _, samples = score(listed, tokenizer, benchmarks[:1], 4, 256, backend)
     assert samples["output"].to_list() == cut != by_hand[0]
     assert samples["truncated"].to_list() == [False] * len(cut)
-    assert any(score(model, tokenizer, benchmarks[:1], 4, 256)[1]["truncated"])
-
-
-def test_vllm_gets_a_folder_without_decoding_settings(run_script, base, benchmarks, tmp_path, monkeypatch):
-    class Engine(Oracle):
-        def __init__(self, pretrained, **settings):
-            super().__init__({prompt_of(text): " x" for text in INSTRUCTIONS})
-            seen.update(settings, file=json.loads((Path(pretrained) / "generation_config.json").read_text()))
-
-    seen = {}
-    monkeypatch.setitem(sys.modules, "lm_eval.models.vllm_causallms", SimpleNamespace(VLLM=Engine))  # the real one imports vllm
-    with_generation_config(base, tmp_path / "other", **DECODING, eos_token_id=[2, 7])
-    manifest = {"name": "other", "path": str(tmp_path / "other"), "dtype": "float32", "trust_remote_code": False}
-    (tmp_path / "model.json").write_text(json.dumps(manifest))
-    tasks.SuiteFile("tasks", benchmarks[:1]).write(tmp_path / "tasks.json")
-    keys = {"model": "tiny", "dataset": "base", "recipe": "base", "epoch": 0, "suite": tmp_path / "tasks.json", "backend": "vllm"}
-    outputs = {f"output_{kind}": tmp_path / f"{kind}.parquet" for kind in ("scores", "samples")}
-    outputs["state"] = tmp_path / "state"
-    run_script(evaluate_script, **keys, template=json.dumps(TEMPLATE), max_length=256, base=tmp_path / "model.json", **outputs)
-    assert seen["generation_config"] == "vllm"
-    assert seen["file"] | {"transformers_version": ""} == {
-        "bos_token_id": 1, "pad_token_id": 0, "eos_token_id": [2, 7], "transformers_version": "",
-    }  # fmt: skip
+    assert any(score(model, tokenizer, benchmarks[:1], 4, 256, backend)[1]["truncated"])
 
 
 # ---------------------------------------------------------------- special tokens that the tokenizer adds itself
@@ -350,30 +326,31 @@ def test_scored_prompts_have_the_tokens_of_the_training_prefix(model, tokenizer,
     prefixes = [(ids[:first], ids[-2:]) for ids, first in (encode(other, text, " 12") for text in texts)]
     assert [prefix for prefix, _ in prefixes] == expected and all(end[1] == 2 != end[0] for _, end in prefixes)
     for adapter in (
-        lm_eval_runner.transformers_adapter(model, other, 4, 256),
-        lm_eval_runner.with_training_tokens(Oracle({}), other),  # as for vLLM
+        hf.transformers_adapter(model, other, 4, 256),
+        hf.adapter("hf-paged", model, other, 4, 256),
     ):
         assert [adapter.tok_encode(text) for text in texts] == adapter.tok_encode(texts) == expected
-    ids, mask = lm_eval_runner.transformers_adapter(model, other, 4, 256).tok_batch_encode(texts)
+    ids, mask = hf.transformers_adapter(model, other, 4, 256).tok_batch_encode(texts)
     assert [row[keep.bool()].tolist() for row, keep in zip(ids, mask, strict=True)] == expected and mask[:, -1].all()
     assert tasks.LengthLimit(other, 256, 16).lengths(texts) == [len(row) for row in expected]
 
 
 def test_an_eos_that_the_tokenizer_adds_changes_no_answer_and_no_likelihood(model, tokenizer, benchmarks, scored):
     _, samples = score(model, adding(tokenizer, POLICIES["EOS"]), benchmarks, 4, 256)
-    assert samples.equals(scored[4][1])
+    assert samples.equals(scored["hf", 4][1])
 
 
 # ---------------------------------------------------------------- numbers that are not finite
 
 
-def test_likelihoods_that_are_not_finite_are_refused(base, tokenizer, benchmarks):
+@pytest.mark.parametrize("backend", ["hf", "hf-paged"])
+def test_likelihoods_that_are_not_finite_are_refused(base, tokenizer, benchmarks, backend):
     model = load_model(base)
     model.lm_head.weight.data[5] = math.nan  # after loading, as where activations overflow
     with pytest.raises(
         AtlasError, match=r"tiny: pick: log-likelihoods of 5 of 5 items are not finite, the first is item 0; nothing is scored"
     ):
-        score(model, tokenizer, benchmarks[1:], 4, 256)
+        score(model, tokenizer, benchmarks[1:], 4, 256, backend)
 
 
 # ---------------------------------------------------------------- prompts that are too long

@@ -122,9 +122,9 @@ def row(item, score):
 
 def test_missing_items_are_counted_and_left_out_of_the_mean():
     rows = [row(0, 0.5), row(1, None), row(2, 0.9)]
-    entry = judging.judged_score_row("mt_bench", "rating", rows, [None] * 3, [(1, 1)] * 3, "j", "hf", 0)
+    entry = judging.judged_score_row("mt_bench", "rating", rows, [None] * 3, [(1, 1)] * 3, "j", {"backend": "hf"}, 0)
     assert (entry["score"], entry["n"], entry["n_missing"], entry["scale"]) == (pytest.approx(0.7), 2, 1, 10.0)
-    none = judging.judged_score_row("alpaca_eval", "win_rate", [row(0, None)], [None], [(1, 1)], "j", "hf", 0)
+    none = judging.judged_score_row("alpaca_eval", "win_rate", [row(0, None)], [None], [(1, 1)], "j", {"backend": "hf"}, 0)
     assert (none["score"], none["n"], none["score_length_controlled"]) == (None, 0, None)
 
 
@@ -135,7 +135,9 @@ def test_the_interval_holds_the_judges_noise():
         questions = [question(i, part, r) for i in range(300) for part in (1, 2) for r in range(repeats)]
         result = judging.scored_items("mt_bench", questions, list(5 + rng.normal(0, 1, len(questions)).clip(-4, 5)))
         rows = [row(i, result[i][0]) for i in range(300)]
-        entry = judging.judged_score_row("mt_bench", "rating", rows, [result[i][1] for i in range(300)], [(1, 1)] * 300, "j", "hf", 0)
+        entry = judging.judged_score_row(
+            "mt_bench", "rating", rows, [result[i][1] for i in range(300)], [(1, 1)] * 300, "j", {"backend": "hf"}, 0
+        )
         expected = 0.1 / math.sqrt(2 * repeats * 300)
         assert entry["stderr"] == pytest.approx(expected, rel=0.15)
         assert entry["judge_stderr"] == pytest.approx(expected, rel=0.15)

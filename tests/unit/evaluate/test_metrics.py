@@ -6,17 +6,19 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from helpers import styles
+from helpers import speaking, styles
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.data import records
 from sft_atlas.data.fetch_benchmark import benchmark_items
 from sft_atlas.data.fetch_shots import draw_shots
-from sft_atlas.evaluate import lm_eval_runner
+from sft_atlas.evaluate import lm_eval_runner, sandbox
+from sft_atlas.evaluate.engines import hf
 from sft_atlas.evaluate.metrics import choice, code, last_boxed, mathematics, open_answers, plain
 from sft_atlas.evaluate.rescore_samples import rescore, stored_answers
 from sft_atlas.evaluate.tasks import PROMPT, BenchmarkFiles, task_config
-from sft_atlas.models.base_model import ModelFolder, load_tokenizer
+from sft_atlas.models.base_model import ModelFolder, load_model, load_tokenizer
 from sft_atlas.study import study
+from sft_atlas.study.backends import BACKENDS
 from sft_atlas.study.schema import Template
 
 SHARED = ROOT.parent / "shared/data" if (ROOT.parent / "shared/data").exists() else ROOT.parent.parent / "shared/data"
@@ -225,7 +227,7 @@ def everything(file, items, tmp_path_factory):
 def test_through_lm_eval_a_right_oracle_gets_every_point_and_a_wrong_one_none(everything, tiny_base, truth, score):
     answers = {(name, i): truth(name, row) for name, (_, rows) in everything.items() for i, row in enumerate(rows)}
     configs = [task_config(file, TEMPLATE) for file, _ in everything.values()]
-    scores, samples = lm_eval_runner.run(answering(answers), configs, 0, True, "hf")
+    scores, samples = lm_eval_runner.run(answering(answers), configs, 0, True, {"backend": "hf"})
     assert samples.filter(pl.col("score") != score).select("benchmark", "item", "output", "extracted", "target").to_dicts() == []
     assert scores["n"].to_list() == [len(rows) for _, rows in everything.values()]
     if truth is right:  # gold answers have the form that is asked for, but TruthfulQA's short ones and lm-eval's BLEU, and bare numbers
@@ -235,11 +237,48 @@ def test_through_lm_eval_a_right_oracle_gets_every_point_and_a_wrong_one_none(ev
     assert changes["items_changed"].sum() == 0
 
 
+def test_scores_say_what_the_sandbox_lacked_and_only_those_of_code(tmp_path, monkeypatch):
+    item = {"instruction": "f", "prompt": "def f(x):\n", "test": "def check(f): assert f(1) == 2", "entry_point": "f"}
+    files = []
+    for name in ("humaneval", "gsm8k"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(item | {"answer": "2"}) + "\n")
+        files.append(BenchmarkFiles(name, ROOT / f"config/benchmarks/{name}.yaml", tmp_path / f"{name}.jsonl"))
+    answers = {("humaneval", 0): "def f(x):\n    return 2", ("gsm8k", 0): "#### 2"}
+    expected = {"humaneval": "", "gsm8k": None}
+    for agreed, text in ((sandbox.Agreed("strict", ()), ""), (sandbox.Agreed("best_effort", ("one", "another")), "one, another")):
+        monkeypatch.setattr(sandbox, "AGREED", agreed)
+        scores, _ = lm_eval_runner.run(answering(answers), [task_config(file, TEMPLATE) for file in files], 0, True, {"backend": "hf"})
+        assert dict(scores.select("benchmark", "sandbox_missing").iter_rows()) == expected | {"humaneval": text}
+        assert scores["score"].to_list() == [1.0, 1.0]
+
+
+@REAL
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_each_style_is_read_alike_whichever_engine_wrote_it(everything, tiny_base, backend):
+    chosen = {name: entry for name, entry in everything.items() if name in KINDS and name not in ("humaneval", "mbpp")}
+    configs = [task_config(file, TEMPLATE) for file, _ in chosen.values()]
+    said, table = {}, {}
+    for config, (name, (_, rows)) in zip(configs, chosen.items(), strict=True):
+        for i, (row, prompt) in enumerate(zip(rows, config["custom_dataset"]()["test"][PROMPT], strict=True)):
+            text = said[prompt] = KINDS[name][2][i % len(KINDS[name][2])].format(**KINDS[name][3](row))
+            for stop in config["generation_kwargs"].get("until", []):
+                text = text.split(stop)[0]
+            table[name, i] = text
+    base = ModelFolder.read(tiny_base)
+    tokenizer, model = load_tokenizer(base), load_model(base)
+    model.config.max_position_embeddings = speaking.LENGTH
+    with speaking.speaking(backend, base, model, tokenizer, said) as engine:
+        scores, samples = lm_eval_runner.run(engine, configs, 0, False, {})
+    expected, told = lm_eval_runner.run(answering(table), configs, 0, False, {})
+    assert len(chosen) == 8 and samples.drop("truncated").equals(told.drop("truncated")) and not samples["truncated"].any()
+    assert scores["score"].equals(expected["score"]) and scores["score"].min() > 0.7
+
+
 @REAL
 def test_code_runs_only_where_the_study_allows_it(everything):
     configs = [task_config(everything["mbpp"][0], TEMPLATE)]
     with pytest.raises(lm_eval_runner.AtlasError, match="mbpp runs code that the model wrote; set `allow_code_execution: true`"):
-        lm_eval_runner.run(answering({}), configs, 0, False, "hf")
+        lm_eval_runner.run(answering({}), configs, 0, False, {})
 
 
 @REAL
@@ -260,8 +299,8 @@ def test_mmlu_items_on_one_passage_share_a_cluster(items, tmp_path):
     assert 30 < len(set(clusters)) < 100 < len(rows)
 
 
-def _score(model, tokenizer, benchmarks, batch_size):
-    adapter = lm_eval_runner.transformers_adapter(model, tokenizer, batch_size, 4096)
+def _score(model, tokenizer, benchmarks, batch_size, backend="hf"):
+    adapter = hf.adapter(backend, model, tokenizer, batch_size, 4096)
     return lm_eval_runner.score(adapter, tokenizer, benchmarks, TEMPLATE, 0, max_new_tokens=8)
 
 
@@ -269,8 +308,6 @@ def _score(model, tokenizer, benchmarks, batch_size):
 def test_batches_of_one_and_of_many_give_the_same_real_answers(everything, tiny_base):
     """Generated and likelihood scores of a real task do not depend on the batch size."""
     import torch
-
-    from sft_atlas.models.base_model import load_model
 
     base = ModelFolder.read(tiny_base)
     model, tokenizer = load_model(base), load_tokenizer(base)

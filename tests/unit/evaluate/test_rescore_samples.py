@@ -23,7 +23,9 @@ def stored(tmp_path):
     file = BenchmarkFiles("quiz", ROOT / "config/benchmarks/generate.yaml", tmp_path / "quiz.jsonl")
     SuiteFile("quizzes", [file]).write(tmp_path / "suite.json")
     answers = pl.DataFrame({"benchmark": "quiz", "item": [0, 1, 2], "output": OUTPUTS})
-    scores, samples = run(rescore_samples.stored_answers(answers), [task_config(file, None)], 0, allow_code=False, backend="hf")
+    scores, samples = run(
+        rescore_samples.stored_answers(answers), [task_config(file, None)], 0, allow_code=False, scored_by={"backend": "hf"}
+    )
     samples = samples.with_columns(score=pl.lit(1.0), prompt=pl.lit("asked"), truncated=pl.Series([False, False, True]))
     scores = scores.with_columns(score=pl.lit(1.0), n_truncated=pl.lit(1, pl.Int64))
     for name, frame in (("scores", scores), ("samples", samples)):
@@ -57,9 +59,11 @@ def test_what_only_the_generation_knows_is_kept(rescored, stored):
 
 
 def test_other_items_than_those_of_the_samples_are_an_error(stored):
+    suite = SuiteFile.read(stored / "suite.json")
     with (stored / "quiz.jsonl").open("a") as file:
         file.write('{"instruction": "1 + 1", "answer": "2"}\n')
-    suite = SuiteFile.read(stored / "suite.json")
+    with pytest.raises(AtlasError, match=r"quiz\.jsonl is missing, damaged, or was changed after .*suite\.json was made; restore it"):
+        SuiteFile.read(stored / "suite.json")
     scores, samples = (pl.read_parquet(stored / f"{name}.parquet").drop(*KEYS) for name in ("scores", "samples"))
     with pytest.raises(AtlasError, match=r"quiz\.jsonl has 4 items, its samples 3: the items changed"):
         rescore_samples.rescore(samples, scores, suite.benchmarks, 0, allow_code=False)

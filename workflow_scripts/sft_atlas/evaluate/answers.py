@@ -3,6 +3,7 @@ rest alone.
 
 A suite's folder in ``state/`` holds
 
+    facts.json                      what was known of the loaded model that gave the answers, for the provenance
     answers/{benchmark}.parquet     key, answer (JSON), truncated: those of the suite's last job, and of one that was killed
     former/scores.parquet, ...      the last complete results (hard links), because Snakemake deletes outputs before a job starts
 
@@ -22,31 +23,43 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from sft_atlas.core.files import atomic, read_json, write_table
+from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.files import atomic, read_json, read_table, write_json, write_table
 from sft_atlas.core.job import PACKAGE
 from sft_atlas.core.log import LOG
-from sft_atlas.models.base_model import is_adapter, weights_identity
+from sft_atlas.evaluate.engines.engine import DEFAULT_LENGTH, Truncation
+from sft_atlas.models.base_model import weights_identity
 
 # What decides how a model answers a request, besides its weights: these modules and packages.
-CODE = ("models/base_model.py", "models/tokenization.py", "evaluate/lm_eval_runner.py")
-LIBRARIES = ("transformers", "peft", "lm_eval", "vllm")
-DEFAULT_LENGTH = 256  # tokens that lm-eval lets a model generate where a task states no limit
+CODE = (
+    "models/base_model.py",
+    "models/tokenization.py",
+    "evaluate/lm_eval_runner.py",
+    "evaluate/engines/engine.py",
+    "evaluate/engines/tokens.py",
+)
+CODE_OF = {  # and of each backend
+    "hf": ("evaluate/engines/hf.py", "evaluate/engines/likelihoods.py"),
+    "hf-paged": tuple(f"evaluate/engines/{name}.py" for name in ("hf", "token_model", "paged", "likelihoods")),
+    "vllm": ("evaluate/engines/token_model.py", "evaluate/engines/replicas.py", "evaluate/engines/vllm.py"),
+    "endpoint": ("evaluate/engines/endpoint.py",),
+}
+LIBRARIES = ("transformers", "peft", "lm_eval")
 
 
-def identity(manifest: Path, weights: Path | None, backend: str) -> str:
-    """What answers depend on besides their requests, as a hash: weights, base model, data type, backend, code and libraries.
+def identity(manifest: Path, weights: Path | None, backend: str, version: str, dtype: str) -> str:
+    """What answers depend on besides their requests, as a hash: weights, base model, engine with version and dtype, code and libraries.
 
     ``manifest``: model.json. Weights of a run are known by the hashes in its train.json.
     """
     base = read_json(manifest)
-    dtype = "float32" if weights and is_adapter(weights) else base["dtype"]
-    return _digest([_code(), backend, dtype, base.get("sha256"), weights and weights_identity(weights)])
+    return _digest([_code(backend), backend, version, dtype, base.get("sha256"), weights and weights_identity(weights)])
 
 
 @functools.cache
-def _code() -> list[str]:
-    """The modules of CODE without comments and layout, and the versions of the libraries."""
-    modules = [ast.dump(ast.parse((PACKAGE / path).read_text(encoding="utf-8"))) for path in CODE]
+def _code(backend: str) -> list[str]:
+    """The modules behind the answers of a backend without comments and layout, and the versions of the libraries."""
+    modules = [ast.dump(ast.parse((PACKAGE / path).read_text(encoding="utf-8"))) for path in (*CODE, *CODE_OF[backend])]
     versions = []
     for name in LIBRARIES:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -76,12 +89,15 @@ class AnswerStore:
         self.known: dict[str, tuple[str, bool | None]] = {}  # key -> answer as JSON, whether it was truncated
         self.used: dict[str, dict[str, None]] = {}  # benchmark -> keys
         self.asked = self.taken_over = 0
+        self.facts: dict[str, object] = {}  # of the model that gave the answers
+        for path in sorted(folder.parent.glob("*/facts.json")):
+            self.facts = read_json(path).get(identity) or self.facts
         for path in sorted(folder.parent.glob("*/answers/*.parquet")):
             try:
-                rows = pl.read_parquet(path, hive_partitioning=False, glob=False)
-                self.known |= {key: (answer, truncated) for key, answer, truncated in rows.select("key", "answer", "truncated").iter_rows()}
-            except (pl.exceptions.PolarsError, OSError) as error:
-                LOG.warning("cannot read %s (%s); its requests are answered again", path, str(error).splitlines()[0])
+                rows = read_table(path, "its requests are answered again").select("key", "answer", "truncated")
+                self.known |= {key: (answer, truncated) for key, answer, truncated in rows.iter_rows()}
+            except (AtlasError, pl.exceptions.PolarsError) as error:
+                LOG.warning("%s", str(error).splitlines()[0])
 
     def keys(self, kind: str, requests: Sequence[tuple], sampling: object) -> list[str]:
         """The key of each request (the arguments of lm-eval's instance). Equal requests have different keys, as they may be sampled.
@@ -104,6 +120,11 @@ class AnswerStore:
         self.use(benchmark, keys)
         self._write(benchmark)
 
+    def keep_facts(self, facts: dict[str, object]) -> None:
+        """Note what is known of the model that answers."""
+        self.facts = facts
+        write_json(self.folder / "facts.json", {self.identity: facts})
+
     def use(self, benchmark: str, keys: list[str]) -> None:
         """Note that a benchmark consists of these requests, among others."""
         self.used.setdefault(benchmark, {}).update(dict.fromkeys(keys))
@@ -117,6 +138,7 @@ class AnswerStore:
 
     def finish(self) -> None:
         """Keep what this job used, and nothing else."""
+        self.keep_facts(self.facts)
         for benchmark in self.used:
             self._write(benchmark)
         for path in (self.folder / "answers").glob("*.parquet"):
@@ -133,16 +155,19 @@ def answering_model(store: AnswerStore, load: Callable, name: str, max_length: i
 
     from lm_eval.api.model import LM
 
-    from sft_atlas.evaluate.lm_eval_runner import TruncationWatch
-
     class AnsweringModel(LM):
         max_gen_toks = DEFAULT_LENGTH
 
         def __init__(self):
             super().__init__()
             self.max_length, self.model = max_length, SimpleNamespace(name_or_path=name)
-            self.adapter = self.watch = None
-            self.truncation = TruncationWatch(self)  # filled below: this model decodes nothing
+            self.adapter = None
+            self.truncation = Truncation()
+
+        @property
+        def tokens(self) -> dict[str, int]:
+            """Tokens that the model read for likelihoods, with and without sharing; {} where it was not asked or does not count."""
+            return dict(getattr(getattr(self.adapter, "likelihood", None), "tokens", {}))
 
         def generate_until(self, requests, disable_tqdm: bool = False) -> list[str]:
             return self._answers("generate_until", requests)
@@ -161,14 +186,13 @@ def answering_model(store: AnswerStore, load: Callable, name: str, max_length: i
             if waiting:
                 if self.adapter is None:
                     self.adapter = load()
-                    self.watch = TruncationWatch(self.adapter)
                 self.adapter.batch_sizes = {}  # `auto` found them for other prompts
                 asked = [requests[i] for i in waiting]
                 answers = [json.dumps(answer) for answer in getattr(self.adapter, kind)(asked)]
-                truncated = [self.watch.of({"arguments": [request.args]}) for request in asked]
+                truncated = [self.adapter.truncation.of(request.args) for request in asked]
                 store.add(benchmark, [keys[i] for i in waiting], answers, truncated)
             for request, key in zip(requests, keys, strict=True):
-                self.truncation.truncated[TruncationWatch.key(request.args)] = store.known[key][1]
+                self.truncation.note(request.args, store.known[key][1])
             return [json.loads(store.known[key][0]) for key in keys]
 
     return AnsweringModel()

@@ -5,21 +5,21 @@ from pathlib import Path
 
 from sft_atlas.core.files import write_json, write_table
 from sft_atlas.evaluate.answers import former_results
-from sft_atlas.evaluate.scoring_job import CheckpointJob, add_checkpoint, provenance, with_keys
+from sft_atlas.evaluate.scoring_job import CheckpointJob, add_checkpoint, gpus, provenance, with_keys
 from sft_atlas.evaluate.tasks import CLUSTER, ITEM, MISSING, PROMPT, SHOTS, BenchmarkFiles, LengthLimit, SuiteFile, task_config
 from sft_atlas.models.prompt_template import DELIMITER, render, render_after
 from sft_atlas.study.items import read_items
 
-GPUS = 1
+__all__ = ["add_options", "gpus", "main"]
 
 
 def main(args: argparse.Namespace) -> None:
     """Write one row per item and turn, and a JSON with provenance beside them."""
     record = args.output.with_suffix(".json")
     with former_results(args.state, args.output):
-        checkpoint, benchmarks = CheckpointJob(args, record), SuiteFile.read(args.suite).benchmarks
+        checkpoint, benchmarks = CheckpointJob(args), SuiteFile.read(args.suite).benchmarks
         frame = answers(checkpoint.adapter, checkpoint.tokenizer, benchmarks, checkpoint.template, args.seed, args.max_new_tokens)
-        write_json(record, provenance(args, **checkpoint.finish(), backend="hf"))
+        write_json(record, provenance(args, **checkpoint.finish()))
         write_table(args.output, with_keys(args, frame))
 
 
@@ -65,11 +65,9 @@ def _second_prompt(template: dict, item: dict, prompt: str, output: str) -> str:
 def _generate(adapter, configs: list[dict], seed: int, turn: int):
     import polars as pl
 
-    from sft_atlas.evaluate.lm_eval_runner import run
+    from sft_atlas.evaluate.lm_eval_runner import run, unscored
 
-    # lm-eval needs scores; those that take the place of the judgement are not used.
-    unjudged = [{**config, "process_results": lambda doc, results, c=config: {c["metric_list"][0]["metric"]: 0.0}} for config in configs]
-    _, samples = run(adapter, unjudged, seed, allow_code=False, backend="hf")
+    _, samples = run(adapter, [unscored(config) for config in configs], seed, allow_code=False, scored_by={})
     return samples.select("benchmark", "item", pl.lit(turn, pl.Int64).alias("turn"), "prompt", "output", "truncated")
 
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.log import print_to_terminal
 from sft_atlas.core.markdown import table
+from sft_atlas.evaluate import sandbox
 from sft_atlas.evaluate.metrics import choice, code, mathematics, several
 
 SCORERS = {
@@ -42,6 +43,7 @@ class Graded(NamedTuple):
 
 def main(args: argparse.Namespace) -> None:
     """Print agreement and disagreements. AtlasError where there are any, and for a file that cannot be read."""
+    sandbox.AGREED.policy = args.sandbox
     graded = [grade(row, f"{args.answers}, line {line}", line) for line, row in read(args.answers)]
     total, agreed = Counter(one.kind for one in graded), Counter(one.kind for one in graded if one.ours == one.theirs)
     rows = [[kind, total[kind], agreed[kind], f"{agreed[kind] / total[kind]:.1%}"] for kind in KINDS if total[kind]]
@@ -100,7 +102,10 @@ def grade(row: object, where: str, line: int = 1) -> Graded:
     targets = several(field("target", lambda value: is_text(value) or is_texts(value), "a text, or a list of texts"))
     theirs = field("correct", lambda value: isinstance(value, bool), "true or false")
     scorer = scorer_of(field, targets)
-    scores = SCORERS[scorer](item(scorer, field, targets), [output])
+    try:
+        scores = SCORERS[scorer](item(scorer, field, targets), [output])
+    except (SyntaxError, ValueError) as error:  # of tests that are no Python, or that the sandbox cannot run
+        raise AtlasError(f"{where}: 'tests' cannot be run: {error}") from None
     return Graded(line, kind, output, " | ".join(targets), str(scores["extracted"]), bool(next(iter(scores.values()))), theirs)
 
 
@@ -182,4 +187,5 @@ def item(scorer: str, field: Fields, targets: list[str]) -> dict[str, object]:
 
 
 def add_options(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--sandbox", choices=sandbox.POLICIES, default="strict", help="what to do where a protection of the sandbox is missing")
     p.add_argument("answers", type=Path, help="JSON Lines: outputs with a person's grades")

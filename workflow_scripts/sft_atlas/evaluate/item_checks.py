@@ -2,11 +2,10 @@
 
 import importlib
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.evaluate.tasks import ITEM, BenchmarkFiles, load_task, metric_name, processed_items
-from sft_atlas.study.items import read_items
+from sft_atlas.evaluate.tasks import ITEM, BenchmarkFiles, example_rows, load_task, metric_name, processed_items
 from sft_atlas.study.rendering import TaskRenderer
 from sft_atlas.study.task_checks import functions
 from sft_atlas.study.task_files import Function, judged, task_file
@@ -20,17 +19,22 @@ def check_items(benchmark: BenchmarkFiles) -> None:
 
     lm-eval is loaded only for a task with functions that are not ours. No generated code runs here.
     """
+    for part in benchmark.parts():
+        _check_items(part)
+
+
+def _check_items(benchmark: BenchmarkFiles) -> None:
     keys = {key: value for key, value in task_file(str(benchmark.task)).items() if value is not None}
-    if any(not name.startswith(OURS) for _, name in functions(keys)):
-        keys = load_task(benchmark.task, None)
+    if benchmark.lm_eval or any(not name.startswith(OURS) for _, name in functions(keys)):
+        keys = load_task(benchmark.task, None, benchmark.lm_eval)
     renderer = TaskRenderer(keys, benchmark.task)
-    items = _rows(benchmark.items, keys, benchmark.task)
+    items = _rows(benchmark, keys)
     for row in items:
         renderer.check(row)
         renderer.fill((keys.get("metadata") or {}).get("cluster", ""), row, "metadata.cluster")
     if benchmark.shots:
         shown = TaskRenderer(keys | {key: value for key, value in (keys.get("fewshot_config") or {}).items() if value}, benchmark.task)
-        for row in _rows(benchmark.shots, keys, benchmark.task):
+        for row in example_rows(keys, benchmark) if benchmark.lm_eval else _rows(replace(benchmark, items=benchmark.shots), keys):
             shown.check(row)
     results = keys.get("process_results")
     if results and not keys.get("unsafe_code") and not judged(str(benchmark.task)):
@@ -39,9 +43,9 @@ def check_items(benchmark: BenchmarkFiles) -> None:
             _score(function, row, renderer, metric_name(keys))
 
 
-def _rows(path: Path, keys: dict, task: Path) -> list[dict]:
-    rows = [{**row, ITEM: number} for number, row in enumerate(read_items(path))]
-    return processed_items(rows, keys["process_docs"], task) if keys.get("process_docs") else rows
+def _rows(benchmark: BenchmarkFiles, keys: dict) -> list[dict]:
+    rows = benchmark.rows()
+    return processed_items(rows, keys["process_docs"], benchmark.task) if rows and keys.get("process_docs") else rows
 
 
 def _load(function: Function) -> Callable:

@@ -17,7 +17,7 @@ from sft_atlas.core.provenance import ROOT
 from sft_atlas.evaluate import judge_client
 from sft_atlas.evaluate.answers import former_results
 from sft_atlas.evaluate.judge_client import Reply
-from sft_atlas.evaluate.scores import samples_frame, score_row, scores_frame
+from sft_atlas.evaluate.scores import SCORED_BY, samples_frame, score_row, scores_frame
 from sft_atlas.evaluate.scoring_job import add_outputs, add_suite, with_keys, write_results
 from sft_atlas.evaluate.tasks import SuiteFile
 from sft_atlas.models.base_model import ModelFolder, load_model, load_tokenizer
@@ -48,6 +48,7 @@ def judge_answers(args: argparse.Namespace) -> None:
     ask, identity, concurrency = make_judge(judge, args)
     answers = read_table(args.answers)
     record = read_json(args.answers.with_suffix(".json"))
+    scored_by = {name: record.get(name) for name in SCORED_BY}
     benchmarks = [JudgedBenchmark.of(file, answers.filter(benchmark=file.name), judge.repeats) for file in suite.benchmarks]
     requests = {
         question.key(judge, identity): (question.system, question.user, judge.logprobs and benchmark.kind == "alpaca_eval", question.repeat)
@@ -61,7 +62,7 @@ def judge_answers(args: argparse.Namespace) -> None:
         received = [replies[question.key(judge, identity)] for question in benchmark.questions]
         values = verdicts(benchmark.kind, benchmark.questions, received)
         rows, noise, lengths = item_rows(benchmark, values)
-        scores.append(judged_score_row(benchmark.kind, benchmark.metric, rows, noise, lengths, identity, record["backend"], args.seed))
+        scores.append(judged_score_row(benchmark.kind, benchmark.metric, rows, noise, lengths, identity, scored_by, args.seed))
         samples += rows
         judgements += [
             (question.benchmark, question.item, question.part, question.repeat, value, reply.text, reason_missing(value, reply))
@@ -77,7 +78,7 @@ def judge_answers(args: argparse.Namespace) -> None:
         "judge": judge.model_dump(), "judge_identity": identity, "judgements": counts, "judge_prompts_sha256": sha256(PROMPTS),
         "generated": {name: record.get(name) for name in ("settings", "template_sha256", "weights", "device", "dtype")},
     }  # fmt: skip
-    write_results(args, scores_frame(scores), samples_frame(samples), backend=record["backend"], **facts)
+    write_results(args, scores_frame(scores), samples_frame(samples), **scored_by, **facts)
     if missing := sum(row["n_missing"] for row in scores):
         checkpoint = f"{args.model}/{args.dataset}/{args.recipe}, {suite.name}"
         LOG.warning("%s: %d of %d items have no score; see %s", checkpoint, missing, len(samples), args.output_judgements)
@@ -265,13 +266,13 @@ def item_rows(benchmark: JudgedBenchmark, values: list[float | None]) -> tuple[l
     return rows, noise, lengths
 
 
-def judged_score_row(kind: str, metric: str, rows: list[dict], noise: list, lengths: list, judge: str, backend: str, seed: int) -> dict:
+def judged_score_row(kind: str, metric: str, rows: list[dict], noise: list, lengths: list, judge: str, scored_by: dict, seed: int) -> dict:
     """The score row of a judged benchmark. ``rows`` have the keys of SAMPLES; ``lengths``: characters of the answer and of the baseline.
 
     ``stderr`` is that of the mean over items and includes the judge's noise; ``judge_stderr`` is the noise alone, known with two repeats
     or more.
     """
-    entry = score_row(rows, metric, backend, 0, judge=judge, scale=SCALE[kind])
+    entry = score_row(rows, metric, scored_by, 0, judge=judge, scale=SCALE[kind])
     known = [value for value in noise if value is not None]
     if known:
         entry["judge_stderr"] = math.sqrt(math.fsum(known)) / len(known)

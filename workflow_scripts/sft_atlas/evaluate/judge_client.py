@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import hashlib
 import json
 import math
 import os
@@ -109,6 +110,10 @@ class _Kept(_Parsed):
     key: str
     text: str
     first: dict[str, LogProbability]
+    sha256: str | None = None  # of the others; none in lines of former versions
+
+    def digest(self) -> str:
+        return hashlib.sha256(json.dumps([self.key, self.text, self.first], sort_keys=True).encode()).hexdigest()
 
 
 class Endpoint:
@@ -307,15 +312,19 @@ class Memory:
             try:
                 if line:
                     entry = _Kept.model_validate_json(line)
+                    if entry.sha256 not in (None, entry.digest()):
+                        raise ValueError("damaged")
                     self.known[entry.key] = Reply(entry.text, entry.first)
-            except ValidationError:
+            except ValueError:
                 damaged.append(number)
         if damaged:
             LOG.warning("%s: %d judgements cannot be read and are asked for again (the first: line %d)", path, len(damaged), damaged[0])
 
     def keep(self, key: str, reply: Reply) -> None:
         """Add a judgement, on disk before anything else happens."""
-        line = json.dumps({"key": key, "text": reply.text, "first": reply.first}, ensure_ascii=False).encode() + b"\n"
+        entry = _Kept(key=key, text=reply.text, first=reply.first)
+        entry.sha256 = entry.digest()
+        line = json.dumps(entry.model_dump(), ensure_ascii=False).encode() + b"\n"
         with self._lock, open(self.path, "ab") as handle:
             handle.write(b"\n" + line if self._torn else line)
             handle.flush()

@@ -1,18 +1,16 @@
 """Find the benchmark items that occur in training sets, by shared n-grams."""
 
 import argparse
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from sft_atlas.core.files import read_table, write_json, write_table
 from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import record_provenance
-from sft_atlas.study.items import read_items
+from sft_atlas.study.items import read_items, words
 
 NGRAM = 13  # words, as in GPT-3 (Brown et al. 2020, appendix C); a shorter item must occur as a whole
 SHORTEST = 5  # words of an item below which an occurrence means nothing
-WORDS = re.compile(r"[぀-ヿ㐀-鿿]|[^\W_]+|[^\w\s]")  # Chinese and Japanese by character; marks count: 3 + 4 is not 3 - 4
 
 
 def main(args: argparse.Namespace) -> None:
@@ -81,18 +79,13 @@ class ItemIndex:
         return items
 
 
-def words(text: str) -> tuple[str, ...]:
-    """A text's words and marks, without case."""
-    return tuple(WORDS.findall(text.lower()))
-
-
 def grams(tokens: tuple[str, ...], size: int) -> Iterator[int]:
     """Hashes of the runs of ``size`` tokens (64 bits, the same within one process)."""
     return (hash(tokens[start : start + size]) for start in range(len(tokens) - size + 1))
 
 
 def add_options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--training", type=Path, nargs="+", required=True, help="train.parquet files, {dataset}/{rows}/train.parquet")
-    p.add_argument("--benchmarks", type=Path, nargs="+", required=True, help="test.jsonl files, {benchmark}/test.jsonl")
+    p.add_argument("--training", type=Path, nargs="*", default=[], help="train.parquet files, {dataset}/{rows}/train.parquet")
+    p.add_argument("--benchmarks", type=Path, nargs="*", default=[], help="test.jsonl files, {benchmark}/test.jsonl")
     p.add_argument("--output", type=Path, required=True, help="Parquet, training set x benchmark")
     p.add_argument("--output-items", type=Path, required=True, help="Parquet, one row per training set and overlapping item")

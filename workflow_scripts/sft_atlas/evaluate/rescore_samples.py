@@ -2,31 +2,36 @@
 
 import argparse
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import read_json, read_table, write_table
 from sft_atlas.core.log import LOG
-from sft_atlas.evaluate.scoring_job import LOADED, add_suite, with_keys, write_results
-from sft_atlas.evaluate.tasks import ITEM, MISSING, BenchmarkFiles, SuiteFile, task_config
+from sft_atlas.evaluate.scores import SCORED_BY
+from sft_atlas.evaluate.scoring_job import LOADED, add_suite, sandbox_facts, with_keys, write_results
+from sft_atlas.evaluate.tasks import ITEM, MISSING, PART_OF, BenchmarkFiles, SuiteFile, task_configs
 from sft_atlas.models.arguments import CHECKPOINT
 
 FROM_GENERATION = ("prompt", "truncated", "shots")  # columns of samples that scoring does not change
-COUNTS_FROM_GENERATION = ("n_truncated", "shots", "n_fewer_shots")  # likewise of scores
 
 
 def main(args: argparse.Namespace) -> None:
     """Replace scores and samples, and write a table of the scores before and after."""
     import polars as pl
 
+    sandboxed = sandbox_facts(args)
     suite, keys = SuiteFile.read(args.suite), (*CHECKPOINT, "suite")
     old_samples, old_scores = (read_table(path).drop(keys) for path in (args.samples, args.scores))
     record = read_json(args.scores.with_suffix(".json"))
     scores, samples, changes = rescore(old_samples, old_scores, suite.benchmarks, args.seed, args.allow_code_execution)
     args.output_scores, args.output_samples = args.scores, args.samples
-    facts = ("settings", "inputs", "versions", "code", "weights", *LOADED)
+    facts = ("settings", "inputs", "versions", "code", "weights", "dtype", *LOADED)
     generated = record.get("generated") or {name: record.get(name) for name in facts}
-    write_results(args, scores, samples, generated=generated, backend=record["backend"], template_sha256=record.get("template_sha256"))
+    scored_by = {name: record.get(name) for name in SCORED_BY}
+    same = {**scored_by, "template_sha256": record.get("template_sha256")}
+    write_results(args, scores, samples, generated=generated, **same, **sandboxed)
     for row in changes.filter(pl.col("items_changed") > 0).iter_rows(named=True):
         place = f"{args.model}/{suite.name}: {row['benchmark']}"
         LOG.warning("%s %.4f -> %.4f, %d items changed", place, row["score_before"], row["score"], row["items_changed"])
@@ -41,35 +46,42 @@ def rescore(samples, scores, benchmarks: list[BenchmarkFiles], seed: int, allow_
     import polars as pl
 
     from sft_atlas.evaluate.lm_eval_runner import run
+    from sft_atlas.study.result_files import without_subtasks
 
     # The prompts are those of the samples: the template was checked when the model answered.
     configs = []
     for file in benchmarks:
         unanswered = samples.filter(pl.col("output").is_null(), benchmark=file.name).select("item", "missing").iter_rows()
-        configs.append(task_config(BenchmarkFiles(file.name, file.task, file.items), None, left_out=dict(unanswered)))
-    for benchmark, config in zip(benchmarks, configs, strict=True):
-        count, stored = len(config["custom_dataset"]()["test"]) + len(config[MISSING]), samples.filter(benchmark=benchmark.name).height
+        plain = replace(file, shots=None, by=None, max_new_tokens=None)
+        configs += task_configs(plain, None, left_out=dict(unanswered))
+    for benchmark in benchmarks:
+        parts = [config for config in configs if config[PART_OF] == benchmark.name]
+        count = sum(len(config["custom_dataset"]()["test"]) + len(config[MISSING]) for config in parts)
+        stored = samples.filter(benchmark=benchmark.name).height
         if count != stored:
             raise AtlasError(f"{benchmark.items} has {count} items, its samples {stored}: the items changed; score the checkpoint again")
-    new_scores, new_samples = run(stored_answers(samples), configs, seed, allow_code, scores["backend"][0])
     keys = ["benchmark", "item"]
-    new_samples = _with_columns_of(new_samples, samples, keys, FROM_GENERATION)
-    new_scores = _with_columns_of(new_scores, scores, ["benchmark"], COUNTS_FROM_GENERATION)
+    known = {(row["benchmark"], row["item"]): {name: row[name] for name in FROM_GENERATION} for row in samples.iter_rows(named=True)}
+    scored_by = {name: scores[name][0] for name in SCORED_BY if name in scores.columns}
+    new_scores, new_samples = run(stored_answers(samples, benchmark_of(benchmarks)), configs, seed, allow_code, scored_by, known)
     both = samples.select(*keys, before="score").join(new_samples.select(*keys, "score"), on=keys)
     changed = both.group_by("benchmark").agg((pl.col("before") != pl.col("score")).sum().alias("items_changed"))
-    changes = scores.select("benchmark", "metric", "n", "backend", score_before="score")
-    for table in (new_scores.select("benchmark", "score"), changed):
+    changes = without_subtasks(scores).select("benchmark", "metric", "n", "backend", score_before="score")
+    for table in (without_subtasks(new_scores).select("benchmark", "score"), changed):
         changes = changes.join(table, on="benchmark", maintain_order="left")
     return new_scores, new_samples, changes
 
 
-def _with_columns_of(new, old, keys: list[str], columns: tuple[str, ...]):
-    """``new`` with the values of ``old`` in some columns."""
-    return new.drop(columns).join(old.select(*keys, *columns), on=keys, how="left", maintain_order="left").select(new.columns)
+def benchmark_of(benchmarks: list[BenchmarkFiles]) -> dict[str, str]:
+    """Task of lm-eval -> the benchmark that it is, or is a part of."""
+    return {part.name: benchmark.name for benchmark in benchmarks for part in benchmark.parts()}
 
 
-def stored_answers(samples):
-    """An lm-eval model that gives the answers of a samples table, so that lm-eval scores them as it scored the model's."""
+def stored_answers(samples, benchmarks: Mapping[str, str] | None = None):
+    """An lm-eval model that gives the answers of a samples table, so that lm-eval scores them as it scored the model's.
+
+    ``benchmarks``: see :func:`benchmark_of`; default: a task is a benchmark.
+    """
     from lm_eval.api.model import LM
 
     class StoredAnswers(LM):
@@ -78,11 +90,14 @@ def stored_answers(samples):
             self.outputs = {(name, item): output for name, item, output in samples.select("benchmark", "item", "output").iter_rows()}
 
         def generate_until(self, requests, disable_tqdm: bool = False) -> list[str]:
-            return [self.outputs[request.task_name, request.doc[ITEM]] for request in requests]
+            return [self.outputs[self.key(request)] for request in requests]
+
+        def key(self, request) -> tuple[str, int]:
+            return (benchmarks or {}).get(request.task_name, request.task_name), request.doc[ITEM]
 
         def loglikelihood(self, requests, disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-            stored = {key: json.loads(self.outputs[key]) for key in {(request.task_name, request.doc[ITEM]) for request in requests}}
-            return [_likelihood(stored[request.task_name, request.doc[ITEM]], *request.args[:2]) for request in requests]
+            stored = {key: json.loads(self.outputs[key]) for key in set(map(self.key, requests))}
+            return [_likelihood(stored[self.key(request)], *request.args[:2]) for request in requests]
 
         def loglikelihood_rolling(self, requests, disable_tqdm: bool = False):
             raise AtlasError("this kind of task is not stored item by item; score the checkpoint again")

@@ -2,14 +2,16 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 # One row per item. Scores are fractions; null: not known, or not applicable to this kind of task. An item without a score says in
-# `missing` why.
+# `missing` why. `subtask`: the task that the item is of, where the benchmark is a group of tasks.
 SAMPLES = (
-    "benchmark", "item", "prompt", "target", "output", "extracted", "score", "strict", "parsed", "formed", "truncated", "shots", "cluster",
+    "benchmark", "subtask", "item", "prompt", "target", "output", "extracted", "score", "strict", "parsed", "formed", "truncated", "shots", "cluster",
     "missing",
 )  # fmt: skip
+# What gave the answers: engine, its version, and the dtype in which the checkpoint ran.
+SCORED_BY = ("backend", "backend_version", "dtype")
 
 
 def standard_error(values: Sequence[float], clusters: Iterable[object | None]) -> tuple[float, int]:
@@ -28,17 +30,31 @@ def standard_error(values: Sequence[float], clusters: Iterable[object | None]) -
     return math.sqrt(groups / (groups - 1) * math.fsum(total**2 for total in sums.values())) / n, groups
 
 
-def score_row(rows: list[dict], metric: str, backend: str, shots: int, **more: object) -> dict[str, object]:
+def score_rows(rows: list[dict], metric: str, scored_by: Mapping[str, str], **more: object) -> list[dict[str, object]]:
+    """The score row of one benchmark, then, where it is a group, one of each of its tasks that has an item, named in `subtask`.
+
+    As :func:`score_row`; every row has numbers of its own items, and the error of the group is that of the mean over all of them.
+    """
+    by_task: dict[str, list[dict]] = {}
+    for row in rows:
+        if row["subtask"] is not None:
+            by_task.setdefault(row["subtask"], []).append(row)
+    parts = [(None, rows), *by_task.items()]
+    return [score_row(part, metric, scored_by, max(row["shots"] for row in part), subtask=name, **more) for name, part in parts]
+
+
+def score_row(rows: list[dict], metric: str, scored_by: Mapping[str, str], shots: int, **more: object) -> dict[str, object]:
     """The score row of one benchmark from its items (keys of SAMPLES). Items without a score are counted as ``n_missing``, never as 0;
-    with none scored the score is null."""
+    with none scored the score is null. ``scored_by``: values of SCORED_BY."""
     scored = [row for row in rows if row["score"] is not None]
     entry = {
-        "benchmark": rows[0]["benchmark"], "metric": metric, "score": None, "stderr": None, "n": len(scored), "backend": backend, "scale": 1.0,
+        "benchmark": rows[0]["benchmark"], "subtask": None, "metric": metric, "score": None, "stderr": None, "n": len(scored),
+        **{name: scored_by.get(name) for name in SCORED_BY}, "scale": 1.0,
         "score_strict": mean(row["strict"] for row in scored), "parsed": mean(row["parsed"] for row in rows), "formed": mean(row["formed"] for row in rows),
         "n_missing": len(rows) - len(scored), "n_parsed": _count(row["parsed"] for row in rows),
         "n_truncated": _count(row["truncated"] for row in rows), "n_clusters": 0,
         "judge": None, "judge_stderr": None, "score_length_controlled": None, "stderr_length_controlled": None,
-        "shots": shots, "n_fewer_shots": sum(row["shots"] < shots for row in scored),
+        "sandbox_missing": None, "shots": shots, "n_fewer_shots": sum(row["shots"] < shots for row in scored),
     }  # fmt: skip
     if scored:
         values = [row["score"] for row in scored]
@@ -75,5 +91,9 @@ def scores_frame(rows: list[dict]):
         "score", "stderr", "scale", "score_strict", "parsed", "formed", "judge_stderr", "score_length_controlled", "stderr_length_controlled",
     )  # fmt: skip
     counts = ("n", "n_missing", "n_parsed", "n_truncated", "n_clusters", "shots", "n_fewer_shots")
-    types = dict.fromkeys(fractions, pl.Float64) | dict.fromkeys(counts, pl.Int64) | {"judge": pl.String}
+    types = (
+        dict.fromkeys(fractions, pl.Float64)
+        | dict.fromkeys(counts, pl.Int64)
+        | dict.fromkeys(("subtask", *SCORED_BY, "judge", "sandbox_missing"), pl.String)
+    )
     return pl.DataFrame(rows, schema_overrides=types)

@@ -7,7 +7,7 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import read_table
 
 SHOWN = (
-    "suite", "benchmark", "metric", "score", "stderr", "score_strict", "n", "n_missing", "n_parsed", "n_truncated", "n_clusters", "shots",
+    "suite", "benchmark", "subtask", "metric", "score", "stderr", "score_strict", "n", "n_missing", "n_parsed", "n_truncated", "n_clusters", "shots",
     "n_fewer_shots", "backend",
 )  # fmt: skip
 

@@ -1,8 +1,11 @@
 """From an lm-eval task file and a benchmark's items to finished prompts: task and template checked, few-shot examples prepended as far as
 they fit."""
 
+import functools
 import hashlib
+import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -10,21 +13,26 @@ from pydantic.dataclasses import dataclass
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import read_json, sha256, write_json
+from sft_atlas.evaluate.engines.tokens import kept_ids
 from sft_atlas.evaluate.scores import SAMPLES
 from sft_atlas.models.prompt_template import render_after, response_prefix
-from sft_atlas.models.tokenization import prompt_ids
 from sft_atlas.study import task_checks
 from sft_atlas.study.items import read_items
 from sft_atlas.study.lm_eval_names import LENGTHS
+from sft_atlas.study.lm_eval_registry import RegistryTask
 from sft_atlas.study.rendering import TaskRenderer
 from sft_atlas.study.schema import Template
-from sft_atlas.study.task_files import OWN_TEMPLATE, judged, task_sources
+from sft_atlas.study.task_files import OWN_TEMPLATE, judged, task_sources, with_first
 
 PROMPT = "rendered prompt"  # column of an item's prompt
 TARGET = "right answer"  # column of what an answer is compared with
 SHOTS = "shots in the prompt"  # column of how many examples stand in it
 CLUSTER = "cluster of the item"  # column of what the item shares with others, such as a passage; null where nothing
 MISSING = "missing items"  # key of a task's dictionary: samples of the items that are left out, each with its reason
+PART_OF = "benchmark of the task"  # key of a task's dictionary: the benchmark whose items, or some of them, it has
+SUBTASK = "task of the group"  # key of a task's dictionary: its name where the benchmark is a group, else None
+NOT_OF_LM_EVAL = (MISSING, PART_OF, SUBTASK)
+FEWSHOT_SEED = 1234  # of lm-eval's command line
 ITEM = "row of the item"  # column of the item's row in its file, from 0
 # Keys of a task file that say where lm-eval would get its data and how it would group tasks: here the study says it.
 REPLACED = (
@@ -42,6 +50,34 @@ class BenchmarkFiles:
     items: Path
     shots: Path | None = None
     by: str | None = None  # field that an item's examples share with it, such as `subject`
+    max_new_tokens: int | None = None  # longest answer, in place of the task file's
+    lm_eval: RegistryTask | None = None  # what it is in lm-eval's registry: asked with lm-eval's own prompts
+
+    def parts(self) -> list["BenchmarkFiles"]:
+        """The benchmark itself; of a group of lm-eval's registry each task, under its own name."""
+        if self.lm_eval is None:
+            return [self]
+        return [replace(self, name=name, task=Path(file)) for name, file in self.lm_eval.tasks.items()]
+
+    def rows(self) -> list[dict]:
+        """The items, each with ITEM; of a task of the registry the rows of its own data."""
+        if self.lm_eval is None:
+            return [{**row, ITEM: number} for number, row in enumerate(read_items(self.items))]
+        return [dict(row) for row in _rows_by_task(self.items, self.items.stat().st_mtime_ns).get(self.name, [])]
+
+    def examples(self) -> list[dict]:
+        """Rows of a task of the registry from which lm-eval draws its examples; [] where they stand in the task file, or there are none."""
+        rows = _rows_by_task(self.shots, self.shots.stat().st_mtime_ns).get(self.name, []) if self.shots else []
+        return [{key: value for key, value in row.items() if key != ITEM} for row in rows]
+
+
+@functools.lru_cache(maxsize=4)
+def _rows_by_task(path: Path, changed: int) -> dict[str, list[dict]]:
+    """Rows of a benchmark of the registry by task, each with ITEM; a group has up to hundreds of tasks in one file."""
+    found: dict[str, list[dict]] = {}
+    for number, row in enumerate(read_items(path)):
+        found.setdefault(row["task"], []).append({**row["doc"], ITEM: number})
+    return found
 
 
 @dataclass(frozen=True)
@@ -56,13 +92,37 @@ class SuiteFile:
 
     @classmethod
     def read(cls, path: Path) -> "SuiteFile":
-        """Read a suite that ``write`` wrote."""
-        return TypeAdapter(cls).validate_python(read_json(path))
+        """Read a suite that ``write`` wrote. AtlasError where a file behind it is not the one that was checked then."""
+        entry = read_json(path)
+        for file, digest in entry.pop("sha256", {}).items():
+            if not Path(file).is_file() or sha256(Path(file)) != digest:
+                raise AtlasError(
+                    f"{file} is missing, damaged, or was changed after {path} was made; restore it, or if the change is meant, delete {path} and run again"
+                )
+        return TypeAdapter(cls).validate_python(entry)
 
     def write(self, path: Path) -> None:
         """Write the suite with the hash of every file behind it, the files that a task file includes too."""
-        paths = [file for b in self.benchmarks for file in (*map(Path, task_sources(str(b.task))), b.items, b.shots) if file]
-        write_json(path, {**TypeAdapter(SuiteFile).dump_python(self, mode="json"), "sha256": {str(path): sha256(path) for path in paths}})
+        tasks = [task for benchmark in self.benchmarks for part in benchmark.parts() for task in task_sources(str(part.task))]
+        paths = [*map(Path, tasks), *(file for b in self.benchmarks for file in (b.items, b.shots) if file)]
+        content = TypeAdapter(SuiteFile).dump_python(self, mode="json")
+        for entry in content["benchmarks"]:  # a key that is not used makes no other suite
+            for key in ("max_new_tokens", "lm_eval"):
+                if entry[key] is None:
+                    del entry[key]
+            if "lm_eval" in entry and entry["lm_eval"]["shots"] is None:
+                del entry["lm_eval"]["shots"]
+        write_json(path, {**content, "sha256": {str(path): sha256(path) for path in paths}})
+
+
+def task_configs(benchmark: BenchmarkFiles, template: dict | None, *args, **settings) -> list[dict[str, object]]:
+    """:func:`task_config` of a benchmark, or of each task of a group that has an item, with PART_OF and SUBTASK."""
+    parts = [part for part in benchmark.parts() if benchmark.lm_eval is None or part.rows()]
+    grouped = benchmark.lm_eval is not None and benchmark.lm_eval.group
+    return [
+        task_config(part, template, *args, **settings) | {PART_OF: benchmark.name, SUBTASK: part.name if grouped else None}
+        for part in parts
+    ]
 
 
 def task_config(
@@ -83,15 +143,16 @@ def task_config(
     """
     from datasets import Dataset
 
-    config = load_task(benchmark.task, template)
+    registered = benchmark.lm_eval
+    config = load_task(benchmark.task, template, registered)
     kind = config.setdefault("output_type", "generate_until")
     if kind == "generate_until":
-        config["generation_kwargs"] = _generation_settings(config.get("generation_kwargs") or {}, max_new_tokens)
+        config["generation_kwargs"] = _generation_settings(config.get("generation_kwargs") or {}, benchmark.max_new_tokens, max_new_tokens)
     metadata = {"version": 1.0, **config.pop("metadata", {})}
-    own = metadata.get("template") == OWN_TEMPLATE
-    if own and benchmark.shots:
+    own = registered is not None or metadata.get("template") == OWN_TEMPLATE
+    if own and benchmark.shots and not registered:
         raise AtlasError(f"{benchmark.task}: has a template of its own, in which there is no place for examples; remove `shots`")
-    rows = [{**row, ITEM: number} for number, row in enumerate(read_items(benchmark.items))]
+    rows = benchmark.rows()
     if config.get("process_docs"):
         rows = processed_items(rows, config["process_docs"], benchmark.task)
     if template is not None and not own:
@@ -99,8 +160,15 @@ def task_config(
     renderer = TaskRenderer(config, benchmark.task)
     answers = [_answers(renderer, row, own) for row in rows]
     texts = [renderer.text(row) for row in rows] if own else []
+    several_contexts = own and not all(isinstance(text, str) for text in texts)  # one of each option, and all the same answer
+    if registered and several_contexts and config.get("num_fewshot"):
+        raise AtlasError(f"{benchmark.task}: options that are contexts have no place for examples; write a task file with `num_fewshot: 0`")
+    if registered and template is not None and not several_contexts:
+        texts, examples = _lm_eval_prompts(config, rows, benchmark), config.get("num_fewshot") or 0
+        rows = [{**row, SHOTS: examples} for row in rows]
+        config["description"] = config["gen_prefix"] = ""  # they are in the prompts
     counts: list[int | None] = [0] * len(rows)
-    if own and not all(isinstance(text, str) for text in texts):  # each option has a context of its own, and all the same answer
+    if several_contexts:
         contexts = [[f"{option}{renderer.delimiter}{renderer.target(row)}" for option in renderer.options(row)] for row in rows]
         counts = _shot_counts(lambda i, count: config.get("description", ""), contexts, rows, counts, config, benchmark, limit)
     elif template is None:
@@ -137,7 +205,7 @@ def task_config(
     rows = [{SHOTS: 0, **row, CLUSTER: cluster} for row, cluster in zip(rows, clusters, strict=True)]
     if kind == "loglikelihood":
         rows, config["doc_to_target"] = [{**row, TARGET: answer[0]} for row, answer in zip(rows, answers, strict=True)], TARGET
-    elif kind == "generate_until" and not config.get("process_results") and not judged(str(benchmark.task)):
+    elif kind == "generate_until" and not registered and not config.get("process_results") and not judged(str(benchmark.task)):
         rows = _compare_stripped(config, rows, renderer)
     for key in REPLACED:
         config.pop(key, None)
@@ -157,17 +225,83 @@ def task_config(
     return {**config, "task": benchmark.name, "num_fewshot": 0, "metadata": metadata, **own_data, MISSING: missing}
 
 
+def _as_registered(config: dict[str, object], registered: RegistryTask) -> dict[str, object]:
+    """A task with the metric and the filter first of which its group is the mean; marked as lm-eval's own."""
+    config["metadata"] = {**(config.get("metadata") or {}), "lm_eval": registered.name}
+    if registered.shots is not None:
+        config["num_fewshot"] = registered.shots
+    if config.get("output_type") == "loglikelihood":
+        config.pop("target_delimiter", None)  # lm-eval puts none before the text
+    for key, name, wanted in (("metric_list", "metric", registered.metric), ("filter_list", "name", registered.filter)):
+        listed = config.get(key) or []
+        if wanted and listed:
+            config[key] = with_first(listed, name, wanted)
+            if config[key][0][name] != wanted:
+                raise AtlasError(
+                    f"{registered.name}: its task {config['task']} has no {name} {wanted!r} in {key}, of which the group is the mean"
+                )
+    return config
+
+
+def _lm_eval_prompts(config: dict[str, object], rows: list[dict], benchmark: BenchmarkFiles) -> list[str]:
+    """The prompt of each row as lm-eval makes it: description, examples, question, beginning of the answer.
+
+    Examples stand in the task file, or are drawn for each item in turn by the sampler that it names, with the seed of lm-eval's command line.
+    """
+    from datasets import Dataset
+    from lm_eval.api.task import ConfigurableTask
+
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    kept = {key: value for key, value in config.items() if key not in REPLACED or key == "fewshot_config"}
+    data = {"test": Dataset.from_list(rows)}
+    if examples := example_rows(config, benchmark):
+        data["examples"] = Dataset.from_list(examples)
+        settings = config.get("fewshot_config") or {}
+        kept |= {
+            "fewshot_split": "examples",
+            "fewshot_config": {key: settings[key] for key in settings if key not in ("split", "process_docs")},
+        }
+    own_data = {"task": benchmark.name, "test_split": "test", "validation_split": None, "custom_dataset": lambda **_: data}
+    task = ConfigurableTask(config=kept | own_data)
+    task.set_fewshot_seed(seed=FEWSHOT_SEED)
+    shots = config.get("num_fewshot") or 0
+    if benchmark.shots and len(examples) < shots:
+        raise AtlasError(
+            f"{benchmark.shots}: {benchmark.name} has {len(examples)} rows, and {shots} examples are to be drawn; lower shots.count"
+        )
+    return [task.fewshot_context(row, num_fewshot=shots, gen_prefix=task.doc_to_prefix(row)) for row in task.eval_docs]
+
+
+def example_rows(config: dict[str, object], benchmark: BenchmarkFiles) -> list[dict]:
+    """The rows of :meth:`BenchmarkFiles.examples` as the task's `process_docs` makes them."""
+    from datasets import Dataset
+
+    rows, settings = benchmark.examples(), config.get("fewshot_config") or {}
+    function = settings["process_docs"] if "process_docs" in settings else config.get("process_docs")
+    if not function or not rows:
+        return rows
+    try:
+        return [dict(row) for row in function(Dataset.from_list(rows))]
+    except Exception as error:  # noqa: BLE001 (a function of the task's author may raise anything)
+        raise AtlasError(
+            f"{benchmark.task}: process_docs fails on an example: {type(error).__name__}: {error}; see {benchmark.shots}"
+        ) from None
+
+
 def _missing(benchmark: str, row: dict, renderer: TaskRenderer, reason: str) -> dict[str, object]:
     """The sample of an item that is not scored."""
     known = {"prompt": row.get(PROMPT), "target": str(row.get(TARGET, renderer.target(row))), "cluster": row[CLUSTER]}
     return dict.fromkeys(SAMPLES) | {"benchmark": benchmark, "item": row[ITEM], "shots": row[SHOTS], "missing": reason} | known
 
 
-def load_task(path: Path, template: dict | None) -> dict[str, object]:
-    """The keys of a task file, its functions loaded; AtlasError where it has a problem or a function cannot be loaded."""
+def load_task(path: Path, template: dict | None, registered: RegistryTask | None = None) -> dict[str, object]:
+    """The keys of a task file, its functions loaded; AtlasError where it has a problem or a function cannot be loaded.
+
+    ``registered``: what it is in lm-eval's registry, whose metric comes first.
+    """
     from lm_eval.tasks._yaml_loader import load_yaml
 
-    found = task_checks.problems(str(path), template)
+    found = task_checks.problems(str(path), None if registered else template, metric=registered and registered.metric)
     if found:
         raise AtlasError(found[0])
     try:
@@ -176,7 +310,8 @@ def load_task(path: Path, template: dict | None) -> dict[str, object]:
         install = f"; pip install {task_checks.requirement(error.name)}" if isinstance(error, ModuleNotFoundError) and error.name else ""
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise AtlasError(f"{path}: a module of its functions cannot be imported: {reason}{install}") from None
-    return {key: value for key, value in config.items() if value is not None}
+    config = {key: value for key, value in config.items() if value is not None}
+    return _as_registered(config, registered) if registered else config
 
 
 def metric_name(config: dict[str, object]) -> str:
@@ -185,10 +320,16 @@ def metric_name(config: dict[str, object]) -> str:
     return metric.__name__ if callable(metric) else metric
 
 
-def _generation_settings(settings: dict[str, object], max_new_tokens: int | None) -> dict[str, object]:
-    """Settings of generation with the length under one name, `max_gen_toks`, and no longer than ``max_new_tokens``."""
-    stated = next((settings[name] for name in LENGTHS if settings.get(name)), None)
-    lengths = [length for length in (stated, max_new_tokens) if length]
+def metric_text(config: dict[str, object]) -> str:
+    """The metric as scores name it: with the registry's task where the prompt is lm-eval's, so that it is never taken for the study's."""
+    of_lm_eval = (config.get("metadata") or {}).get("lm_eval")
+    return f"{metric_name(config)} (lm_eval: {of_lm_eval})" if of_lm_eval else metric_name(config)
+
+
+def _generation_settings(settings: dict[str, object], own: int | None, most: int | None) -> dict[str, object]:
+    """Settings of generation with the length under one name, `max_gen_toks`: ``own`` or else the task's, and at most ``most``."""
+    stated = own or next((settings[name] for name in LENGTHS if settings.get(name)), None)
+    lengths = [length for length in (stated, most) if length]
     others = {key: value for key, value in settings.items() if key not in LENGTHS}
     return others | ({"max_gen_toks": min(lengths)} if lengths else {})
 
@@ -317,7 +458,7 @@ class LengthLimit:
 
     def lengths(self, texts: list[str]) -> list[int]:
         """Tokens of each text, specials included, as the model gets them."""
-        return [len(ids) for ids in prompt_ids(self.tokenizer, texts)]
+        return [len(ids) for ids in kept_ids(self.tokenizer, texts)]
 
     def longest(self, prompts: list[str], options: list[list[str]]) -> list[int]:
         """Tokens of each prompt with its longest option."""

@@ -1,6 +1,7 @@
 """Multiple choice by letter (MMLU and its translations, in English, Chinese or Japanese) and yes or no (BoolQ), from generated text."""
 
 import functools
+import math
 import re
 
 from sft_atlas.core.errors import AtlasError
@@ -22,6 +23,17 @@ GAP = (
 AFFIRMED = r"\s*[)\]]?\s*(?:(?:is|was|would be|looks|seems)(?: the)? (?:\w+ )?(?:correct|right|true|answer|best)\b|[:：(]? ?(?:yes|true|correct)\b|(?:fits|works|applies)\b|[:：(]? ?[✓✅]|项?(?:是|为)?(?:正确|对的|成立)|[がは](?:正解|正しい|適切))"
 MARK = 0xE000  # private characters that stand for the options' texts
 LOOK_ALIKE = str.maketrans("АВСЕНΑΒΕΗΙ", "ABCEHABEHI")  # Cyrillic and Greek capitals
+
+
+def probability_of_right(doc: dict, results: list[tuple[float, bool]]) -> dict[str, float]:
+    """TruthfulQA's MC2 (Lin et al. 2022): of the options' probability, the share of the right ones; ``doc['labels']``: 1 for right, 0 for wrong."""
+    labels = list(doc["labels"])
+    if len(labels) != len(results) or not 0 < sum(labels) <= len(labels) or set(labels) - {0, 1}:
+        raise AtlasError(f"an item has {len(results)} options and the labels {labels}; `labels` needs 1 or 0 for each of them, and one 1")
+    likelihoods = [likelihood for likelihood, _ in results]
+    highest = max(likelihoods)  # subtracted, because the exponential of a long option's log-likelihood is 0
+    weights = [math.exp(value - highest) for value in likelihoods]
+    return {"acc": math.fsum(weight for weight, label in zip(weights, labels, strict=True) if label) / math.fsum(weights)}
 
 
 def letter(doc: dict, results: list[str]) -> dict[str, float | str]:

@@ -3,6 +3,8 @@
 import ast
 import builtins
 import re
+import symtable
+import sys
 import textwrap
 from typing import NamedTuple
 
@@ -21,6 +23,7 @@ REPLACED = re.compile(
     r"\b(?:wait|actually|correct(?:ed|ion)?|fix(?:ed|es)?|bug|instead|improved|revised|updated|final|should be|sorry|修正|更正|正确|正しい)",
     re.IGNORECASE,
 )
+DEFINITION = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom
 SHOWN = {"print", "input", "exit", "quit", "testmod", "main", "assert_equal", "pprint"}  # calls of a demonstration
 
 
@@ -31,11 +34,18 @@ class Block(NamedTuple):
     intro: str
 
 
+class Tests(NamedTuple):
+    """Tests as text, and the names that they take from the program."""
+
+    text: str
+    names: list[str]
+
+
 def humaneval(doc: dict, results: list[str]) -> dict[str, float | str]:
     """pass@1 on ``doc['test']``; strict: the output as it is, a whole program or the body that continues ``doc['prompt']``."""
     entry, answer = doc["entry_point"], without_thinking(results[0])
-    tests = f"{doc['test']}\n\ncheck({entry})\n"
     head = doc["prompt"][: doc["prompt"].rfind(f"def {entry}")]
+    tests = _tests(f"{head if _parses(head) else ''}\n{doc['test']}\n\ncheck({entry})\n", [entry])
     program = find_program(answer, entry, doc["prompt"])
     whole = answer if f"def {entry}" in answer else doc["prompt"] + answer
     return _run_tests("" if program is None else f"{head}\n{program}", f"{head}\n{whole}", tests)
@@ -46,16 +56,42 @@ def mbpp(doc: dict, results: list[str]) -> dict[str, float | str]:
     answer, reference = without_thinking(results[0]), several(doc["answer"])[0]
     defined = re.findall(r"^\s*(?:def|class)\s+(\w+)", reference, re.MULTILINE)
     name = next((name for name in defined if re.search(rf"\b{name}\s*\(", doc["test_list"][0])), None)
-    setup = "\n".join([*(doc.get("test_imports") or []), doc.get("test_setup_code") or ""])
-    tests = "\n".join([setup, *doc["test_list"]]) + "\n"
+    setup = "\n".join([*(doc.get("test_imports") or []), (doc.get("test_setup_code") or "").replace("\r\n", "\n")])
+    # Definitions of the set-up are for both; classes are the program's alone, as the tests pass their instances to it.
+    statements = _statements(setup)
+    shared = "\n".join(text for node, text in statements if isinstance(node, DEFINITION))
+    kept = [text for node, text in statements if not isinstance(node, ast.ClassDef)]
+    tests = _tests("\n".join([*kept, *doc["test_list"]]) + "\n", defined)
     program = find_program(answer, name)
-    return _run_tests("" if program is None else f"{setup}\n{program}", f"{setup}\n{answer}", tests)
+    return _run_tests("" if program is None else f"{shared}\n{program}", f"{shared}\n{answer}", tests)
 
 
-def _run_tests(lenient: str, strict: str, tests: str) -> dict[str, float | str]:
-    passed = bool(lenient) and sandbox.run(f"{lenient}\n\n{tests}").passed
+def _tests(text: str, entries: list[str]) -> Tests:
+    """Tests with the names that they use and do not define: of the program, or modules of the standard library that they never import.
+    Built-in functions are those of the program only where they are among ``entries``, the names that a right answer defines."""
+    table = symtable.symtable(text, "tests.py", "exec")
+    own = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace()}
+    free = _globals(table) - own - (set(dir(builtins)) - set(entries))
+    nodes = ast.walk(ast.parse(text))
+    of_modules = {node.value.id for node in nodes if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)}
+    modules = sorted((free & of_modules & sys.stdlib_module_names) - set(entries))
+    return Tests("".join(f"import {module}\n" for module in modules) + text, sorted(free - set(modules)))
+
+
+def _globals(table: symtable.SymbolTable) -> set[str]:
+    """The global names that a scope and those inside it refer to."""
+    names = {
+        symbol.get_name()
+        for symbol in table.get_symbols()
+        if symbol.is_referenced() and (symbol.is_global() or table.get_type() == "module")
+    }
+    return names.union(*map(_globals, table.get_children()))
+
+
+def _run_tests(lenient: str, strict: str, tests: Tests) -> dict[str, float | str]:
+    passed = bool(lenient) and sandbox.run(lenient, *tests).passed
     formed = _parses(strict)
-    strict_passed = formed and passed and (strict.strip() == lenient.strip() or sandbox.run(f"{strict}\n\n{tests}").passed)
+    strict_passed = formed and passed and (strict.strip() == lenient.strip() or sandbox.run(strict, *tests).passed)
     return verdict("pass@1", lenient, passed, formed, strict_passed)
 
 
@@ -162,7 +198,7 @@ def _without_demonstration(program: str, entry: str | None) -> str:
         return program
     kept = program.split("\n")
     for node, _ in reversed(_statements(program)):
-        definition = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Import | ast.ImportFrom)
+        definition = isinstance(node, DEFINITION)
         calls = {getattr(call.func, "attr", getattr(call.func, "id", "")) for call in ast.walk(node) if isinstance(call, ast.Call)}
         guard = isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
         imported = isinstance(node, ast.ImportFrom) and entry in {alias.name for alias in node.names}
