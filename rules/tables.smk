@@ -33,6 +33,7 @@ rule collect:
     """Collect one kind of result of all runs into a table."""
     input:
         tables.collected,
+        tables.imported,
         study=paths.study,
         code=sources("collect"),
     output:
@@ -44,5 +45,24 @@ rule collect:
         "../envs/data.yaml"
     resources:
         **cluster.resources("collect"),
+    params:
+        imported=tables.imported_folders,
     shell:
-        "python workflow_scripts/run.py collect --study {input.study} --table {wildcards.table} --output {output} --log {log}"
+        "python workflow_scripts/run.py collect --study {input.study} --table {wildcards.table}{params.imported} --output {output} --log {log}"
+
+
+rule export:
+    """Every table as CSV: results/{study}/csv/."""
+    input:
+        tables=[*tables.named(*TABLES, *ANALYSED, *OVERLAPS, "similarity"), paths.contaminated_items],
+        code=sources("export"),
+    output:
+        directory(paths.csv),
+    log:
+        paths.log("export"),
+    conda:
+        "../envs/data.yaml"
+    resources:
+        **cluster.resources("export"),
+    shell:
+        "python workflow_scripts/run.py export --tables {input.tables} --output {output} --log {log}"

@@ -13,17 +13,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from helpers.damage import cut, empty, invert
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import hash_weights
-from sft_atlas.models.base_model import ModelFolder, is_adapter, is_finite, load_model, load_tokenizer
-
-
-@pytest.fixture(scope="module")
-def base(tiny_base):
-    return ModelFolder.read(tiny_base)
-
-
-@pytest.fixture(scope="module")
-def model(base):
-    return load_model(base)
+from sft_atlas.models.base_model import ModelFolder, SharedBase, is_adapter, is_finite, load_model, load_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +26,11 @@ def make_adapter(base, tmp_path_factory, **more):
     folder, ids = tmp_path_factory.mktemp("adapter"), torch.arange(3, 40)[None]
     with torch.random.fork_rng():
         torch.manual_seed(1)
-        settings = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM", **more)
+        targets = {"target_modules": "all-linear"} | more
+        settings = LoraConfig(r=4, lora_alpha=8, init_lora_weights=False, task_type="CAUSAL_LM", **targets)
         tuned = get_peft_model(load_model(base), settings)
         for name, parameter in tuned.named_parameters():
-            if "magnitude" in name:
+            if "magnitude" in name or "modules_to_save" in name:
                 parameter.data *= 1 + 0.1 * torch.randn(parameter.shape)
     tuned.save_pretrained(folder)
     unmerged = PeftModel.from_pretrained(load_model(base), folder).eval()
@@ -56,6 +47,20 @@ def test_an_adapter_merged_for_scoring_gives_the_logits_of_the_unmerged_one(base
     with torch.no_grad():
         assert (merged(ids).logits - expected).abs().max() < 1e-5 * expected.abs().max()
         assert (model(ids).logits - expected).abs().max() > 0.1
+
+
+def test_adapters_that_follow_one_another_on_one_base_are_each_as_on_a_base_of_their_own(base, tmp_path_factory):
+    kinds = [{}, {"use_dora": True}, {"modules_to_save": ["lm_head", "embed_tokens"]}, {"target_modules": ["q_proj"]}]
+    folders = [make_adapter(base, tmp_path_factory, **kind)[0] for kind in kinds]
+    shared, ids = SharedBase(base, folders[0]), torch.arange(3, 40)[None]
+    for number in (0, 1, 2, 3, 1, 0, 2):
+        with torch.no_grad():
+            one, own = shared.with_adapter(folders[number], facts := {})(ids).logits, load_model(base, folders[number])(ids).logits
+        assert torch.equal(one, own) and facts["dtype"] == "float32" and facts["adapter"] == "merged and run in float32"
+    shared._restore()
+    assert all(
+        torch.equal(one, own) for one, own in zip(shared.model.state_dict().values(), load_model(base).state_dict().values(), strict=True)
+    )
 
 
 def test_the_facts_say_how_an_adapter_is_applied(base, adapter):

@@ -199,6 +199,17 @@ def test_gain_does_not_depend_on_the_order_of_items(small, tree, written):
     assert tables.collect(small, "gains", tree).frame.equals(tables.collect(small, "gains", written).frame)
 
 
+@pytest.mark.parametrize(("table", "file"), [("scores", "scores/short.parquet"), ("gains", "samples/short.parquet")])
+def test_scores_by_several_engines_are_not_compared_unless_told(small, tree, table, file):
+    rewrite(checkpoint(tree, file), pl.lit("vllm").alias("backend"))
+    for path in tree.rglob(file):
+        if path != checkpoint(tree, file):
+            rewrite(path, pl.lit("hf").alias("backend"))
+    with pytest.raises(AtlasError, match=r"suite 'short' has scores of several inference engines.*`suites.short.backend`"):
+        tables.collect(small, table, tree)
+    assert tables.collect(small | {"mix_backends": True}, table, tree).frame.height
+
+
 def test_z_without_variance_is_zero_or_infinite(small, tree):
     for epoch, dataset, recipe, score in ((0, "base", "base", 0.0), (3, "arith", "full-256", 1.0), (2, "arith", "full-256", 0.0)):
         rewrite(checkpoint(tree, "samples/short.parquet", dataset=dataset, recipe=recipe, epoch=epoch), pl.lit(score).alias("score"))
@@ -241,7 +252,7 @@ def test_a_benchmark_missing_inside_a_file_is_an_error(small, tree):
 def test_unreadable_and_empty_files_are_named(small, tree):
     path = checkpoint(tree, "layers.parquet")
     frame = pl.read_parquet(path)
-    for content, message in ((frame.drop("cosine"), "cannot read"), (frame.clear(), "has no rows"), (None, "cannot read")):
+    for content, message in ((frame.drop("cosine"), "cannot be read"), (frame.clear(), "has no rows"), (None, "is cut short")):
         path.write_bytes(b"PAR1") if content is None else content.write_parquet(path)
         with pytest.raises(AtlasError, match=message) as error:
             tables.collect(small, "layers", tree)

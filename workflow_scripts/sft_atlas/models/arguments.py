@@ -6,7 +6,7 @@ from pathlib import Path
 KEYS = {
     "model": "name of the base model",
     "dataset": "name of the training set; `base` for the base model itself",
-    "recipe": "name of the recipe; `base` for the base model itself",
+    "recipe": "name of the recipe, with the seed if it is not the recipe's own; `base` for the base model itself",
     "epoch": "epoch of the checkpoint; 0 for the base model itself",
     "rows": "size of the sample, in rows of each source dataset",
 }

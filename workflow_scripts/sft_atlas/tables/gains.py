@@ -4,10 +4,16 @@ import polars as pl
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.study.paths import ResultFile
-from sft_atlas.study.result_files import CHECKPOINT, REAL, SCORE, TEXT, WHOLE, columns, read, require_benchmarks
+from sft_atlas.study.result_files import CHECKPOINT, REAL, SCORE, TEXT, WHOLE, columns, read, require_benchmarks, require_one_backend
 
-GAINS = {**SCORE, "metric": TEXT, **columns("base_score score gain stderr", REAL), **columns("n unscored", WHOLE), "z": REAL}
-SAMPLES = {**SCORE, "item": WHOLE, "score": REAL}
+GAINS = {
+    **SCORE,
+    "metric": TEXT,
+    **columns("base_score score gain stderr seed_covariance", REAL),
+    **columns("n n_clusters unscored", WHOLE),
+    "z": REAL,
+}
+SAMPLES = {**SCORE, "item": WHOLE, "score": REAL, "backend": TEXT}
 
 
 def gains(study: dict, files: list[ResultFile]) -> pl.DataFrame:
@@ -31,11 +37,15 @@ def paired_gains(study: dict, base: list[ResultFile], tuned: list[ResultFile]) -
     ``stderr`` is that of the mean per-item difference, clustered like that of a score (:func:`sft_atlas.evaluate.scores.standard_error`): its
     standard deviation (n - 1) over the root of n where every item stands alone; null for one cluster. ``z`` is
     gain over stderr; with a stderr of 0 it is 0 or infinite. Items that either side could not score are left out and counted as
-    ``unscored``. Raises AtlasError when a checkpoint was measured on other items than its base model.
+    ``unscored``; ``n_clusters`` counts the independent units among the others. ``seed_covariance`` is the mean covariance of a gain's error with that of the same run with another seed, in both of which
+    the items are the same (clustered as the standard error); null with one seed. Raises AtlasError when a checkpoint was measured
+    on other items, or with another engine, than its base model.
     """
     reference = read(base, {**SAMPLES, "cluster": TEXT})
     require_benchmarks(study, base, reference.select("_file", "benchmark").unique())
     samples = read(tuned, SAMPLES)
+    both = pl.concat([reference.select("_file", "backend"), samples.select(pl.col("_file") + len(base), "backend")])
+    require_one_backend(study, [*base, *tuned], both)
     require_benchmarks(study, tuned, samples.select("_file", "benchmark").unique())
     keys = samples.group_by("_file").agg(pl.col(*CHECKPOINT, "suite").first())
     pairs = samples.select("_file", "suite", "benchmark", "item", pl.col("score").fill_nan(None)).join(
@@ -64,9 +74,32 @@ def paired_gains(study: dict, base: list[ResultFile], tuned: list[ResultFile]) -
     clustered = (units / (units - 1) * pl.col("squares")).sqrt() / pl.col("n")
     stderr = pl.when(units > 1).then(pl.when(pl.col("spread") > 0).then(clustered).otherwise(0.0))  # no rounding where all are alike
     result = result.join(totals, on=["_file", "benchmark"], how="left", maintain_order="left").with_columns(stderr=stderr)
+    result = result.join(_seed_covariance(study, tuned, sums, result), on=["_file", "benchmark"], how="left", maintain_order="left")
     z = (pl.col("gain") / pl.col("stderr")).fill_nan(0.0)
-    result = result.with_columns(z.alias("z")).join(keys, on="_file").sort("_file", "benchmark")
+    result = result.with_columns(z.alias("z"), n_clusters="units").join(keys, on="_file").sort("_file", "benchmark")
     return result.select(pl.col(name).cast(kind) for name, kind in GAINS.items() if name != "metric")
+
+
+def _seed_covariance(study: dict, tuned: list[ResultFile], sums: pl.DataFrame, gains: pl.DataFrame) -> pl.DataFrame:
+    """_file, benchmark and seed_covariance of the runs that were trained with several seeds.
+
+    ``sums``: _file, benchmark, unit and the sum of the unit's residuals; ``gains``: _file, benchmark, n and units.
+    """
+    recipe = {(run["model"], run["dataset"], run["folder"]): run["recipe"] for run in study["runs"]}
+    places = [tuple(file.keys[key] for key in ("model", "dataset", "recipe", "epoch", "suite")) for file in tuned]
+    cells = [(*place[:2], recipe.get(place[:3], place[2]), *place[3:]) for place in places]
+    number = {cell: i for i, cell in enumerate(dict.fromkeys(cells))}
+    files = pl.DataFrame({"_file": range(len(cells)), "cell": [number[cell] for cell in cells]}, {"_file": pl.UInt32, "cell": WHOLE})
+    files = files.with_columns(others=pl.len().over("cell") - 1).filter(pl.col("others") > 0)
+    shares = sums.join(files, on="_file").join(gains.select("_file", "benchmark", "n", units="units"), on=["_file", "benchmark"])
+    shares = shares.with_columns(share=pl.col("sum") / pl.col("n"))  # what each unit contributes to the error of the gain
+    others = pl.col("share").sum().over("cell", "benchmark", "unit") - pl.col("share")
+    units = pl.col("units").first().cast(REAL)
+    covariance = units / (units - 1) * pl.col("product").sum() / pl.col("others").first()
+    products = shares.with_columns(product=pl.col("share") * others).sort("_file", "benchmark", "unit")
+    return products.group_by("_file", "benchmark", maintain_order=True).agg(
+        seed_covariance=pl.when(pl.col("units").first() > 1).then(covariance)
+    )
 
 
 def _unit() -> pl.Expr:

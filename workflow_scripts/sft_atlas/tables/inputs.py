@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from sft_atlas.study.paths import Paths, result_files
+from sft_atlas.study.runs import BASE
 from sft_atlas.study.study import Study
 
 
@@ -28,7 +29,32 @@ class TableInputs:
 
     def collected(self, wildcards) -> list[str]:
         """The result files behind a table."""
-        return [str(file.path) for file in result_files(self.resolved, wildcards.table, Path(self.paths.root))]
+        own = [str(file.path) for file in result_files(self.resolved, wildcards.table, Path(self.paths.root))]
+        if not self.imported(wildcards):
+            return own
+        # Prompts of base models show which imported scores were measured as ours; gains need the scores of both.
+        other = "gains" if wildcards.table == "scores" else "scores"
+        more = [
+            str(file.path)
+            for file in result_files(self.resolved, other, Path(self.paths.root))
+            if other == "scores" or file.keys["dataset"] == BASE
+        ]
+        return [*own, *more]
+
+    def imports(self, *patterns: str) -> list[str]:
+        """Files of every import."""
+        return [self.paths.fill(pattern, imported=name) for name in self.study.file.imported_scores for pattern in patterns]
+
+    def imported(self, wildcards) -> list[str]:
+        """The scores and samples of imports, of the tables that hold them."""
+        if wildcards.table not in ("scores", "gains"):
+            return []
+        return self.imports(self.paths.imported_scores, self.paths.imported_samples)
+
+    def imported_folders(self, wildcards) -> str:
+        """The option with the folders of imports."""
+        folders = [os.path.dirname(path) for path in self.imports(self.paths.imported_scores)] if self.imported(wildcards) else []
+        return f" --imported {' '.join(folders)}" if folders else ""
 
     def named(self, *tables: str) -> list[str]:
         """Tables by name."""

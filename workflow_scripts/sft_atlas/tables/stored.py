@@ -8,6 +8,7 @@ import polars as pl
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import read_json, read_table
+from sft_atlas.tables import origins, seeds
 
 
 def add_options(p: argparse.ArgumentParser, **paths: str) -> None:
@@ -16,12 +17,17 @@ def add_options(p: argparse.ArgumentParser, **paths: str) -> None:
         p.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True, help=what)
 
 
-def load(args: argparse.Namespace, names: Iterable[str]) -> tuple[dict, dict[str, pl.DataFrame]]:
-    """The resolved study and its tables by name; AtlasError where a table is missing."""
+def load(args: argparse.Namespace, names: Iterable[str], each_seed: bool = False) -> tuple[dict, dict[str, pl.DataFrame]]:
+    """The resolved study and its tables by name, averaged over seeds unless ``each_seed``; AtlasError where a table is missing.
+
+    Of imported scores only those that may be compared are in them (:func:`sft_atlas.tables.origins.analysed`)."""
     tables = {}
     for name in names:
         path = args.tables / f"{name}.parquet"
         if not path.is_file():
             raise AtlasError(f"{path} is missing; make it with: snakemake {path}")
         tables[name] = read_table(path)
-    return read_json(args.study), tables
+    study, tables = origins.analysed(read_json(args.study), tables)
+    if not each_seed:
+        tables = {name: seeds.averaged(name, frame) for name, frame in tables.items()}
+    return study, tables
