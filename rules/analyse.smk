@@ -1,8 +1,9 @@
-# Statistics, from tables alone: predictors of gain, weight change by depth, factors behind the map of checkpoints; and the adviser.
+# Statistics, from tables alone: predictors of gain, weight change by depth, factors behind the map of checkpoints, noise; and the adviser.
 #
-# requires  study.json, tables/; for advice a base model (in the study file, a folder, or HUB_ID@REVISION) and training sets (in the study
-#           file, or .jsonl or .parquet files). Advice learns from results of this study, or from the repaired published scores, as they are.
-# gives     tables/predictors.parquet, layer_curves, layer_peaks, map_shares, map_effects, map_spread; advice/{model}/advice.md and advice.parquet
+# requires  study.json, tables/; for advice a base model (in the study file, a folder, HUB_ID@REVISION, or a name alone) and training sets (in
+#           the study file, files, or the paper's). Advice learns from results of this study as they are, and from the repaired published scores,
+#           which it fetches where this study has no results.
+# gives     tables/predictors.parquet, layer_curves, layer_peaks, map_shares, map_effects, map_spread, noise; advice/{model}/advice.md and advice.parquet
 
 
 localrules:
@@ -80,13 +81,34 @@ rule analyse_map:
         " --output-shares {output.shares} --output-effects {output.effects} --output-spread {output.spread} --log {log}"
 
 
+rule analyse_noise:
+    """Split the variance of gains into base model, training set, method, training once more, and items."""
+    input:
+        tables=tables.named("gains"),
+        study=paths.study,
+        code=sources("analyse_noise"),
+    output:
+        tables.named("noise"),
+    log:
+        paths.log("analyse_noise"),
+    conda:
+        "../envs/analyse.yaml"
+    resources:
+        **cluster.resources("analyse_noise"),
+    params:
+        tables=folder_of_tables,
+    shell:
+        "python workflow_scripts/run.py analyse_noise --study {input.study} --tables {params.tables} --output {output} --log {log}"
+
+
 rule advise:
-    """Rank candidate training sets for a new base model, or say why they cannot be ranked."""
+    """Rank candidate training sets for a base model, by own and published results, or say why they cannot be ranked."""
     input:
         study=paths.study,
         perplexity=advice.files("perplexity"),
         properties=advice.files("properties"),
         similarity=advice.files("similarity"),
+        published=advice.published,
         code=sources("advise"),
     output:
         page=paths.fill(paths.advice, model=advice.folder),
@@ -96,7 +118,7 @@ rule advise:
     conda:
         "../envs/analyse.yaml"
     params:
-        options=advice.options,
+        options=advise_options,
         learned_at=advice.learned_at,
     shell:
         "python workflow_scripts/run.py advise --study {input.study} {params.options} {params.learned_at}"

@@ -8,7 +8,6 @@ from helpers import synthetic
 from helpers.rates import is_at_most
 from sft_atlas.analyse import advise as script
 from sft_atlas.analyse.advise import Training, advise, held_out_predictions, skill
-from sft_atlas.core.errors import AtlasError
 
 
 def world(rng, models=6, sets=8, slope=0.0, shared=0.0):
@@ -50,31 +49,31 @@ def test_the_left_out_side_is_not_used():
 @pytest.mark.slow
 def test_advice_ranks_by_what_was_planted_and_its_interval_covers():
     rng = np.random.default_rng(3)
-    covered, ranks = [], []
+    covered, ranks, kept = [], [], []
     for i in range(12):
         whole = world(rng, models=9, slope=2.0, shared=0.5)
         training = Training(whole.gain[:8], whole.features[:8], whole.models[:8], whole.sets, whole.properties, whole.source)
-        made, _ = advise(training, whole.sets, whole.features[8], seed=i)
+        made, _, refused = advise(training, whole.sets, whole.features[8], seed=i)
+        kept.append(refused is None)
         assert [one.gain for one in made] == sorted((one.gain for one in made), reverse=True)
         truth = dict(zip(whole.sets, whole.gain[8], strict=True))
         covered += [one.low <= truth[one.dataset] <= one.high for one in made]
         ranks.append(np.corrcoef([one.gain for one in made], [truth[one.dataset] for one in made])[0, 1])
-    assert np.mean(covered) > 0.85 and np.mean(ranks) > 0.8
+    assert np.mean(covered) > 0.85 and np.mean(ranks) > 0.8 and np.mean(kept) > 0.8
 
 
 def test_too_few_gains_give_a_reason_instead_of_a_ranking():
     training = world(np.random.default_rng(4), models=2, slope=2.0)
-    made, result = advise(training, training.sets, training.features[0], seed=0)
-    assert made == [] and "at least 3 base models and 4 training sets; there are 2 and 8" in script.page(
-        "m", ["d0"], training, made, result
-    )
+    made, *skills = advise(training, training.sets, training.features[0], seed=0)
+    page = "\n".join(script.section(["d0"], training, made, *skills))
+    assert made == [] and "at least 3 base models and 4 training sets; there are 2 and 8" in page
 
 
 def test_missing_gains_and_properties_are_missing_not_zero():
     training = world(np.random.default_rng(5), slope=2.0)
     training.gain[0, 0], training.features[1, 1, 0] = np.nan, np.nan
     assert np.isnan(held_out_predictions(training.features, training.gain, True)[0, 0])
-    made, _ = advise(training, training.sets, np.full((8, 3), np.nan), seed=0)
+    made, *_ = advise(training, training.sets, np.full((8, 3), np.nan), seed=0)
     assert all(np.isfinite(one.gain) for one in made)
 
 
@@ -107,63 +106,93 @@ def test_the_base_model_in_question_is_excluded(advice_request, run_script, tmp_
     assert "there are 2 and 6" in page and table.is_empty()
 
 
+# ---------------------------------------------------------------- imported scores
+
+
+def imported(frame, models, sets, gains, recipe="full-256"):
+    """Rows of the table of gains that others measured: of the study's first benchmark, as if their recipe was one of the study."""
+    row = frame.filter(pl.col("epoch") == pl.col("epoch").max()).head(1).with_columns(source=pl.lit("csv"), base_source=pl.lit("csv"))
+    rows = [
+        row.with_columns(model=pl.lit(model), dataset=pl.lit(name), recipe=pl.lit(recipe), method=pl.lit("full"), gain=pl.lit(float(gain)))
+        for model, values in zip(models, gains, strict=True)
+        for name, gain in zip(sets, values, strict=True)
+    ]
+    return pl.concat([frame, *(each.cast(frame.schema) for each in rows)])
+
+
+def test_imported_gains_are_a_source_of_their_own(advice_request, run_script, tmp_path):
+    study, root, folder = advice_request
+    page, table = call(advice_request, run_script, tmp_path, ["arith", "chat"])
+    frames = {name: pl.read_parquet(folder / f"{name}.parquet") for name in ("gains", "perplexity", "properties")}
+    models, sets = [f"new-{i}" for i in range(5)], ["arith", "chat", "red", "blue", "green"]
+    gains = 0.1 * np.arange(5) + np.random.default_rng(0).normal(scale=0.01, size=(5, 5))
+    (tmp_path / "both").mkdir()
+    for name, frame in frames.items():
+        (imported(frame, models, sets, gains) if name == "gains" else frame).write_parquet(tmp_path / "both" / f"{name}.parquet")
+    both, ranked = call((study, root, tmp_path / "both"), run_script, tmp_path, ["arith", "chat"])
+    own, theirs = both.split("## From ")[1:]
+    assert page.split("## From ")[1].startswith(own.strip()) and table.is_empty()  # the study's own section is what it is without them
+    assert (
+        theirs.startswith(f"scores imported into the study {study['study']}") and "Learned from 5 base models x 5 training sets" in theirs
+    )
+    assert ranked.select("source", "dataset", "n").rows() == [
+        (f"scores imported into the study {study['study']}", name, 5) for name in ("chat", "arith")
+    ]
+    assert "The sources are ranked apart" in both
+
+
+def test_the_study_and_the_published_scores_are_asked_at_once_and_ranked_apart(advice_request, run_script, tmp_path):
+    study, root, folder = advice_request
+    models, sets = [f"m{i}" for i in range(5)], ["arith", "chat", "red", "blue", "green"]
+    frames = {name: pl.read_parquet(folder / f"{name}.parquet") for name in ("gains", "perplexity", "properties")}
+    gains = 0.1 * np.arange(5) + np.random.default_rng(0).normal(scale=0.01, size=(5, 5))
+    (tmp_path / "both").mkdir()
+    for name, frame in frames.items():
+        (imported(frame, models, sets, gains) if name == "gains" else frame).write_parquet(tmp_path / "both" / f"{name}.parquet")
+    facts = {"method": "full", "task": "mmlu-0", "benchmark": "mmlu", "family": "unknown", "language": "en", "n": 100}
+    rng = np.random.default_rng(1)
+    scores = [
+        {"model": m, "label": m, "dataset": d, "dataset_label": d, "score": 40.0 - 5 * i + rng.normal(), **facts} for m in models for i, d in enumerate(sets)
+    ]  # fmt: skip
+    pl.DataFrame(scores).write_parquet(tmp_path / "single_sets.parquet")
+    (tmp_path / "source.json").write_text('{"source": "own.csv", "authors_file": false, "sha256": "abababababab"}')
+    published = {
+        "published": tmp_path / "single_sets.parquet",
+        "published_source": tmp_path / "source.json",
+        "published_dataset": ["arith", "chat"],
+    }
+    page, table = call((study, root, tmp_path / "both"), run_script, tmp_path, ["arith", "chat"], **published)
+    titles = [part.split("\n")[0] for part in page.split("## From ")[1:]]
+    assert titles == ["the published scores", f"the study {study['study']}", f"scores imported into the study {study['study']}"]
+    assert "The sources are ranked apart" in page and "n = 5 base models" in page
+    first = {source: part.sort("rank")["dataset"].to_list() for (source,), part in table.group_by("source")}
+    assert first == {"published scores": ["arith", "chat"], f"scores imported into the study {study['study']}": ["chat", "arith"]}
+
+
+def test_a_study_of_imported_gains_alone_has_their_section_only(advice_request, run_script, tmp_path):
+    study, root, folder = advice_request
+    (tmp_path / "theirs").mkdir()
+    for name in ("gains", "perplexity", "properties"):
+        frame = pl.read_parquet(folder / f"{name}.parquet")
+        if name == "gains":
+            frame = imported(frame, ["new-1", "new-2"], ["arith", "chat"], np.ones((2, 2))).filter(pl.col("source") != "ours")
+        frame.write_parquet(tmp_path / "theirs" / f"{name}.parquet")
+    page, _ = call((study, root, tmp_path / "theirs"), run_script, tmp_path, ["arith", "chat"])
+    assert page.count("## From") == 1 and "## From scores imported into the study" in page and "there are 2 and 2" in page
+
+
 def test_properties_reach_the_adviser(advice_request):
     study, _, frames = synthetic.collected()
-    training, own = script.from_study(frames, study, "new", list(training_sets := study["datasets"])[:3])
+    training, own = script.from_study(frames, study, "new", list(training_sets := study["datasets"])[:3], "a test")
     assert training.gain.shape == (3, 6) and own.shape[0] == 3
     # Nothing was measured on that base model: what is left are properties of the training sets alone.
     assert training.properties == ["words", "lexical_diversity", "near_duplicates", "lexical_centroid"]
     one = next(iter(study["models"]))
-    training, own = script.from_study(frames, study, one, list(training_sets)[:3])
+    training, own = script.from_study(frames, study, one, list(training_sets)[:3], "a test")
     assert training.models == list(study["models"])[1:] and "perplexity_response" in training.properties
     row = frames["perplexity"].filter(model=one, dataset=list(training_sets)[1], scope="response")["perplexity"].item()
     assert own[1, training.properties.index("perplexity_response")] == pytest.approx(np.log(row))
     assert "semantic_centroid" not in training.properties
-
-
-def published(rng, models=6, sets=("lima", "math", "flan")):
-    """Cells of published scores in points, as in the table of repaired gains; no base model has a usable score."""
-    rows = []
-    for m in range(models):
-        for shots in (0, 5):
-            for d, name in enumerate([*sets, "code"]):
-                rows.append((f"m{m}", name, "full", f"mmlu-{shots}", 40.0 + 5 * d + 3 * m + rng.normal(), None))
-                rows.append((f"m{m}", name, "lora", f"mmlu-{shots}", 0.0, None))
-    columns = ["model", "dataset", "method", "benchmark", "score", "gain"]
-    return pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None)
-
-
-def test_published_scores_rank_known_sets():
-    scores = published(np.random.default_rng(6))
-    training, features = script.from_published(scores, "m0", ["lima", "code"])
-    assert training.models == ["m1", "m2", "m3", "m4", "m5"] and features.shape == (2, 0)
-    made, result = advise(training, ["lima", "code"], features, seed=0)
-    assert [one.dataset for one in made] == ["code", "lima"] and result.useful
-    assert all(np.isnan(one.gain) and one.relative_low < one.relative < one.relative_high for one in made)
-    page = " ".join(script.page("m0", ["lima", "code"], training, made, result).split())
-    assert "| 1 | code |" in page and "of the published scores" in page and "Error with a base model held out" in page
-    assert "nan" not in page and "predicted gain" not in page and "after the audit's repairs" in page
-    assert "Baseline, the mean over the other base models: rank correlation within base models 1.000" in page
-    # A test that one set lacks under a base model says nothing of the order of its other sets: 5-shot scores are no longer in any mean.
-    high = pl.col("benchmark") == "mmlu-5", pl.col("dataset") == "code"
-    spoilt = scores.with_columns(pl.when(*high).then(99.0).otherwise("score").alias("score"))
-    lacking = spoilt.filter(~((pl.col("benchmark") == "mmlu-5") & (pl.col("dataset") == "lima")))
-    code = [script.relative(script.from_published(part, "m0", ["code"])[0].gain)[:, 0].mean() for part in (spoilt, lacking)]
-    assert code[0] > 0.15 and code[1] == pytest.approx(0.075, abs=0.02)
-    with pytest.raises(AtlasError, match="no published gain of mine"):
-        script.from_published(scores, "m0", ["mine"])
-
-
-def test_a_judged_benchmark_counts_as_much_as_one_with_many_variants():
-    rows = [
-        (f"m{m}", name, "full", task, {"a": 30.0, "b": 60.0}[name] if task == "mtbench-0" else 50.0, None)
-        for m in range(4)
-        for name in ("a", "b")
-        for task in ("mtbench-0", "nq-0", "nq-1", "nq-5")
-    ]
-    cells = pl.DataFrame(rows, schema=["model", "dataset", "method", "benchmark", "score", "gain"], orient="row", infer_schema_length=None)
-    gain = script.from_published(cells, "new", ["a"])[0].gain
-    assert (gain[:, 1] - gain[:, 0]).tolist() == pytest.approx([0.15] * 4)
 
 
 # ---------------------------------------------------------------- the baseline
@@ -188,6 +217,16 @@ def test_a_property_beats_the_baseline_only_where_it_says_something():
     informed = world(np.random.default_rng(7), models=8, slope=2.0)
     result = skill(informed, new_sets=False, seed=0, shuffles=19)
     assert result.own.rank > result.baseline.rank and result.own.regret < result.baseline.regret
-    page = " ".join(script.page("m", ["d0"], informed, [], result).split())
-    assert "The adviser is better." in page
+    assert result.beats_baseline
+    page = " ".join("\n".join(script.section(["d0"], informed, [], result)).split())
+    assert "The adviser is better: the baseline's error minus its own is" in page
     assert skill(informed, new_sets=True, seed=0, shuffles=19).baseline is None
+
+
+def test_properties_that_say_nothing_are_refused_and_the_mean_ranks():
+    training = world(np.random.default_rng(8), models=6, shared=2.0)
+    made, result, refused = advise(training, training.sets, training.features[0], seed=0)
+    assert made and result.useful and refused is not None and not refused.beats_baseline
+    page = " ".join("\n".join(script.section(training.sets, training, made, result, refused)).split())
+    assert "Properties of training sets: refused, they are not shown to be better than this baseline" in page
+    assert "with a, b, c" not in page and "| n base models |" in page

@@ -36,9 +36,20 @@ def test_a_consistent_set_is_found_and_others_are_not():
     array[:, 2, 4] += 5
     table = consistency.consistency(cells(array), "centred", 0)
     planted = table.filter(pl.col("dataset") == "d2", pl.col("benchmark") == "b4").row(0, named=True)
-    assert planted["positive"] == 1 and planted["p"] == 2 / 2**MODELS and planted["low"] > 0
+    assert (planted["up"], planted["down"], planted["ties"]) == (MODELS, 0, 0) and planted["p"] == 2 / 2**MODELS and planted["low"] > 0
     none = consistency.consistency(cells(noise(1)), "centred", 0)
     assert (none["q"] < 0.05).sum() == 0 and (none["p"] < 0.05).mean() < 0.12
+
+
+def test_a_gain_of_exactly_zero_counts_as_a_tie():
+    array = np.zeros((MODELS, SETS, BENCHMARKS, 1))
+    array[0, 0, 0] = 3
+    array[1:3, 0, 0] = -2
+    table = consistency.consistency(cells(array, base=0), "gain", 0).select("up", "down", "ties", "n")
+    assert table.row(0) == (1, 2, MODELS - 3, MODELS)
+    assert set(table.rows()[1:]) == {(0, 0, MODELS, MODELS)}
+    centred = consistency.consistency(cells(0.1 + array * 0 + np.pi), "centred", 0)  # rounding of the mean is no effect
+    assert set(centred.select("up", "down").rows()) == {(0, 0)}
 
 
 def test_cells_without_a_gain_are_counted_as_missing():

@@ -14,7 +14,7 @@ import pytest
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.measure import measure_layers
 from sft_atlas.measure.weight_change import adapter_changes, compare, compare_factors, full_changes, layer_changes, scaling, tensors
-from sft_atlas.models.base_model import ModelFolder, load_model
+from sft_atlas.models.base_model import load_model
 
 
 def save(folder, arrays, name="model"):
@@ -29,11 +29,6 @@ def save(folder, arrays, name="model"):
 
 def random(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def base(tiny_base):
-    return ModelFolder.read(tiny_base)
 
 
 def test_values_by_hand(tmp_path):

@@ -83,7 +83,7 @@ def test_paired_difference_finds_the_planted_effect():
     result = estimates.paired_difference(rng.normal(1, 1, 80) + rng.normal(0, 0.5, 20)[clusters], clusters, seed=0)
     assert 0.5 < result.low < result.effect < result.high < 1.6
     assert result.p < 0.001
-    assert (result.n, result.interval_method) == (20, "bootstrap over 20 runs")
+    assert (result.n, result.interval_method) == (20, "t over 20 runs")
 
 
 def test_paired_difference_is_exact_for_few_clusters():
@@ -104,8 +104,21 @@ def test_paired_difference_counts_clusters_not_rows():
 def test_interval_of_few_clusters_covers():
     rng = np.random.default_rng(10)
     result = [estimates.paired_difference(rng.normal(size=5), np.arange(5), seed=i, resamples=999) for i in range(300)]
-    assert np.mean([one.excludes_zero for one in result]) < 0.13  # plain percentiles: 0.2
+    assert np.mean([one.excludes_zero for one in result]) < 0.08  # of a bootstrap, plain percentiles: 0.2, expanded ones: 0.1
     assert min(one.p for one in result) >= 2 / 2**5
+
+
+@pytest.mark.parametrize("units", [5, 6, 8, 12])
+def test_intervals_over_base_models_cover_with_the_noise_of_training_in_them(units):
+    """Base models are the units of ten training sets with three seeds each; more seeds change what is covered by nothing."""
+    rng = np.random.default_rng(12)
+    covered = []
+    for i in range(1000):
+        seeds = rng.normal(0, 1, (units, 10, 3)).mean(axis=2)
+        gains = rng.normal(0, 1, (units, 1)) + rng.normal(0, 1, (units, 10)) + seeds
+        one = estimates.paired_difference(gains.ravel(), np.repeat(np.arange(units), 10), seed=i, resamples=19)
+        covered.append(one.low <= 0 <= one.high)
+    assert 0.935 <= np.mean(covered) <= 0.965  # two standard errors of 1,000 draws
 
 
 def test_paired_difference_of_one_cluster_has_no_interval():
@@ -199,3 +212,24 @@ def test_cells_that_cannot_be_decided_are_not_in_the_correction():
     assert (q[20:] <= estimates.benjamini_hochberg(p)[20:]).all()
     # Without any effect, a false positive anywhere is as rare as the level.
     assert is_at_most([np.nanmin(estimates.decidable_q(*cells(rng, 0.0))) < 0.05 for _ in range(60)])
+
+
+def test_the_noise_of_training_widens_an_interval_over_items_and_takes_its_degrees_of_freedom():
+    alone = estimates.combined([1.0, 3.0], [0.6, 0.8], "x", "base models")
+    seeds = ([0.3, 0.3], [0.4, 0.4], [4.0, 4.0])
+    both = estimates.combined([1.0, 3.0], [0.6, 0.8], "x", "base models", training=seeds)
+    variance = (0.36 + 0.64 + 2 * 0.09) / 4
+    free = variance**2 / ((2 * 0.16 / 4) ** 2 / 4)
+    assert both.high - both.effect == pytest.approx(stats.t.ppf(0.975, free) * variance**0.5) and both.p > alone.p
+    assert both.interval_method == estimates.BOTH_NOISES
+    one_run = estimates.combined([1.0, 3.0], [0.6, 0.8], "x", "scores", training=seeds, runs=["a", "a"])
+    assert one_run.high > both.high, "what a seed does to all scores of a run does not average out"
+    unknown = estimates.combined([1.0, 3.0], [0.6, 0.8], "x", "base models", training=([0.3, np.nan], *seeds[1:]))
+    assert repr(unknown) == repr(alone)  # not ==: from CPython 3.13 on a nan makes data classes differ
+
+
+def test_the_interval_of_a_paired_difference_is_that_of_the_t_test():
+    differences = np.random.default_rng(13).normal(size=7)
+    interval = stats.ttest_1samp(differences, 0).confidence_interval()
+    one = estimates.paired_difference(np.repeat(differences, 3), np.repeat(np.arange(7), 3), seed=0)
+    assert (one.low, one.high) == pytest.approx(tuple(interval))

@@ -85,7 +85,7 @@ def test_missing_cells_are_left_out():
     assert result.effect == pytest.approx(np.corrcoef(a, b)[0, 1]) and result.n == 38
     extra = np.full((1, 8), np.nan)
     same = two_way.correlation(np.vstack([x, extra]), np.vstack([y, extra]), [*names(x), "gone"], seed=0, count=199)
-    assert same == result
+    assert repr(same) == repr(result)  # not ==: from CPython 3.13 on a nan makes data classes differ
 
 
 @pytest.mark.parametrize(("models", "sets"), [(3, 3), (0, 5), (4, 1)])
@@ -182,4 +182,4 @@ def test_the_cost_of_the_mixed_model_grows_with_the_training_sets_and_not_with_t
 
 def test_the_same_seed_gives_the_same():
     x, y = world(np.random.default_rng(9))
-    assert two_way.correlation(x, y, names(x), seed=3) == two_way.correlation(x, y, names(x), seed=3)
+    assert repr(two_way.correlation(x, y, names(x), seed=3)) == repr(two_way.correlation(x, y, names(x), seed=3))

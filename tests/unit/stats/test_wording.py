@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from sft_atlas.stats.estimates import Estimate
-from sft_atlas.stats.wording import count, describe, verdict
+from sft_atlas.stats.estimates import Estimate, paired_difference
+from sft_atlas.stats.wording import count, describe, is_significant, verdict
 
 
 def estimate(effect, low, high, p=0.001):
@@ -25,6 +25,15 @@ def estimate(effect, low, high, p=0.001):
 )
 def test_wording_follows_interval_and_corrected_p(estimated, q, words):
     assert verdict(estimated, q, "up", "down", "no significant relation") == words
+
+
+@pytest.mark.parametrize("units", [2, 3, 4, 5])
+def test_units_too_few_for_any_small_p_decide_nothing_and_have_no_p(units):
+    alike = paired_difference(np.full(units, 9.0) + np.arange(units), np.arange(units), 0, unit="base models")
+    assert verdict(alike, np.nan, "up", "down", "neither") == f"cannot be decided with {units} base models"
+    assert "p =" not in describe(alike, np.nan) and not is_significant(alike, np.nan)
+    six = paired_difference(np.arange(6) + 9.0, np.arange(6), 0, unit="base models")
+    assert verdict(six, 0.04, "up", "down", "neither") == "up" and "p = 0.031" in describe(six, 0.04)
 
 
 def test_evidence_has_number_interval_p_q_and_n():

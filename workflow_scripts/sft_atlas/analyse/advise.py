@@ -1,40 +1,48 @@
-"""Rank training sets for a new base model by gains predicted from what is known before training, or refuse where that fails.
+"""Rank training sets for a base model: from the published scores, from a study of one's own, or from both, by source; or refuse.
 
-The predictor is a ridge regression on properties of base model and training set and, for training sets whose gains are known, on the
-training set itself. Everything is relative to the base model's mean over training sets. Its error is that of predictions for base models
-held out and, where a candidate is a training set without known gains, for base models and training sets held out together.
+From a study the predictor is a ridge regression on properties of base model and training set and, for training sets whose gains are known,
+on the training set itself. Everything is relative to the base model's mean over training sets. Its error is that of predictions for base
+models held out and, where a candidate is a training set without known gains, for base models and training sets held out together. Where
+properties are not shown to be better than the mean over the other base models, that mean is the ranking. The published scores have no
+properties (:mod:`sft_atlas.analyse.published_advice`).
 """
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from sft_atlas.analyse import select
+from sft_atlas.analyse import published_advice, select
 from sft_atlas.analyse.analyse_predictors import known_before
-from sft_atlas.core.errors import AtlasError
+from sft_atlas.analyse.ranking import (
+    FEWEST_MODELS,
+    FEWEST_SETS,
+    SHUFFLES,
+    Order,
+    errors,
+    mean_of_others,
+    order,
+    rank_agreement,
+    relative,
+)
 from sft_atlas.core.files import read_json, read_table, write_table, write_text
 from sft_atlas.core.markdown import bullets, table
-from sft_atlas.stats.cross_validation import centre
+from sft_atlas.stats.estimates import Estimate, paired_difference
 from sft_atlas.stats.two_way import shuffle_p
-from sft_atlas.stats.wording import SIGNIFICANT, p_value
+from sft_atlas.stats.wording import SIGNIFICANT, describe, p_value
 from sft_atlas.study.result_files import REAL, TEXT, WHOLE, columns
+from sft_atlas.tables import origins, seeds
 from sft_atlas.tables.perplexity import perplexity_summary
 
 PRIOR = 3.0  # ridge penalty of a property, in training sets
-FEWEST_MODELS, FEWEST_SETS = 3, 4
-SHUFFLES = 199
 
 
 @dataclass(frozen=True)
 class Training:
-    """``gain``: base models x training sets (fractions, NaN where missing); ``features``: the same x properties; names of all three.
-
-    ``base_free``: ``gain`` is the score itself, so that only its differences between training sets mean anything.
-    """
+    """``gain``: base models x training sets (fractions, NaN where missing); ``features``: the same x properties; names of all three."""
 
     gain: np.ndarray
     features: np.ndarray
@@ -42,46 +50,40 @@ class Training:
     sets: list[str]
     properties: list[str]
     source: str
-    base_free: bool = False
+
+    def without_properties(self) -> "Training":
+        """The same, so that only the training sets themselves predict: by the mean over base models."""
+        return replace(self, features=self.features[:, :, :0], properties=[])
 
 
 @dataclass(frozen=True)
 class Skill:
     """Held-out error of the adviser. ``rmse`` of relative gains and ``rmse_gain`` of gains (fractions); ``spread``: RMSE of predicting the
     same gain for every set; ``own``: how good its order is, ``p`` of the rank correlation; ``baseline``: how good the order of the mean
-    over the other base models is, which knows no properties (None where sets are held out, which then have no such mean)."""
+    over the other base models is, which knows no properties (None where sets are held out, which then have no such mean); ``better``: the
+    baseline's error minus its own (RMSE, fractions), by base model."""
 
     rmse: float
     rmse_gain: float
     spread: float
-    own: "Order"
+    own: Order
     p: float
     models: int
     sets: int
     held_out: str
-    baseline: "Order | None" = None
+    baseline: Order | None = None
+    better: Estimate | None = None
 
     @property
     def useful(self) -> bool:
         """Whether the ranking is significantly better than chance and the error below ``spread``."""
         return bool(self.p < SIGNIFICANT and self.own.rank > 0 and self.rmse < self.spread)
 
-
-@dataclass(frozen=True)
-class Order:
-    """How good a predicted order of training sets is: mean over base models of Spearman's ``rank`` correlation with the true one;
-    ``regret``: what the set in first place gains less than the best (fraction, mean over base models); ``top``: for how many of the
-    ``models`` it is the best."""
-
-    rank: float = np.nan
-    regret: float = np.nan
-    top: int = 0
-    models: int = 0
-
-
-def relative(values: np.ndarray) -> np.ndarray:
-    """Values minus the mean over training sets (axis 1), NaN kept."""
-    return centre(values, 1)
+    @property
+    def beats_baseline(self) -> bool:
+        """Whether its error is shown to be below that of the mean over the other base models, with no larger regret."""
+        shown = self.better is not None and self.better.effect > 0 and self.better.decidable and self.better.p < SIGNIFICANT
+        return bool(shown and self.own.regret <= self.baseline.regret)
 
 
 def fit(x: np.ndarray, y: np.ndarray, sets: np.ndarray, count: int, with_sets: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -123,48 +125,6 @@ def held_out_predictions(features: np.ndarray, gain: np.ndarray, new_sets: bool)
     return relative(np.where(known, predicted, np.nan))
 
 
-def rank_agreement(predicted: np.ndarray, gain: np.ndarray) -> float:
-    """Mean over base models of Spearman's rank correlation; a prediction that does not vary counts as 0."""
-    from scipy.stats import rankdata
-
-    values = []
-    for left, right in zip(predicted, gain, strict=True):
-        both = np.isfinite(left) & np.isfinite(right)
-        if both.sum() < 3:
-            continue
-        a, b = (rankdata(np.round(side[both], 12)) for side in (left, right))
-        a, b = a - a.mean(), b - b.mean()
-        scale = np.sqrt((a @ a) * (b @ b))
-        values.append(float(a @ b / scale) if scale > 0 else 0.0)
-    return float(np.mean(values)) if values else np.nan
-
-
-def order(predicted: np.ndarray, gain: np.ndarray) -> Order:
-    """How good the predicted order is; a prediction that does not vary within a base model picks its sets at random."""
-    regrets, top = [], 0
-    for left, right in zip(predicted, gain, strict=True):
-        both = np.isfinite(left) & np.isfinite(right)
-        if both.sum() < 2:
-            continue
-        values = np.round(left[both], 12)
-        first, true = values == values.max(), right[both]
-        regrets.append(true.max() - true[first].mean())
-        top += int(first.sum() == 1 and true[first][0] == true.max())
-    return Order(rank_agreement(predicted, gain), float(np.mean(regrets)) if regrets else np.nan, top, len(regrets))
-
-
-def mean_of_others(gain: np.ndarray) -> np.ndarray:
-    """For each base model the mean over the others of the relative gain of every training set."""
-    y = relative(gain)
-    return np.stack([_column_means(np.delete(y, m, axis=0)) for m in range(len(y))])
-
-
-def _column_means(values: np.ndarray) -> np.ndarray:
-    known = np.isfinite(values)
-    counts = known.sum(axis=0)
-    return np.divide(np.where(known, values, 0.0).sum(axis=0), counts, out=np.full(counts.shape, np.nan), where=counts > 0)
-
-
 def skill(training: Training, new_sets: bool, seed: int, shuffles: int = SHUFFLES) -> Skill:
     """Held-out error, and whether the ranking is better than chance.
 
@@ -182,7 +142,11 @@ def skill(training: Training, new_sets: bool, seed: int, shuffles: int = SHUFFLE
     both = np.isfinite(predicted) & np.isfinite(y)
     level = np.nanmean(gain, axis=1)
     guess = (level.sum() - level) / (models - 1)  # of each base model's level, from the others
-    own, baseline = order(predicted, gain), None if new_sets else order(mean_of_others(gain), gain)
+    own, baseline, better = order(predicted, gain), None, None
+    if not new_sets:
+        mean = mean_of_others(gain)
+        difference = errors(mean, gain) - errors(predicted, gain)
+        baseline, better = order(mean, gain), paired_difference(difference, training.models, seed, unit="base models")
     rng, null = np.random.default_rng(seed), []
     for _ in range(shuffles):
         orders = np.tile(rng.permutation(sets), (models, 1)) if new_sets else rng.permuted(np.tile(np.arange(sets), (models, 1)), axis=1)
@@ -191,14 +155,14 @@ def skill(training: Training, new_sets: bool, seed: int, shuffles: int = SHUFFLE
     error = (predicted - y)[both]
     absolute = (predicted + guess[:, None] - gain)[both]
     rmse, spread = float(np.sqrt((error**2).mean())), float(np.sqrt((y[both] ** 2).mean()))
-    rmse_gain = np.nan if training.base_free else float(np.sqrt((absolute**2).mean()))
-    return Skill(rmse, rmse_gain, spread, own, shuffle_p(np.array(null), own.rank, exact=False), models, sets, held_out, baseline)
+    rmse_gain, p = float(np.sqrt((absolute**2).mean())), shuffle_p(np.array(null), own.rank, exact=False)
+    return Skill(rmse, rmse_gain, spread, own, p, models, sets, held_out, baseline, better)
 
 
 @dataclass(frozen=True)
 class Advice:
-    """Per candidate, best first: gain and its 95 % prediction interval (NaN where only differences are known), and the same of the gain
-    relative to the candidates' mean (fractions)."""
+    """Per candidate, best first: gain and its 95 % prediction interval, and the same of the gain relative to the candidates' mean
+    (fractions)."""
 
     dataset: str
     gain: float
@@ -210,18 +174,22 @@ class Advice:
     known: bool
 
 
-def advise(training: Training, candidates: list[str], features: np.ndarray, seed: int) -> tuple[list[Advice], Skill]:
+def advise(training: Training, candidates: list[str], features: np.ndarray, seed: int) -> tuple[list[Advice], Skill, Skill | None]:
     """Predicted gains of the candidates for a new base model; ``features``: candidates x properties, NaN where unknown.
 
-    The list is empty where the adviser's error is no better than chance. The interval is t-based, with one degree of freedom fewer than
+    The list is empty where the adviser's error is no better than chance. The second skill is that of properties which were refused because
+    they are not shown to be better than the mean over the other base models; list and first skill are then those of that mean. The interval is t-based, with one degree of freedom fewer than
     base models, on the held-out error of gains.
     """
     from scipy.special import stdtrit
 
     known = [name in training.sets for name in candidates]
-    measured = skill(training, not all(known), seed)
+    measured, refused = skill(training, not all(known), seed), None
+    if training.properties and measured.baseline is not None and not measured.beats_baseline:
+        training, features = training.without_properties(), features[:, :0]
+        measured, refused = skill(training, False, seed), measured
     if not measured.useful:
-        return [], measured
+        return [], measured, refused
     x, scale = standardised(training.features)
     seen = np.isfinite(training.gain)
     index = np.broadcast_to(np.arange(len(training.sets)), training.gain.shape)
@@ -233,12 +201,11 @@ def advise(training: Training, candidates: list[str], features: np.ndarray, seed
     factor = float(stdtrit(measured.models - 1, 0.975))
     half, apart = factor * measured.rmse_gain, factor * measured.rmse
     level = float(np.nanmean(training.gain[:, [training.sets.index(n) for n in candidates]]) if all(known) else np.nanmean(training.gain))
-    level = np.nan if training.base_free else level
     made = [
         Advice(name, level + value, level + value - half, level + value + half, value, value - apart, value + apart, is_known)
         for name, value, is_known in zip(candidates, values.tolist(), known, strict=True)
     ]
-    return sorted(made, key=lambda one: -one.relative), measured
+    return sorted(made, key=lambda one: -one.relative), measured, refused
 
 
 FEATURES = (
@@ -246,11 +213,25 @@ FEATURES = (
 )  # fmt: skip
 
 
-def from_study(tables: dict[str, pl.DataFrame], study: dict, model: str, candidates: list[str]) -> tuple[Training, np.ndarray]:
+def by_source(tables: dict[str, pl.DataFrame], study: dict) -> list[tuple[str, dict, dict[str, pl.DataFrame]]]:
+    """Sources of gains in a study, each with its name, the study as it is for this source, and its tables: what the study scored itself, and what
+    was imported. They are never mixed, so that no imported score counts as a training of the study. One without gains is left out, but not
+    the last one.
+    """
+    name, gains = study["study"], tables["gains"]
+    own, theirs = (gains.filter(part) for part in (pl.col("source") == origins.OURS, pl.col("source") != origins.OURS))
+    found = [(f"the study {name}", study, own)] if own.height or not theirs.height else []
+    if theirs.height:
+        widened, kept = origins.analysed(study, {"gains": theirs})
+        found.append((f"scores imported into the study {name}", widened, kept["gains"]))
+    return [(source, known, tables | {"gains": seeds.averaged("gains", part)}) for source, known, part in found]
+
+
+def from_study(tables: dict[str, pl.DataFrame], study: dict, model: str, candidates: list[str], source: str) -> tuple[Training, np.ndarray]:
     """Training data without the base model in question, and the candidates' properties under it [candidates, properties].
 
-    ``tables``: gains, and perplexity, properties and similarity of the study together with those of the candidates. Properties that
-    neither side has are left out.
+    ``tables``: gains of one source (:func:`by_source`), and perplexity, properties and similarity of the study together with those of the candidates.
+    Properties that one side lacks are left out.
     """
     means = select.mean_gains(select.of_leading_method(select.single(tables["gains"], study)))
     models = [name for name in study["models"] if name in set(means["model"]) and name != model]
@@ -269,48 +250,28 @@ def from_study(tables: dict[str, pl.DataFrame], study: dict, model: str, candida
     use = np.isfinite(learned).any(axis=(0, 1)) & np.isfinite(own).all(axis=0)
     gain = select.array(means, "gain", {"model": models, "dataset": sets})
     names = [name for name, kept in zip(FEATURES, use, strict=True) if kept]
-    return Training(gain, learned[:, :, use], models, sets, names, f"the study {study['study']}"), own[:, use]
+    return Training(gain, learned[:, :, use], models, sets, names, source), own[:, use]
 
 
-PUBLISHED = "the published scores"
-
-
-def from_published(cells: pl.DataFrame, model: str, candidates: list[str]) -> tuple[Training, np.ndarray]:
-    """Published scores after the audit's repairs, relative to each base model's mean over training sets; they need no base model's score.
-
-    ``cells``: the table ``gains`` of the published scores, one row per model, training set, method and benchmark with its number of shots;
-    ``score`` in points of each scale's range. Sets are compared on the tests that all sets of a base model have; a benchmark counts once,
-    whatever the number of its variants. Published scores come without properties of the training sets, so only the sets themselves are
-    predictors.
-    """
-    part = select.of_leading_method(cells).drop_nulls("score").filter(pl.col("model") != model)
-    common = pl.col("dataset").n_unique().over("model", "benchmark") == pl.col("dataset").n_unique().over("model")
-    name = pl.col("benchmark").str.replace(r"-\d+$", "").alias("name")
-    means = part.filter(common).group_by("model", "dataset", name).agg(pl.col("score").mean() / 100)
-    whole = means.group_by("model", "dataset").agg(pl.col("score").mean())
-    models, sets = whole["model"].unique().sort().to_list(), whole["dataset"].unique().sort().to_list()
-    score = select.array(whole, "score", {"model": models, "dataset": sets})
-    unknown = [name for name in candidates if name not in sets]
-    if unknown:
-        raise AtlasError(
-            f"there is no published gain of {', '.join(unknown)}; the published training sets are {', '.join(sets) or 'none'}. "
-            "Run the study, so that the adviser can learn from the properties of training sets"
-        )
-    training = Training(score, np.zeros((*score.shape, 0)), models, sets, [], PUBLISHED, base_free=True)
-    return training, np.zeros((len(candidates), 0))
-
-
-def page(model: str, candidates: list[str], training: Training, advice: list[Advice], skill: Skill) -> str:
-    """The advice as Markdown: the ranked table, or why there is none, and what it rests on."""
-    lines, notes = [f"# Training sets for {model}", ""], []
+def section(candidates: list[str], training: Training, advice: list[Advice], skill: Skill, refused: Skill | None = None) -> list[str]:
+    """What a study says, as lines of Markdown: the ranked table, or why there is none, and what it rests on."""
+    lines, notes = [f"## From {training.source}", ""], []
     if advice:
         rows = []
         for rank, one in enumerate(advice, 1):
             gain, low, high = (f"{100 * value:+.1f}" for value in (one.gain, one.low, one.high))
-            relative, below, above = (f"{100 * value:+.1f}" for value in (one.relative, one.relative_low, one.relative_high))
-            rows.append((rank, one.dataset, *(() if training.base_free else (gain, f"{low} to {high}")), relative, f"{below} to {above}"))
-        head = ["rank", "training set", *([] if training.base_free else ["predicted gain", "95 % interval"])]
-        lines += [*table([*head, "relative to the candidates' mean", "95 % interval"], rows), ""]
+            apart, below, above = (f"{100 * value:+.1f}" for value in (one.relative, one.relative_low, one.relative_high))
+            rows.append((rank, one.dataset, gain, f"{low} to {high}", apart, f"{below} to {above}", skill.models))
+        head = [
+            "rank",
+            "training set",
+            "predicted gain",
+            "95 % interval",
+            "relative to the candidates' mean",
+            "95 % interval",
+            "n base models",
+        ]
+        lines += [*table(head, rows), ""]
         notes.append("Means over benchmarks, percentage points. An interval is a prediction interval for this base model, not for a mean.")
     elif np.isnan(skill.p):
         needed = f"{FEWEST_MODELS} base models and {FEWEST_SETS} training sets"
@@ -320,23 +281,20 @@ def page(model: str, candidates: list[str], training: Training, advice: list[Adv
             f"No ranking: with {skill.held_out} held out, the adviser is no better than chance. Candidates: {', '.join(candidates)}."
         )
     if not np.isnan(skill.p):
-        of_gains = "" if training.base_free else f", {100 * skill.rmse_gain:.1f} points for gains"
         notes.append(
             f"Error with {skill.held_out} held out (RMSE): {100 * skill.rmse:.1f} points for gains relative to the base model's mean "
-            f"({100 * skill.spread:.1f} if every set is predicted the same gain){of_gains}."
+            f"({100 * skill.spread:.1f} if every set is predicted the same gain), {100 * skill.rmse_gain:.1f} points for gains."
         )
         notes.append(f"The order: {order_in_words(skill.own)}. By shuffling, {p_value(skill.p)}; a ranking needs p < {SIGNIFICANT}.")
-        notes.append(baseline_in_words(skill, training))
+        notes.append(baseline_in_words(skill, refused))
     unseen = [name for name in candidates if name not in training.sets]
-    properties = ", ".join(name.replace("_", " ") for name in training.properties)
+    used = [] if refused is not None else training.properties
     basis = f"Learned from {skill.models} base models x {skill.sets} training sets of {training.source}"
-    basis += (f", with {properties}" if properties else "") + ("" if unseen else ", including the gains of these candidates") + "."
-    if training.source == PUBLISHED:
-        basis += " These are the scores after the audit's repairs. Gains themselves are not predicted, because the scores of many base models are unusable."
-    notes.append(basis)
+    basis += f", with {', '.join(name.replace('_', ' ') for name in used)}" if used else ""
+    notes.append(basis + ("" if unseen else ", including the gains of these candidates") + ".")
     if unseen:
         notes.append(f"Without known gains: {', '.join(unseen)}. All candidates are therefore ranked by their properties alone.")
-    return "\n".join([*lines, *bullets(notes)]) + "\n"
+    return [*lines, *bullets(notes)]
 
 
 def order_in_words(one: Order) -> str:
@@ -347,45 +305,85 @@ def order_in_words(one: Order) -> str:
     )
 
 
-def baseline_in_words(skill: Skill, training: Training) -> str:
-    """What the mean over the other base models achieves, and whether the adviser is better than that."""
-    if skill.baseline is None:
+def baseline_in_words(skill: Skill, refused: Skill | None) -> str:
+    """What the mean over the other base models achieves, and whether properties are better than that."""
+    judged = refused or skill
+    if judged.baseline is None:
         return "There is no baseline: a training set without known gains has no mean over other base models."
-    text = f"Baseline, the mean over the other base models: {order_in_words(skill.baseline)}."
-    if not training.properties:
-        return f"{text} Without properties of training sets the adviser is this mean, but for the weight of sets that a base model lacks."
-    better = skill.own.rank > skill.baseline.rank and skill.own.regret < skill.baseline.regret
-    return f"{text} The adviser {'is better' if better else 'is not better by both measures, so a simple mean serves as well'}."
+    text = f"Baseline, the mean over the other base models: {order_in_words(judged.baseline)}."
+    if refused is not None:
+        return (
+            f"{text} Properties of training sets: refused, they are not shown to be better than this baseline (its error minus theirs "
+            f"{difference_in_words(refused)}; regret {100 * refused.own.regret:.2f} points), so the mean is what ranks."
+        )
+    if skill.beats_baseline:
+        return f"{text} The adviser is better: the baseline's error minus its own is {difference_in_words(skill)}."
+    return f"{text} Without properties of training sets the adviser is this mean, but for the weight of sets that a base model lacks."
+
+
+def difference_in_words(skill: Skill) -> str:
+    """The baseline's error minus the adviser's."""
+    return describe(skill.better, np.nan, scale=100, unit=" points", digits=2).replace(", q = nan", "")
+
+
+def page(model: str, sections: list[list[str]]) -> str:
+    """The advice as Markdown, one section for each source."""
+    lines = [f"# Training sets for {model}", ""]
+    if len(sections) > 1:
+        apart = "The sources are ranked apart: their templates, numbers of shots and metrics differ, so no number of one enters the other."
+        lines += [apart, ""]
+    for part in sections:
+        lines += [*part, ""]
+    return "\n".join(lines)
+
+
+ROW = {
+    **columns("source basis model", TEXT),
+    "rank": WHOLE,
+    "dataset": TEXT,
+    "n": WHOLE,
+    "unit": TEXT,
+    **columns("gain low high relative relative_low relative_high mean_low mean_high p q", REAL),
+    "known": pl.Boolean,
+}
 
 
 def main(args: argparse.Namespace) -> None:
     study = read_json(args.study)
-    if args.learn_from.is_dir():
-        training, features = from_study(gathered(args), study, args.model, args.dataset)
-    else:
-        training, features = from_published(read_table(args.learn_from), args.model, args.dataset)
-    advice, skill = advise(training, args.dataset, features, study["seed"])
-    rows = [{"model": args.model, "rank": rank, **vars(one)} for rank, one in enumerate(advice, 1)]
-    schema = {
-        "model": TEXT,
-        "rank": WHOLE,
-        "dataset": TEXT,
-        **columns("gain low high relative relative_low relative_high", REAL),
-        "known": pl.Boolean,
-    }
-    write_table(args.output_table, pl.DataFrame(rows, schema).fill_nan(None))
-    write_text(args.output_page, page(args.model, args.dataset, training, advice, skill))
+    sections, rows = [], []
+    if args.published:
+        traits = {name: value for name in ("family", "language") if (value := getattr(args, name))}
+        name = args.published_model or args.model
+        made = published_advice.advise(read_table(args.published), name, args.published_dataset, traits, study["seed"])
+        facts = read_json(args.published_source)
+        origin = f"{'the authors’ CSV' if facts['authors_file'] else facts['source']} (sha256 {facts['sha256'][:12]})"
+        sections.append(published_advice.section(made, args.model, origin, traits))
+        rows += published_advice.rows(made, args.model)
+    if args.learn_from:
+        for source, known, tables in by_source(gathered(args), study):
+            training, features = from_study(tables, known, args.model, args.dataset, source)
+            advice, skill, refused = advise(training, args.dataset, features, study["seed"])
+            sections.append(section(args.dataset, training, advice, skill, refused))
+            basis = "gains under other base models" if refused is not None or not training.properties else "properties and gains"
+            basis = basis if all(name in training.sets for name in args.dataset) else "properties of training sets"
+            facts = {"source": training.source, "basis": basis, "model": args.model, "n": skill.models, "unit": "base models"}
+            rows += [{**facts, "rank": rank, **vars(one)} for rank, one in enumerate(advice, 1)]
+        if not args.published:
+            sections[-1] += bullets([f"The published scores say nothing here: {args.unpublished}."])
+    table = pl.DataFrame([{name: row.get(name) for name in ROW} for row in rows], ROW)
+    write_table(args.output_table, table.fill_nan(None))
+    write_text(args.output_page, page(args.model, sections))
 
 
 def gathered(args: argparse.Namespace) -> dict:
-    """The study's tables, with perplexity and properties of the candidates in place of its own, and similarity measured for both."""
+    """The study's tables, gains of each seed, with perplexity and properties of the candidates in place of its own, and similarity measured for
+    both."""
     tables = {name: read_table(args.learn_from / f"{name}.parquet") for name in ("gains", "perplexity", "properties")}
     tables["similarity"] = read_table(args.similarity)
-    perplexity, properties = (pl.concat(map(read_table, paths)) for paths in (args.perplexity, args.properties))
-    for name, more, keys in (
-        ("perplexity", perplexity_summary(perplexity), ["model", "dataset", "scope"]),
-        ("properties", properties, ["dataset"]),
-    ):
+    perplexity, properties = ([read_table(path) for path in paths] for paths in (args.perplexity, args.properties))
+    measured = (("perplexity", perplexity, ["model", "dataset", "scope"]), ("properties", properties, ["dataset"]))
+    for name, frames, keys in (entry for entry in measured if entry[1]):
+        more = perplexity_summary(pl.concat(frames)) if name == "perplexity" else pl.concat(frames)
         both = pl.concat([more.select(tables[name].columns), tables[name]], how="vertical_relaxed")
         tables[name] = both.unique(keys, keep="first", maintain_order=True)
     return tables
@@ -394,8 +392,15 @@ def gathered(args: argparse.Namespace) -> dict:
 def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--study", type=Path, required=True, help="resolved study, study.json")
     p.add_argument("--model", required=True, help="name of the base model")
-    p.add_argument("--dataset", action="append", required=True, help="name of a candidate, repeatable")
-    p.add_argument("--learn-from", type=Path, required=True, help="folder of the study's tables, or the table of published gains")
+    p.add_argument("--dataset", action="append", default=[], help="name of a candidate that the study can measure, repeatable")
+    p.add_argument("--learn-from", type=Path, help="folder of the study's tables; without it, the study is not asked")
+    p.add_argument("--published", type=Path, help="published scores of single training sets; without it, they are not asked")
+    p.add_argument("--published-source", type=Path, help="JSON that says where they came from")
+    p.add_argument("--published-model", help="the base model's name among them")
+    p.add_argument("--published-dataset", action="append", default=[], help="name of a candidate among them, repeatable; default: all")
+    p.add_argument("--unpublished", default="", help="why they are not asked")
+    p.add_argument("--family", help="the base model's family")
+    p.add_argument("--language", help="the base model's pre-training language")
     p.add_argument("--learned-at", help="time stamp of that; not read, but a change of it renews the advice")
     p.add_argument("--perplexity", type=Path, action="append", default=[], help="perplexity of a candidate under the model, repeatable")
     p.add_argument("--properties", type=Path, action="append", default=[], help="properties of a candidate, repeatable")

@@ -66,7 +66,12 @@ def vectors(likelihood: pl.DataFrame, clipped: float = CLIPPED) -> Vectors:
 
 def embed(values: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
     """2-D positions of the rows of ``values`` and the method: PCA below 30 rows, else t-SNE."""
-    return project(values, "tsne" if len(values) >= FEWEST_FOR_NEIGHBOURS else "pca", seed)
+    return project(values, usual(values), seed)
+
+
+def usual(values: np.ndarray) -> str:
+    """The projection of the map of so many checkpoints (rows)."""
+    return "tsne" if len(values) >= FEWEST_FOR_NEIGHBOURS else "pca"
 
 
 def project(values: np.ndarray, how: str, seed: int) -> tuple[np.ndarray, str]:

@@ -22,11 +22,13 @@ from sft_atlas.stats.estimates import (
     interval_over_clusters,
     paired_difference,
     signed_rank_p,
+    undefined,
 )
 from sft_atlas.study.result_files import REAL, TEXT, WHOLE, columns
 
 VALUES = ("centred", "gain")
 PERMUTATIONS = 999
+TIE = 1e-9  # points: smaller differences are rounding
 
 
 def cells(gains: pl.DataFrame, study: dict) -> pl.DataFrame:
@@ -53,7 +55,8 @@ def cube(cells: pl.DataFrame, value: str, axes: tuple[str, ...]) -> tuple[list[l
 
 
 def consistency(cells: pl.DataFrame, value: str, seed: int) -> pl.DataFrame:
-    """Per training set and benchmark over base models: mean effect, interval (bootstrap over models), share above 0, p-values.
+    """Per training set and benchmark over base models: mean effect, interval (bootstrap over models), p-values, and how many base models
+    it moves ``up`` and ``down`` or leaves exactly as they were (``ties``); these three sum to n.
 
     ``p`` is the exact sign-flip test, ``p_wilcoxon`` the signed-rank test, ``q`` Benjamini-Hochberg of ``p`` over the rows with enough base
     models to reach 0.05 (:func:`decidable_q`), NaN in the others.
@@ -63,10 +66,15 @@ def consistency(cells: pl.DataFrame, value: str, seed: int) -> pl.DataFrame:
         known = part.filter(pl.col(value).is_not_nan()).group_by("model", maintain_order=True).agg(pl.col(value).mean())
         numbers = known[value].to_numpy()
         estimate = paired_difference(numbers, known["model"].to_numpy(), seed, unit="base models", resamples=1999)
-        positive = float((numbers > 0).mean()) if len(numbers) else np.nan
+        up, down = (int((sign * numbers > TIE).sum()) for sign in (1, -1))
+        counts = {"up": up, "down": down, "ties": len(numbers) - up - down}
         keys = {"dataset": dataset, "benchmark": benchmark, "value": value}
-        rows.append({**keys, **vars(estimate), "positive": positive, "p_wilcoxon": signed_rank_p(numbers)})
-    schema = {**columns("dataset benchmark value", TEXT), "n": WHOLE, **columns("effect low high positive p p_wilcoxon", REAL)}
+        rows.append({**keys, **vars(estimate), **counts, "p_wilcoxon": signed_rank_p(numbers)})
+    schema = {
+        **columns("dataset benchmark value", TEXT),
+        **columns("n up down ties", WHOLE),
+        **columns("effect low high p p_wilcoxon", REAL),
+    }
     frame = pl.DataFrame(rows, schema)
     return frame.with_columns(pl.Series("q", decidable_q(frame["p"].to_numpy(), frame["n"].to_numpy()), dtype=pl.Float64))
 
@@ -140,7 +148,7 @@ def vectors(cells: pl.DataFrame, of: str, value: str) -> tuple[list[str], np.nda
     scaled = cells.with_columns(pl.when(spread > 0).then(pl.col(value) / spread).alias(value))
     others = tuple(key for key in ("model", "dataset", "benchmark") if key != of)
     (names, *_), array = cube(scaled, value, (of, *others))
-    return names, array.reshape(len(names), -1)
+    return names, array.reshape(len(names), array[:1].size)
 
 
 def similarity(cells: pl.DataFrame, value: str, seed: int, resamples: int = 500) -> pl.DataFrame:
@@ -178,6 +186,8 @@ def grouped_pairs(
     labels, two-sided. The interval resamples variables, a variable never paired with itself.
     """
     size = len(labels)
+    if size < 2:
+        return undefined(what, 0, "alike pairs")
 
     def alike(keys: tuple[str, ...]) -> np.ndarray:
         return np.array([[all(a[k] == b[k] for k in keys) for b in labels] for a in labels])

@@ -10,6 +10,9 @@ import numpy as np
 import polars as pl
 
 from sft_atlas.stats.estimates import FEWEST_CLUSTERS, Estimate, benjamini_hochberg, paired_difference, two_sided_p
+from sft_atlas.study.runs import UNKNOWN
+from sft_atlas.tables.origins import OURS
+from sft_atlas.tables.seeds import units_of
 
 RUN = ["model", "dataset", "recipe"]
 SCOPES = {"response": "response only", "full": "question and response"}
@@ -18,17 +21,25 @@ SCOPES = {"response": "response only", "full": "question and response"}
 def kinds(study: dict, kind: str) -> list[str]:
     """Names of the training sets that are ``single``, ``merged`` (whole) or ``without`` (leave-one-out), in the study's order."""
     kind_of = {
-        name: "without" if entry["without"] else "merged" if entry["merged"] else "single" for name, entry in study["datasets"].items()
+        name: "without" if entry["without"] else "merged" if entry["merged"] else "single"
+        for name, entry in study["datasets"].items()
+        if not (name == UNKNOWN and entry.get("foreign"))  # many sets, of which nobody knows the names
     }
     return [name for name, which in kind_of.items() if which == kind]
 
 
 def main_recipes(study: dict) -> dict[str, str]:
-    """Per method the recipe of most single-set runs; ties go to the cosine schedule, then to the first of the study."""
+    """Per method the recipe of most single-set runs, whatever their seeds; ties go to the cosine schedule, then to the first of the study. One
+    that only imported scores have is taken only where there is no other."""
     single = set(kinds(study, "single"))
-    counts = Counter((run["method"], run["recipe"], run["schedule"]) for run in study["runs"] if run["dataset"] in single)
+    keys = ("method", "recipe", "schedule", "model", "dataset")
+    cells = dict.fromkeys(tuple(run[key] for key in keys) for run in study["runs"] if run["dataset"] in single)
+    counts = Counter(cell[:3] for cell in cells)
+    imported = {run["recipe"] for run in study["runs"] if run.get("imported")} - {
+        run["recipe"] for run in study["runs"] if not run.get("imported")
+    }
     best: dict[str, str] = {}
-    for method, recipe, _ in sorted(counts, key=lambda key: (-counts[key], key[2] != "cosine")):
+    for method, recipe, _ in sorted(counts, key=lambda key: (key[1] in imported, -counts[key], key[2] != "cosine")):
         best.setdefault(method, recipe)
     return dict(sorted(best.items()))
 
@@ -55,20 +66,59 @@ def of_leading_method(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def tested(gains: pl.DataFrame) -> pl.DataFrame:
-    """Add ``moved`` (beyond two standard errors), ``p`` (paired t) and ``q`` (Benjamini-Hochberg over the rows of this frame)."""
-    p = two_sided_p(gains["z"].to_numpy(), gains["n"].to_numpy())
+    """Add ``moved`` (beyond two standard errors), ``p`` (paired t) and ``q`` (Benjamini-Hochberg over the rows of this frame).
+
+    The degrees of freedom are those of the clusters of items, or ``df`` where the noise of training is known.
+    """
+    free = gains["df"] if "df" in gains.columns else gains.select(units_of(gains) - 1).to_series()
+    p = two_sided_p(gains["z"].to_numpy(), free.to_numpy() + 1)
     return gains.with_columns(
         (pl.col("z").abs() > 2).alias("moved"), pl.Series("p", p, dtype=pl.Float64), pl.Series("q", benjamini_hochberg(p), dtype=pl.Float64)
     )
 
 
+def with_intervals(gains: pl.DataFrame) -> pl.DataFrame:
+    """Add ``low`` and ``high``, the 95 % interval of each gain (Student's t); null where there is no standard error.
+
+    The degrees of freedom are those of :func:`tested`.
+    """
+    from scipy.special import stdtrit
+
+    free = (
+        (gains["df"] if "df" in gains.columns else gains.select(units_of(gains) - 1).to_series()).cast(pl.Float64).fill_null(0).to_numpy()
+    )
+    half = pl.Series(np.where(free > 0, stdtrit(np.maximum(free, 1e-9), 0.975), np.nan)).fill_nan(None) * gains["stderr"]
+    return gains.with_columns((gains["gain"] - half).alias("low"), (gains["gain"] + half).alias("high"))
+
+
+def of_common_benchmarks(gains: pl.DataFrame) -> pl.DataFrame:
+    """The rows of the benchmarks that means over benchmarks are taken over: those with gains of the study's own scores, so that an import of one
+    more benchmark changes no mean; without own gains those of the set of benchmarks that most checkpoints have.
+    """
+    if "source" not in gains.columns or gains["source"].is_in([OURS]).all():
+        return gains
+    own = gains.filter(pl.col("source") == OURS)["benchmark"].unique().to_list()
+    if not own:
+        keys = [key for key in (*RUN, "seed", "epoch") if key in gains.columns]
+        each = gains.filter(pl.col("gain").is_not_null()).group_by(keys, maintain_order=True).agg(pl.col("benchmark").unique().sort())
+        counts = Counter(tuple(names) for names in each["benchmark"])
+        own = max(counts, key=lambda names: (counts[names], len(names)), default=())
+    return gains.filter(pl.col("benchmark").is_in(list(own)))
+
+
 def mean_gains(gains: pl.DataFrame) -> pl.DataFrame:
-    """Mean gain over benchmarks of each checkpoint that has all the benchmarks of this frame, with the item-level standard error."""
+    """Mean gain over benchmarks of each checkpoint that has all of them (:func:`of_common_benchmarks`), with its standard error.
+
+    The error is that of the items and, where it is known, that of training, as if a seed did the same to every benchmark: an upper bound.
+    It is null where that of one benchmark is not known.
+    """
+    gains = of_common_benchmarks(gains)
     complete = gains["benchmark"].n_unique()
     keys = [*RUN, "method", "rows", "schedule", "epoch"]
+    item, training = (pl.col("item_stderr"), pl.col("seed_stderr")) if "item_stderr" in gains.columns else (pl.col("stderr"), pl.lit(0.0))
     means = gains.group_by(keys, maintain_order=True).agg(
         pl.col("gain").mean(),
-        ((pl.col("stderr") ** 2).sum().sqrt() / pl.len()).alias("stderr"),
+        pl.when(item.is_not_null().all()).then(((item**2).sum() + training.fill_null(0.0).sum() ** 2).sqrt() / pl.len()).alias("stderr"),
         pl.col("gain").is_not_null().sum().alias("benchmarks"),
     )
     return means.filter(pl.col("benchmarks") == complete)
@@ -218,13 +268,15 @@ def left_out(scores: pl.DataFrame, study: dict) -> pl.DataFrame:
     """Score of the run without a training set, at its last epoch, minus that of the whole merged set.
 
     Compared are runs of the same model, method, rows, schedule and epoch; of several on the whole set, that of the same recipe.
-    ``stderr`` adds both scores' variances as if their items were not shared, which overstates it. ``relative`` is the difference minus
+    ``stderr`` adds both scores' variances as if their items were not shared, which overstates it; so do those of the noise of training, where
+    ``scores`` has them. ``relative`` is the difference minus
     its mean over the sets left out of the same merged set, with ``relative_stderr``: the score on the whole set, one run that all
     differences share, drops out of it. Both are null where fewer than two sets are left out.
     """
     keys = ["model", "method", "rows", "schedule", "epoch", "benchmark"]
+    seeds = ["item_stderr", "seed_stderr", "run_stderr", "seed_df"] if "seed_df" in scores.columns else []
     whole = scores.filter(pl.col("dataset").is_in(kinds(study, "merged")[:1])).select(
-        *keys, whole_recipe="recipe", whole="score", whole_stderr="stderr"
+        *keys, *(pl.col(name).alias(f"whole_{name}") for name in seeds), whole_recipe="recipe", whole="score", whole_stderr="stderr"
     )
     names = kinds(study, "without")
     without = [study["datasets"][name]["without"] for name in names]
@@ -234,6 +286,12 @@ def left_out(scores: pl.DataFrame, study: dict) -> pl.DataFrame:
     part = part.unique(["model", "dataset", "recipe", "benchmark"], keep="first", maintain_order=True)
     difference, stderr = pl.col("score") - pl.col("whole"), (pl.col("stderr") ** 2 + pl.col("whole_stderr") ** 2).sqrt()
     part = part.with_columns(difference.alias("difference"), stderr.alias("difference_stderr"))
+    part = part.with_columns(
+        pl.min_horizontal(pl.when(pl.col(f"whole_{name}").is_not_null()).then(name), f"whole_{name}")
+        if name == "seed_df"
+        else (pl.col(name) ** 2 + pl.col(f"whole_{name}") ** 2).sqrt().alias(name)
+        for name in seeds
+    )
     known = pl.col("difference").is_not_null()
     runs, square = known.sum(), pl.when(known).then(pl.col("stderr") ** 2)
     own = ((1 - 1 / runs) ** 2 - 1 / runs**2) * square  # of a score minus the mean that it is part of
@@ -242,7 +300,7 @@ def left_out(scores: pl.DataFrame, study: dict) -> pl.DataFrame:
     part = part.with_columns(
         relative.over(*keys, "recipe").alias("relative"), relative_stderr.over(*keys, "recipe").alias("relative_stderr")
     )
-    columns = (*keys, "recipe", "removed", "n", "difference", "relative", "relative_stderr")
+    columns = (*keys, "recipe", "removed", "n", "difference", "relative", "relative_stderr", *seeds)
     return part.select(*columns, stderr=pl.col("difference_stderr"))
 
 

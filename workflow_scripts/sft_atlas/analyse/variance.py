@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from sft_atlas.analyse.consistency import cube
-from sft_atlas.stats.estimates import expanded_interval
+from sft_atlas.stats.estimates import interval_over_clusters
 from sft_atlas.study.result_files import REAL, TEXT, WHOLE, columns
 
 EXPLAINED = 0.9
@@ -128,7 +128,7 @@ def shares(values: np.ndarray) -> np.ndarray:
 def variance(cells: pl.DataFrame, value: str, seed: int) -> pl.DataFrame:
     """Per benchmark the share of each term in the variance of ``value``, and their mean over benchmarks (``all``) with an interval.
 
-    Only base models with every training set and method count; the interval of the mean resamples base models.
+    Only base models with every training set and method count; the interval of the mean resamples base models, of which it needs five.
     """
     rows, arrays = [], {}
     for (benchmark,), part in cells.group_by("benchmark", maintain_order=True):
@@ -148,7 +148,7 @@ def variance(cells: pl.DataFrame, value: str, seed: int) -> pl.DataFrame:
             stacks = [np.stack([part[name] for name in picked if name in part]) for part in arrays.values() if len({*picked} & {*part}) > 1]
             drawn.append(np.nanmean([shares(stack) for stack in stacks], axis=0) if stacks else np.full(len(TERMS), np.nan))
         for j, term in enumerate(TERMS):
-            low, high = expanded_interval(np.array(drawn)[:, j], len(names))
-            rows.append(("all", value, term, len(names), float(point[j]), max(0.0, low), min(1.0, high)))
+            low, high = interval_over_clusters(np.array(drawn)[:, j], len(names))
+            rows.append(("all", value, term, len(names), float(point[j]), *np.clip((low, high), 0.0, 1.0).tolist()))
     schema = {**columns("benchmark value term", TEXT), "n": WHOLE, **columns("effect low high", REAL)}
     return pl.DataFrame(rows, schema, orient="row")

@@ -26,7 +26,7 @@ def main(args: argparse.Namespace) -> None:
 
     torch.set_num_threads(args.threads)
     base, files = ModelFolder.read(args.base), dict(args.items)
-    tokenizer = load_tokenizer(base)
+    tokenizer = load_tokenizer(base, args.weights)
     template = prompt_template.read(args.template, tokenizer)
     if args.weights:
         prompt_template.require_trained_with(template, args.weights)

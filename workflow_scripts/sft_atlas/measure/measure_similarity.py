@@ -36,8 +36,9 @@ def main(args: argparse.Namespace) -> None:
     for name, path in args.benchmark:
         benchmarks[name] = [text(item["instruction"], item["answer"]) for item in sample_items(name, path, args.rows, args.seed)]
     groups = [*training.values(), *benchmarks.values()]
-    spaces = {"lexical": lexical(groups)}
-    if args.encoder:
+    compared = bool(training and benchmarks)  # a study without training sets has nothing to compare
+    spaces = {"lexical": lexical(groups)} if compared else {}
+    if args.encoder and compared:
         encoder = ModelFolder.read(args.encoder)
         encoder.verify()
         folder = encoder.path
@@ -154,8 +155,8 @@ def _split(vectors, groups: list[list[str]]) -> list:
 
 
 def add_options(p: argparse.ArgumentParser) -> None:
-    p.add_argument("--dataset", type=named_file, action="append", required=True, help="NAME=FILE, repeatable; Parquet")
-    p.add_argument("--benchmark", type=named_file, action="append", required=True, help="NAME=FILE, repeatable; JSON Lines")
+    p.add_argument("--dataset", type=named_file, action="append", default=[], help="NAME=FILE, repeatable; Parquet")
+    p.add_argument("--benchmark", type=named_file, action="append", default=[], help="NAME=FILE, repeatable; JSON Lines")
     p.add_argument("--rows", type=int, default=1000, help="texts sampled from each")
     p.add_argument("--text", choices=("instruction", "full"), default="full", help="the instruction alone, or with its answer")
     p.add_argument("--encoder", type=Path, help="manifest of the sentence encoder (default: lexical similarity only)")

@@ -15,15 +15,13 @@ import numpy as np
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import read_json
 from sft_atlas.measure.weight_reader import WINDOW, StoredTensor, differences, tensors, widen, widened
+from sft_atlas.models.adapter import FACTOR, MAGNITUDE, name_in_base, not_plain
 from sft_atlas.models.base_model import is_adapter
 from sft_atlas.models.layout import layer_and_component
 
 BLOCK = 1 << 18  # elements of a matrix that its LoRA factors are applied to at a time
 COMPONENTS = ("all", "q", "k", "v", "o", "gate", "up", "down", "norm", "other", "embedding", "head")
 EMBEDDING, HEAD = "embed_tokens.weight", "lm_head.weight"
-FACTOR = re.compile(r"(?P<path>.+)\.lora_(?P<kind>embedding_)?(?P<side>[AB])(?:\.weight)?$")
-MAGNITUDE = re.compile(r"(?P<path>.+)\.lora_magnitude_vector(?:\.weight)?$")
-PLAIN_STARTS = (True, False, "gaussian", "eva", "orthogonal")  # initialisations of LoRA that leave the base weights as they are
 
 
 @dataclass
@@ -188,14 +186,11 @@ def adapter_changes(base: Path, weights: Path, spectra: bool = False, workers: i
     Raises :class:`AtlasError` for adapters with another effect: biases, initialisations that alter the base.
     """
     config = read_json(weights / "adapter_config.json", "train the run again")
-    odd = [key for key in ("fan_in_fan_out", "lora_bias") if config.get(key)]
-    if config.get("init_lora_weights", True) not in PLAIN_STARTS:
-        odd.append(f"init_lora_weights={config['init_lora_weights']}")
-    if config.get("peft_type") != "LORA" or config.get("bias", "none") != "none" or odd:
-        raise AtlasError(f"{weights} is no plain LoRA adapter ({', '.join(odd) or config.get('peft_type')}, bias {config.get('bias')})")
+    if odd := not_plain(config):
+        raise AtlasError(f"{weights} is no plain LoRA adapter ({odd})")
     before, factors, magnitudes, tasks = tensors(base), {}, {}, {}
     for key, tensor in tensors(weights, "adapter_model").items():
-        name = key.removeprefix("base_model.model.").replace(".base_layer.", ".")
+        name = name_in_base(key)
         if factor := FACTOR.match(name):
             factors.setdefault((factor["path"], factor["kind"]), {})[factor["side"]] = tensor.read().astype(float)
         elif magnitude := MAGNITUDE.match(name):

@@ -42,7 +42,7 @@ def compare(
 ) -> tuple[Estimate, float, str, float]:
     """Share of the baseline's squared error that the prediction removes, with the interval and test of the paired difference.
 
-    Undefined below three units, and where the prediction is the baseline: a property of the training set alone adds nothing to its mean.
+    Without p where the units are too few for one below 0.05; undefined below three units, and where the prediction is the baseline: a property of the training set alone adds nothing to its mean.
     """
     known = np.isfinite(y) & np.isfinite(prediction) & np.isfinite(baseline)
     count = len(np.unique(units[known]))
@@ -51,8 +51,9 @@ def compare(
     ours, theirs = (y - prediction)[known] ** 2, (y - baseline)[known] ** 2
     removed = paired_difference(theirs - ours, units[known], seed, unit=unit)
     scale = theirs.mean() or np.nan
+    p = removed.p if removed.decidable else np.nan
     estimate = Estimate(
-        "", float(removed.effect / scale), removed.low / scale, removed.high / scale, removed.p, count, unit, removed.interval_method
+        "", float(removed.effect / scale), removed.low / scale, removed.high / scale, p, count, unit, removed.interval_method
     )
     return estimate, float(np.sqrt(ours.mean())), baseline_name, float(np.sqrt(theirs.mean()))
 

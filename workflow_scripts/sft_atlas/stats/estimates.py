@@ -1,8 +1,8 @@
 """Effects with intervals and p-values, for results that share base models, runs and items.
 
-Pure functions of arrays. Intervals are 95 % expanded percentile bootstrap intervals (Hesterberg 2015, arXiv 1411.5279: plain
-percentiles are too narrow with few clusters) unless ``interval_method`` says otherwise; with 5 clusters they still cover only about 90 %,
-and below 5 differences have none.
+Pure functions of arrays. Intervals of paired differences are 95 % t intervals over clusters. Others are expanded percentile bootstrap
+intervals (Hesterberg 2015, arXiv 1411.5279: plain percentiles are too narrow with few clusters) unless ``interval_method`` says otherwise;
+with 5 clusters these cover only about 90 %. Below 5 clusters there is none.
 Permutation p-values count the observed arrangement, (1 + hits) / (1 + permutations), so that none is ever 0. Every random number comes
 from an explicit seed.
 """
@@ -18,6 +18,7 @@ FEWEST_CLUSTERS = 5
 EXACT_CLUSTERS = 12
 TINY = 1e-12
 ITEM_NOISE = "normal, item noise only"
+BOTH_NOISES = "t, noise of items and of training"
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Estimate:
     """One number with its uncertainty. ``n`` counts what ``unit`` names; NaN marks what is undefined.
 
     ``p`` is two-sided; ``p_greater`` and ``p_less`` are one-sided, for the claims that the effect is above and below 0. ``smallest`` and
-    ``largest`` are the ends of the units' own means, for units too few for an interval.
+    ``largest`` are the ends of the units' own means, for units too few for an interval. ``attainable_p`` is the smallest p that the test
+    can give with n units, whatever their effects are (:func:`smallest_p`); NaN where that is no limit.
     """
 
     what: str
@@ -40,6 +42,12 @@ class Estimate:
     p_less: float = np.nan
     smallest: float = np.nan
     largest: float = np.nan
+    attainable_p: float = np.nan
+
+    @property
+    def decidable(self) -> bool:
+        """Whether n units are enough for the test to reach p = 0.05."""
+        return not self.attainable_p > 0.05
 
     @property
     def excludes_zero(self) -> bool:
@@ -189,11 +197,14 @@ def _weighted_correlation(a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> 
 
 
 def paired_difference(differences, clusters, seed: int, what: str = "", unit: str = "runs", resamples: int = RESAMPLES) -> Estimate:
-    """Mean of paired ``differences``; bootstrap and sign-flip test treat each cluster's differences as one.
+    """Mean of paired ``differences``; interval and sign-flip test treat each cluster's differences as one.
 
-    The test flips the sign of whole clusters, over all 2^k arrangements up to 12 clusters and at random beyond. The interval
-    resamples clusters, of which it needs five. ``n`` counts clusters. Without a test below 2 clusters.
+    The test flips the sign of whole clusters, over all 2^k arrangements up to 12 clusters and at random beyond. The interval needs five
+    clusters; it is that of Student's t with k - 1 degrees of freedom and the error of a mean over clusters (Cameron and Miller 2015,
+    doi:10.3368/jhr.50.2.317), with clusters of one size the t interval of their means. ``n`` counts clusters. Without a test below 2.
     """
+    from scipy.special import stdtrit
+
     differences, clusters = np.asarray(differences, dtype=float), np.asarray(clusters)
     keep = np.isfinite(differences)
     _, index = np.unique(clusters[keep], return_inverse=True)
@@ -208,13 +219,13 @@ def paired_difference(differences, clusters, seed: int, what: str = "", unit: st
     near = abs(total) * 1e-9
     hits = np.array([np.sum(np.abs(flipped) >= abs(total) - near), np.sum(flipped >= total - near), np.sum(flipped <= total + near)])
     p, p_greater, p_less = hits / len(signs) if exact else (1 + hits) / (1 + len(signs))
-    drawn = rng.integers(k, size=(resamples, k))
-    low, high = interval_over_clusters(sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1), k)
-    method = f"bootstrap over {k} {unit}" if k >= FEWEST_CLUSTERS else "none"
-    means = sums / counts
+    mean, means = total / counts.sum(), sums / counts
+    error = np.sqrt(k / (k - 1) * np.sum((sums - mean * counts) ** 2)) / counts.sum()
+    half = float(stdtrit(k - 1, 0.975) * error) if k >= FEWEST_CLUSTERS else np.nan
+    method = f"t over {k} {unit}" if k >= FEWEST_CLUSTERS else "none"
     return Estimate(
-        what, float(total / counts.sum()), low, high, float(p), k, unit, method, float(p_greater), float(p_less),
-        float(means.min()), float(means.max()),
+        what, float(mean), float(mean) - half, float(mean) + half, float(p), k, unit, method, float(p_greater), float(p_less),
+        float(means.min()), float(means.max()), float(smallest_p(k)),
     )  # fmt: skip
 
 
@@ -241,22 +252,35 @@ def all_signs(k: int) -> np.ndarray:
     return np.array(list(product((-1.0, 1.0), repeat=k)))
 
 
-def combined(effects, stderrs, what: str, unit: str, tests: int = 1) -> Estimate:
+def combined(effects, stderrs, what: str, unit: str, tests: int = 1, training=None, runs=None) -> Estimate:
     """Mean of checkpoints' estimates with known standard errors; normal interval and p, Bonferroni-adjusted for ``tests`` comparisons.
 
-    They reflect the sampling of items only, and so hold for these checkpoints, not for another run or base model.
+    They reflect the sampling of items only, and so hold for these checkpoints, not for another run or base model. ``training``, where all of
+    it is known, adds the noise of training: three arrays, the standard error by seeds, the error by seeds as observed on the same items, and
+    the degrees of freedom of the variance behind both; and ``runs``, a label of the run behind each estimate, because a seed may change all of a
+    run's scores alike. Then interval and p are of t with Satterthwaite's degrees of freedom.
     """
-    from scipy.special import ndtr
+    from scipy.special import ndtr, stdtr, stdtrit
 
     effects, stderrs = np.asarray(effects, dtype=float), np.asarray(stderrs, dtype=float)
     keep = np.isfinite(effects) & np.isfinite(stderrs)
     n = int(keep.sum())
     if n == 0:
         return undefined(what, 0, unit)
-    mean, stderr = effects[keep].mean(), np.sqrt((stderrs[keep] ** 2).sum()) / n
-    p = 2 * ndtr(-abs(mean) / stderr) if stderr > 0 else float(mean == 0)
-    half = 1.959964 * float(stderr)
-    return Estimate(what, float(mean), float(mean) - half, float(mean) + half, min(1.0, float(p) * tests), n, unit, ITEM_NOISE)
+    mean, variance, method = effects[keep].mean(), (stderrs[keep] ** 2).sum() / n**2, ITEM_NOISE
+    half = 1.959964 * np.sqrt(variance)
+    p = 2 * ndtr(-abs(mean) / np.sqrt(variance)) if variance > 0 else float(mean == 0)
+    seeds, observed, df = (np.asarray(part, dtype=float)[keep] for part in training) if training is not None else (np.full(n, np.nan),) * 3
+    if np.isfinite([seeds, observed, df]).all():
+        index = np.unique(np.asarray(runs)[keep], return_inverse=True)[1] if runs is not None else np.arange(n)
+        by_seeds, by_runs = (float((np.bincount(index, part) ** 2).sum()) / n**2 for part in (seeds, observed))
+        variance, method = variance + by_seeds, BOTH_NOISES
+        uncertain = by_runs**2 / df.min()  # one variance behind all: its error does not average out
+        free = variance**2 / uncertain if uncertain > 0 else 1e9
+        half = stdtrit(free, 0.975) * np.sqrt(variance)
+        p = 2 * stdtr(free, -abs(mean) / np.sqrt(variance)) if variance > 0 else float(mean == 0)
+    low, high = float(mean - half), float(mean + half)
+    return Estimate(what, float(mean), low, high, min(1.0, float(p) * tests), n, unit, method)
 
 
 # ---------------------------------------------------------------- distances

@@ -20,11 +20,16 @@ def sentence_case(text: str) -> str:
 
 def is_significant(estimate: Estimate, q: float) -> bool:
     """Whether the interval excludes 0 and q (the corrected p), where there is a test, is below 0.05."""
-    return estimate.excludes_zero and (np.isnan(q) or q < SIGNIFICANT)
+    return estimate.decidable and estimate.excludes_zero and (np.isnan(q) or q < SIGNIFICANT)
 
 
 def verdict(estimate: Estimate, q: float, up: str, down: str, neither: str) -> str:
-    """``up`` or ``down`` by the sign of a significant estimate, else ``neither`` and, where that is the reason, that p was corrected."""
+    """``up`` or ``down`` by the sign of a significant estimate, else ``neither`` and, where that is the reason, that p was corrected.
+
+    Units too few for any p below 0.05 decide nothing, and the verdict says so.
+    """
+    if not estimate.decidable:
+        return f"cannot be decided with {count(estimate.n, estimate.unit)}"
     if np.isnan(estimate.effect) or np.isnan(estimate.low):
         return f"{neither} (too few data for an interval)"
     if is_significant(estimate, q):
@@ -36,19 +41,20 @@ def verdict(estimate: Estimate, q: float, up: str, down: str, neither: str) -> s
 def describe(estimate: Estimate, q: float, scale: float = 1, unit: str = "", digits: int = 2) -> str:
     """Number, interval, p, q and n, such as ``-0.42 [-0.61 to -0.10], p = 0.003, q = 0.01, n = 18 runs``.
 
-    The interval's method is named unless it is a bootstrap over the n given. Units too few for an interval have their range instead.
+    The interval's method is named unless it is of Student's t or a bootstrap over the n given. Units too few for an interval have their range instead, and
+    those too few for any p below 0.05 have no p.
     """
     if np.isnan(estimate.effect):
         return f"not defined, n = {count(estimate.n, estimate.unit)}"
     text = f"{number(scale * estimate.effect, digits)}{unit}"
     if not np.isnan(estimate.low):
-        usual = estimate.interval_method == f"bootstrap over {estimate.n} {estimate.unit}"
+        usual = estimate.interval_method in [f"{kind} over {estimate.n} {estimate.unit}" for kind in ("t", "bootstrap")]
         method = "" if usual else f"; {estimate.interval_method}"
         text += f" [{number(scale * estimate.low, digits)} to {number(scale * estimate.high, digits)}{method}]"
     elif not np.isnan(estimate.smallest):
         ends = " to ".join(number(scale * value, digits) for value in (estimate.smallest, estimate.largest))
         text += f" (range of {count(estimate.n, estimate.unit)}: {ends})"
-    if not np.isnan(estimate.p):
+    if estimate.decidable and not np.isnan(estimate.p):
         text += f", {p_value(estimate.p)}, {p_value(q, 'q')}"
     return f"{text}, n = {count(estimate.n, estimate.unit)}"
 
@@ -72,8 +78,13 @@ def count(size: int, things: str) -> str:
 
 
 def span(values) -> str:
-    """The smallest and the largest of some counts, such as ``120 to 1,319``; one number where all are equal, ``no`` where there is none."""
-    sizes = sorted(set(values))
+    """The smallest and the largest of some counts, such as ``120 to 1,319``; one number where all are equal, ``no`` where there is none.
+
+    Counts that are not known are left out; ``an unknown number of`` where none is.
+    """
+    sizes = sorted(value for value in set(values) if value is not None)
+    if not sizes and len(values):
+        return "an unknown number of"
     return "no" if not sizes else f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
 
 
