@@ -3,7 +3,7 @@
 # requires  the CSV, from the authors' repository or named by published_csv
 # gives     results/published/: summary.md, audit.md, claims.md, tables/, figures/
 # steps     fetch_published (may use the network) -> tidy_published -> audit_published -> analyse_published -> plot_published, test_claims
-#           -> summarise_published
+#           -> summarise_published; audit_published -> select_single_sets, for `advise`
 
 LOGS = f"{published_inputs.ROOT}/logs"
 
@@ -14,6 +14,7 @@ localrules:
     tidy_published,
     audit_published,
     analyse_published,
+    select_single_sets,
     plot_published,
     test_claims,
     summarise_published,
@@ -96,6 +97,22 @@ rule analyse_published:
         " --folder {params.folder} --log {log}"
 
 
+rule select_single_sets:
+    """Select the repaired scores that the adviser learns from."""
+    input:
+        scores=published_inputs.SCORES,
+        repairs=published_inputs.REPAIRS,
+        code=sources("select_single_sets"),
+    output:
+        published_inputs.SINGLE_SETS,
+    log:
+        f"{LOGS}/select_single_sets.log",
+    conda:
+        "../envs/analyse.yaml"
+    shell:
+        "python workflow_scripts/run.py select_single_sets --scores {input.scores} --repairs {input.repairs} --output {output} --log {log}"
+
+
 rule plot_published:
     """Draw every figure of the published scores, raw or repaired."""
     input:
@@ -145,7 +162,7 @@ rule summarise_published:
     input:
         tables=published_inputs.tables(*published_names.POLICIES),
         figures=published_inputs.figures(*published_names.POLICIES),
-        pages=[published_inputs.AUDIT_PAGE, published_inputs.CLAIMS_PAGE],
+        pages=[published_inputs.AUDIT_PAGE, published_inputs.CLAIMS_PAGE, published_inputs.ATLAS],
         scores=published_inputs.SCORES,
         source=published_inputs.SOURCE,
         repairs=published_inputs.REPAIRS,

@@ -47,7 +47,7 @@ def test_captions_count_the_gains_that_exist_and_name_the_models_that_are_left_o
 
 def test_all_benchmarks_is_the_same_in_figure_and_table(own):
     _, _, _, data, tables = own
-    free = figures.base_free(data["raw"].gains, ["model", "benchmark"])
+    free = figures.base_free(data["raw"].gains, data["raw"].study, ["model", "benchmark"])
     pairs = select.method_pairs(free, data["raw"].study)
     table = tables["raw"]["lora_full"].filter(benchmark="all", data="single sets").row(0, named=True)
     assert 100 * select.overall_difference(pairs, 0).effect == pytest.approx(table["effect"])

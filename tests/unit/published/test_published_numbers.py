@@ -183,7 +183,9 @@ def test_consistency(policy, task):
             if not len(column):
                 continue
             close(row["effect"], column.mean())
-            close(row["positive"], (column > 0).mean())
+            assert (row["up"], row["down"]) == ((column > 1e-9).sum(), (column < -1e-9).sum()) and row["up"] + row["down"] + row[
+                "ties"
+            ] == row["n"]
             distinct = len(set(np.abs(column).round(9))) == len(column) and (column != 0).all()
             if len(column) > 1 and distinct:
                 close(row["p_wilcoxon"], scipy.stats.wilcoxon(column, method="exact").pvalue)

@@ -5,6 +5,8 @@ LoRA minus full fine-tuning, 20,000 minus 1,000 rows, without minus with a train
 """
 
 import argparse
+from collections.abc import Iterable
+from functools import cache
 
 import numpy as np
 import polars as pl
@@ -20,37 +22,41 @@ from sft_atlas.stats.estimates import Estimate, benjamini_hochberg, correlation_
 LANGUAGES = (("mmlu-0", "jmmlu-0"), ("mmlu-0", "cmmlu-0"), ("jmmlu-0", "cmmlu-0"), ("mmlu-5", "jmmlu-0"), ("mmlu-5", "cmmlu-0"))
 
 
-def tables(data: frames.Data, seed: int = frames.SEED) -> dict[str, pl.DataFrame]:
-    """Every table, by the names in :data:`sft_atlas.published.TABLES`."""
+def tables(data: frames.Data, seed: int = frames.SEED, names: Iterable[str] = TABLES) -> dict[str, pl.DataFrame]:
+    """Tables by their names in :data:`sft_atlas.published.TABLES`: all, or those named."""
     full = select.of_leading_method(data.cells)
-    components, loadings = component_tables(full, seed)
     zero_shot = full.filter(pl.col("benchmark").is_in(ZERO_SHOT))
-    pairs, courses = method_pairs(data), trajectories(data)
-    return {
-        "gains": gains(data),
-        "consistency": pl.concat([consistency.consistency(full, value, seed) for value in consistency.VALUES]),
-        "concordance": consistency.concordance(full, seed),
-        "similarity": pl.concat([consistency.similarity(full, value, seed) for value in consistency.VALUES]),
-        "similarity_tests": similarity_tests(full, data.study, seed),
-        "components": components,
-        "loadings": loadings,
-        "components_zero_shot": component_tables(zero_shot, seed)[0],
-        "set_similarity": agreement.set_similarity(full, seed),
-        "set_agreement": agreement.set_agreement(full, seed),
-        "method_correlation": agreement.method_correlation(data.cells, seed),
-        "own_topic": agreement.own_topic(data.cells, data.study, seed),
-        "variance": pl.concat([variance.variance(data.cells, value, seed) for value in ("score", "gain")]),
-        "lora_full": lora_full(pairs, seed),
+    parts, pairs, courses = (
+        cache(lambda: component_tables(full, seed)),
+        cache(lambda: method_pairs(data)),
+        cache(lambda: trajectories(data)),
+    )
+    makers = {
+        "gains": lambda: gains(data),
+        "consistency": lambda: pl.concat([consistency.consistency(full, value, seed) for value in consistency.VALUES]),
+        "concordance": lambda: consistency.concordance(full, seed),
+        "similarity": lambda: pl.concat([consistency.similarity(full, value, seed) for value in consistency.VALUES]),
+        "similarity_tests": lambda: similarity_tests(full, data.study, seed),
+        "components": lambda: parts()[0],
+        "loadings": lambda: parts()[1],
+        "components_zero_shot": lambda: component_tables(zero_shot, seed)[0],
+        "set_similarity": lambda: agreement.set_similarity(full, seed),
+        "set_agreement": lambda: agreement.set_agreement(full, seed),
+        "method_correlation": lambda: agreement.method_correlation(data.cells, seed),
+        "own_topic": lambda: agreement.own_topic(data.cells, data.study, seed),
+        "variance": lambda: pl.concat([variance.variance(data.cells, value, seed) for value in ("score", "gain")]),
+        "lora_full": lambda: lora_full(pairs(), seed),
         "method_pairs": pairs,
-        "size": size(data, seed),
+        "size": lambda: size(data, seed),
         "trajectories": courses,
-        "composite": composite(courses, seed),
-        "epoch_change": epoch_change(data, seed),
-        "left_out": left_out(data),
-        "transfer": transfer(data.cells, seed),
-        "transfer_by_language": agreement.transfer_by_language(data.cells, data.study, LANGUAGES, seed),
-        "noise": frames.noise(data.gains),
+        "composite": lambda: composite(courses(), seed),
+        "epoch_change": lambda: epoch_change(data, seed),
+        "left_out": lambda: left_out(data),
+        "transfer": lambda: transfer(data.cells, seed),
+        "transfer_by_language": lambda: agreement.transfer_by_language(data.cells, data.study, LANGUAGES, seed),
+        "noise": lambda: frames.noise(data.gains),
     }
+    return {name: makers[name]() for name in names}
 
 
 def gains(data: frames.Data) -> pl.DataFrame:

@@ -11,6 +11,9 @@ PATHS = {
     "repairs": "scores that the policy `repaired` changes, Parquet",
     "tables": "folder of the tables of the analyses",
     "table": "table of the claims or of the audit, Parquet",
+    "audit": "table of the audit, Parquet",
+    "claims": "table of the claims, Parquet",
+    "output": "output: index.html of the atlas; the other files come beside it",
     "page": "output: Markdown",
     "folder": "output: folder",
 }

@@ -1,9 +1,10 @@
 """The paper's claims and their statistics: claims that scores can test, claims about the table itself, claims that need more than scores.
 
-Every comparison on which a claim rests is a statistic of its own. Those whose benchmarks or training sets the table lacks are left out, and
+``PAPER`` is the one list of claims; :mod:`sft_atlas.reproduce` tests the same ones on the results of a study. Every comparison on which a claim rests is a statistic of its own. Those whose benchmarks or training sets the table lacks are left out, and
 so are their names in the description of the test.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,8 +14,54 @@ from sft_atlas.analyse import select
 from sft_atlas.published import POLICIES, analyse_published, columns, frames, overall
 from sft_atlas.stats.estimates import FEWEST_CLUSTERS, Estimate, interval_over_clusters, paired_difference
 from sft_atlas.stats.wording import SIGNIFICANT, count, count_span
+from sft_atlas.study import paper
 from sft_atlas.study.runs import WITHOUT
 
+NOTES = "second-hand notes on sections 3 and 4"
+PAPER: dict[str, tuple[str, str]] = {  # key -> the claim, where it is stated (the abstract is quoted)
+    "synergies": (
+        "Some synergies between training sets and benchmarks hold across all base models, others vary",
+        'abstract: "some training-task synergies persist across all models while others vary substantially"',
+    ),
+    "breadth": ("Some training sets help many benchmarks, others few or none", f"the paper; {NOTES}"),
+    "code-mathematics": ("Code data helps mathematics", f"the paper; {NOTES}"),
+    "family": ("Models of the same family respond alike", NOTES),
+    "language": ("The pre-training language matters little", NOTES),
+    "components": ("About 5 principal components explain over 90 % of the changes", NOTES),
+    "lora-qa": ("LoRA is slightly better on open questions", f"the paper; {NOTES}"),
+    "full-mathematics": ("Full fine-tuning is slightly better on mathematics and knowledge", f"the paper; {NOTES}"),
+    "size": ("20,000 rows bring no consistent gain over 1,000", f"the paper; {NOTES}"),
+    "languages": ("What helps on MMLU helps on its Chinese and Japanese versions", f"the paper; {NOTES}"),
+    "base-decides": ("The base model decides where a tuned model ends up", f"the paper, of its map of likelihoods; {NOTES}"),
+    "epochs-converge": ("Over the epochs, runs on different training sets converge", f"the paper, of its map of likelihoods; {NOTES}"),
+    "checkpoints": ("1,059 checkpoints of 12 base models", "appendix D"),
+    "leave-one-out": ("Leave-one-out was run on three base models", "appendix D"),
+    "mt-bench": ("MT-Bench with 80 x 2 turns", "table 3"),
+    "perplexity": (
+        "The lower the training set's perplexity under the base model, the larger the gain",
+        'abstract: "perplexity consistently predicts SFT effectiveness--often surpassing superficial similarity between trained data and benchmark"',
+    ),
+    "weak-predictors": ("Length and semantic similarity of the training set matter little", NOTES),
+    "layers": (
+        "Weight changes in the middle layers correlate with gains",
+        f'abstract: "mid-layer weight changes correlate most strongly with performance gains"; at depth about 0.6 ({NOTES})',
+    ),
+    "weights-upwards": ("Weights change more in the upper layers than in the lower ones", NOTES),
+    "layer-agreement": ("Base models agree most in the middle layers on which training sets change the weights more", NOTES),
+    "dimension": ("The intrinsic dimension rises from mid-depth on", f"{NOTES}; from depth about 0.6"),
+    "map-methods": ("LoRA and full fine-tuning overlap on the map of likelihoods", f"the paper; {NOTES}"),
+    "map-size": ("20,000 rows lie slightly further out on the map of likelihoods than 1,000", f"the paper; {NOTES}"),
+}
+MEASURED = {  # claims that need more than scores: what of
+    "perplexity": "the training sets' perplexities",
+    "weak-predictors": "the training sets",
+    "layers": "the weights",
+    "weights-upwards": "the weights",
+    "layer-agreement": "the weights",
+    "dimension": "hidden states",
+    "map-methods": "likelihoods",
+    "map-size": "likelihoods",
+}
 READINGS = ("base-free", "gain")
 VALUE = {"base-free": "centred", "gain": "gain"}
 MATHEMATICS, KNOWLEDGE = ("math-0", "gsm8k-0", "gsm8k-4"), ("mmlu-0", "mmlu-5", "boolq-0")
@@ -29,6 +76,7 @@ OPEN_QUESTIONS = {
     "MT-Bench": ("mtbench-0",),
     "AlpacaEval": ("alpacaeval-0",),
 }
+READ = ("gains", "consistency", "similarity_tests", "components", "method_pairs", "size", "trajectories", "transfer")  # tables of the tests
 VARIABLES = {"benchmark": "benchmarks", "dataset": "training sets", "model": "base models"}
 POINTS = " points"
 PERMUTATIONS = 9999
@@ -98,6 +146,11 @@ class Claim:
     needs: str = ""  # what the table must have for the claim to be tested
 
 
+def of_paper(key: str, method: str, statistics: Iterable[Statistic] = (), **options: object) -> Claim:
+    """The claim ``key`` of PAPER with the statistics that test it."""
+    return Claim(key, PAPER[key][0], method, list(statistics), **options)
+
+
 def labels(tasks) -> str:
     """Benchmarks with their numbers of shots, such as ``MATH and GSM8K (0 and 4 shots)``."""
     shots: dict[str, list[int]] = {}
@@ -148,7 +201,7 @@ def breadth(policy: str, tables: dict[str, pl.DataFrame]) -> list[Statistic]:
         if helped.height > 1:
             better = "better than the mean set" if reading == "base-free" else "better than the base model"
             for label, (name, number, cells) in (("most", helped.row(0)), ("fewest", helped.row(-1))):
-                label = f"{label} columns {better}: {columns.DATASETS.get(name, (name,))[0]}"
+                label = f"{label} columns {better}: {paper.DATASETS.get(name, (name,))[0]}"
                 statistics.append(of_count(float(number), label, policy, reading, n=cells, unit="columns"))
         if reading == "base-free":
             statistics += _spread_of_sets(policy, tables["gains"])
@@ -183,7 +236,7 @@ def code_for_mathematics(policy: str, tables: dict[str, pl.DataFrame]) -> list[S
     means = full.group_by("model", "dataset", maintain_order=True).agg(pl.col("score").mean(), pl.col("gain").mean())
     statistics = []
     for name in present(tables, "dataset", CODE_SETS):
-        own, label = means.filter(pl.col("dataset") == name), columns.DATASETS[name][0]
+        own, label = means.filter(pl.col("dataset") == name), paper.DATASETS[name][0]
         for group, names in OTHER_SETS.items():
             others = means.filter(pl.col("dataset").is_in(names)).group_by("model", maintain_order=True).agg(pl.col("score").mean())
             pairs = own.join(others, on="model", suffix="_others", maintain_order="left")
@@ -247,9 +300,9 @@ def lora_minus_full(policy: str, tables: dict[str, pl.DataFrame], groups: dict[s
     return statistics
 
 
-def reversals(tables: dict[str, pl.DataFrame]) -> str:
+def reversals(tables: dict[str, pl.DataFrame], policy: str) -> str:
     """The groups of open questions on which the merged set turns LoRA against full fine-tuning around, in a sentence."""
-    statistics = {s.label: s for s in lora_minus_full("repaired", tables, OPEN_QUESTIONS)}
+    statistics = {s.label: s for s in lora_minus_full(policy, tables, OPEN_QUESTIONS)}
     pairs = {group: [statistics.get(f"{group}, {data}") for data in analyse_published.DATA] for group in OPEN_QUESTIONS}
     turned = [group for group, (one, all_) in pairs.items() if one and all_ and (one.low > 0 > all_.high or one.high < 0 < all_.low)]
     note = "The difference between methods needs no base score, so there is no separate statistic on gains."
@@ -314,29 +367,28 @@ def all_claims(tables: dict[str, dict[str, pl.DataFrame]], scores: pl.DataFrame)
     return [*tested(tables), *described(scores), *untestable()]
 
 
-def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
-    """Claims with statistics; ``tables`` by policy and name."""
-    repaired = tables["repaired"]
+def tested(tables: dict[str, dict[str, pl.DataFrame]], policies: Sequence[str] = POLICIES) -> list[Claim]:
+    """Claims with statistics; ``tables`` by policy and name (READ). The last of the policies decides."""
+    repaired = tables[policies[-1]]
     here = scope(repaired["gains"].drop_nulls("score")["model"].n_unique())
 
     def under_both(function, *arguments: object) -> list[Statistic]:
-        return [statistic for policy in POLICIES for statistic in function(policy, tables[policy], *arguments)]
+        return [statistic for policy in policies for statistic in function(policy, tables[policy], *arguments)]
 
     def listed(tasks) -> str:
-        return labels(present(tables["raw"], "benchmark", tasks))
+        return labels(present(tables[policies[0]], "benchmark", tasks))
 
-    code = _and(columns.DATASETS[name][0] for name in present(tables["raw"], "dataset", CODE_SETS))
+    code = _and(paper.DATASETS[name][0] for name in present(tables[policies[0]], "dataset", CODE_SETS))
     others = {
-        group: ", ".join(columns.DATASETS[name][0] for name in present(tables["raw"], "dataset", sets))
+        group: ", ".join(paper.DATASETS[name][0] for name in present(tables[policies[0]], "dataset", sets))
         for group, sets in OTHER_SETS.items()
     }
     against = " and the ".join(f"{group} ({names})" for group, names in others.items() if names)
     questions = listed(task for tasks in OPEN_QUESTIONS.values() for task in tasks)
     pairs = "LoRA minus full fine-tuning, after single training sets and after the merged set; base models that lack a benchmark of a group are left out"
     return [
-        Claim(
+        of_paper(
             "synergies",
-            "Some synergies between training sets and benchmarks hold across all base models, others vary",
             "share of training set x benchmark cells with a significant effect over base models (q < 0.05; about 5 % if there were no effect)"
             " and mean Spearman correlation between two models' rankings of the training sets, over benchmarks (variants of a benchmark"
             " averaged). p of the correlation shuffles each model's training sets, in the same way on all benchmarks. Cells of fewer than six"
@@ -345,9 +397,8 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
             needs="two base models on the same three training sets",
             scope=here,
         ),
-        Claim(
+        of_paper(
             "breadth",
-            "Some training sets help many benchmarks, others few or none",
             "number of benchmark columns on which a training set is better than the mean of all sets (base-free) or than the base model (gain)"
             " with q < 0.05, for the set with the most and the set with the fewest, of the columns with six or more base models. The SD of the"
             " sets' mean effects decides; its p shuffles the sets within each model",
@@ -356,26 +407,23 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
             scope=here,
             note="The SD shows that sets differ; whether one helps, against the base model, is in the counts of gains.",
         ),
-        Claim(
+        of_paper(
             "code-mathematics",
-            "Code data helps mathematics",
             f"mean over {listed(MATHEMATICS)}. Base-free: {code}, each against the {against}. Gain: the same sets against the base model",
             under_both(code_for_mathematics),
             needs="runs on CodeAlpaca or Magicoder and on chat or FLAN sets, scored on MATH or GSM8K",
             scope=here,
         ),
-        Claim(
+        of_paper(
             "family",
-            "Models of the same family respond alike",
             "mean correlation between two models' effects over training sets x benchmarks, pairs of one family minus pairs of different"
             " families. p shuffles the base models' families",
             under_both(similarity, "family"),
             needs="base models of known families, two of them of one family",
             scope=here,
         ),
-        Claim(
+        of_paper(
             "language",
-            "The pre-training language matters little",
             "mean correlation between two models' effects over training sets x benchmarks, pairs of one pre-training language minus pairs of"
             ' different languages. "Little" means an interval inside ± 0.15',
             under_both(similarity, "language"),
@@ -384,9 +432,8 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
             direction=0,
             margin=0.15,
         ),
-        Claim(
+        of_paper(
             "components",
-            "About 5 principal components explain over 90 % of the changes",
             "number of components that explain 90 % of the variance, with benchmarks, training sets or base models as variables (the paper does"
             " not say which), beside the number that unrelated variables need (each variable shuffled independently); n counts the variables",
             under_both(components),
@@ -396,27 +443,24 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
             note="Supported means 5 or fewer for every choice of variables, contradicted for none. The column `beyond` of components.parquet"
             " counts the components that exceed chance.",
         ),
-        Claim(
+        of_paper(
             "lora-qa",
-            "LoRA is slightly better on open questions",
             f"{pairs}. Open questions: {questions}",
             under_both(lora_minus_full, OPEN_QUESTIONS),
             needs="full and LoRA runs on the same training sets, scored on NaturalQuestions, TruthfulQA, MT-Bench or AlpacaEval",
             scope=here,
-            note=reversals(repaired),
+            note=reversals(repaired, policies[-1]),
         ),
-        Claim(
+        of_paper(
             "full-mathematics",
-            "Full fine-tuning is slightly better on mathematics and knowledge",
             f"{pairs}. Mathematics: {listed(MATHEMATICS)}; knowledge: {listed(KNOWLEDGE)}",
             under_both(lora_minus_full, {"mathematics": MATHEMATICS, "knowledge": KNOWLEDGE}),
             needs="full and LoRA runs on the same training sets, scored on MATH, GSM8K, MMLU or BoolQ",
             scope=here,
             direction=-1,
         ),
-        Claim(
+        of_paper(
             "size",
-            "20,000 rows bring no consistent gain over 1,000",
             "largest minus smallest number of rows at the last epoch that both keep, mean over benchmarks. One-sided: the claim is supported if"
             f" a gain of {analyse_published.NEGLIGIBLE:g} points or more is ruled out, contradicted if there is a gain",
             under_both(size),
@@ -427,9 +471,8 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
             scope=scope_of_size(repaired["size"]),
             note="Where n counts training sets, the base models are too few to be units.",
         ),
-        Claim(
+        of_paper(
             "languages",
-            "What helps on MMLU helps on its Chinese and Japanese versions",
             "correlation over training sets within base models, for full fine-tuning and for LoRA. p shuffles training sets, in the same way in"
             " all base models; the interval resamples base models and training sets. Gain: correlation of gains over all models and sets,"
             " without a test",
@@ -437,9 +480,8 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
             needs="MMLU and its Chinese or Japanese version, on four training sets",
             scope=here,
         ),
-        Claim(
+        of_paper(
             "base-decides",
-            "The base model decides where a tuned model ends up",
             "share of the variance of scores due to the base model minus the share due to the training set, mean over benchmarks (variants"
             " averaged). The interval, which resamples base models and training sets, decides. The paper's claim is about its map of"
             " likelihoods; this is the analogue for scores",
@@ -447,9 +489,8 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
             needs="two base models with full and LoRA runs on the same training sets",
             scope=here,
         ),
-        Claim(
+        of_paper(
             "epochs-converge",
-            "Over the epochs, runs on different training sets converge",
             "log ratio of the SD over training sets, last to first epoch (fewest rows), mean over benchmarks per model. The paper's claim is"
             " about its map of likelihoods; this is the analogue for scores",
             under_both(convergence),
@@ -466,29 +507,26 @@ def tested(tables: dict[str, dict[str, pl.DataFrame]]) -> list[Claim]:
 def described(scores: pl.DataFrame) -> list[Claim]:
     """Claims about what was measured, compared with the table; empty unless it holds at least six of the paper's models."""
     models = set(scores["model"])
-    if len(models & set(columns.KEYS)) < 6:
+    if len(models & set(paper.KEYS)) < 6:
         return []
     tuned = scores.filter(pl.col("epoch") > 0).select("row").n_unique()
     without = scores.filter(pl.col("dataset").str.starts_with(WITHOUT))["model"].n_unique()
     categories = scores.filter(pl.col("benchmark").str.starts_with("mtbench-"), pl.col("score").is_not_null())["score"]
     tenths = float(((categories * 10 - (categories * 10).round()).abs() < 1e-6).mean()) if len(categories) else np.nan
     claims = [
-        Claim(
+        of_paper(
             "checkpoints",
-            "1,059 checkpoints of 12 base models",
             f"the table has {tuned:,} checkpoints of {len(models)} base models",
             fixed="supported" if tuned >= 1059 else "not testable here",
             note="Fewer scores were released; they do not show what was trained.",
         ),
-        Claim(
+        of_paper(
             "leave-one-out",
-            "Leave-one-out was run on three base models",
             f"the table has leave-one-out runs of {count(without, 'base models')}",
             fixed="supported" if without >= 3 else "not testable here",
         ),
-        Claim(
+        of_paper(
             "mt-bench",
-            "MT-Bench with 80 x 2 turns",
             f"{100 * tenths:.0f} % of category means are multiples of 0.1, so there is one judgement for each of 10 questions, not one for each"
             " of 20 turns",
             fixed="undecided" if tenths > 0.8 else "supported",
@@ -500,11 +538,4 @@ def described(scores: pl.DataFrame) -> list[Claim]:
 
 def untestable() -> list[Claim]:
     """Claims that need more than scores; a study with this workflow measures what they need."""
-    needs = {
-        "The lower the training set's perplexity under the base model, the larger the gain": "the training sets' perplexities",
-        "Length and semantic similarity of the training set matter little": "the training sets",
-        "Weight changes in the middle layers correlate with gains": "the weights",
-        "The intrinsic dimension rises from mid-depth on": "hidden states",
-        "LoRA and full fine-tuning overlap on the map of likelihoods": "likelihoods",
-    }
-    return [Claim(f"untestable-{i}", text, f"needs {what}", fixed="not testable here") for i, (text, what) in enumerate(needs.items(), 1)]
+    return [of_paper(key, f"needs {what}", fixed="not testable here") for key, what in MEASURED.items()]

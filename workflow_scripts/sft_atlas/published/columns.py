@@ -69,34 +69,6 @@ ZERO_SHOT = tuple(f"{name}-0" for name in _BENCHMARKS.split())  # one variant of
 # Columns whose mean over files may include the files of other columns (the pattern `mmlu*` matches jmmlu and cmmlu too).
 POOLS = {"mmlu-5": ("jmmlu-0", "cmmlu-0"), "mmlu-0": ("jmmlu-0", "cmmlu-0")}
 
-MODELS: dict[str, tuple[str, str, str, str]] = {  # name in the file: key, label, family, pre-training language
-    "OLMo-7B-hf": ("olmo-7b", "OLMo 7B", "olmo", "en"),
-    "Meta-Llama-3-8B": ("llama3-8b", "Llama 3 8B", "llama3", "en"),
-    "Mistral-7B-v0.1": ("mistral-7b", "Mistral 7B", "mistral", "en"),
-    "Gemma2-9B": ("gemma2-9b", "Gemma 2 9B", "gemma2", "en"),
-    "Qwen2.5-7B": ("qwen2.5-7b", "Qwen2.5 7B", "qwen2.5", "zh"),
-    "llama-3-chinese-8b": ("chinese-llama3-8b", "Chinese-Llama 3 8B", "llama3", "zh"),
-    "Chinese-Mistral-7B-v0.1": ("chinese-mistral-7b", "Chinese-Mistral 7B", "mistral", "zh"),
-    "Yi-1.5-9B": ("yi1.5-9b", "Yi 1.5 9B", "yi", "zh"),
-    "LLM-jp-3-7B": ("llmjp-3-7b", "LLM-jp-3 7B", "llmjp", "ja"),
-    "Llama-3-Swallow-8B-v0.1": ("llama3-swallow-8b", "Llama 3 Swallow 8B", "llama3", "ja"),
-    "Swallow-MS-7b-v0.1": ("swallow-mistral-7b", "Swallow-Mistral 7B", "mistral", "ja"),
-    "Sarashina2-7B": ("sarashina2-7b", "Sarashina2 7B", "sarashina", "ja"),
-}
-KEYS = {key: facts for key, *facts in MODELS.values()}  # label, family and language by key
-DATASETS: dict[str, tuple[str, str]] = {  # label, group
-    "alpaca_cleaned": ("Alpaca", "general"),
-    "lima": ("LIMA", "general"),
-    "ultrachat": ("UltraChat", "general"),
-    "code_alpaca": ("CodeAlpaca", "code"),
-    "magicoder": ("Magicoder", "code"),
-    "openmath": ("OpenMathInstruct", "mathematics"),
-    "math": ("MathInstruct", "mathematics"),
-    "flan_knowledge": ("FLAN knowledge", "knowledge"),
-    "flan_reasoning": ("FLAN reasoning", "reasoning"),
-    "flan_comprehension": ("FLAN comprehension", "comprehension"),
-}
-
 
 def column(name: str) -> Column:
     """The column of this name; an unknown name is parsed as ``{benchmark}-{k}shot``."""

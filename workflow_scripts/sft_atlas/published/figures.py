@@ -15,7 +15,6 @@ from sft_atlas.report.figures import components, consistency, gains, leave_one_o
 from sft_atlas.report.figures.lora_full import forest_panel
 from sft_atlas.stats.estimates import Estimate
 from sft_atlas.stats.wording import count, span
-from sft_atlas.study.runs import WITHOUT
 
 GROUPS = ("mathematics", "code", "knowledge", "examination", "reasoning", "instruction following")
 STATES = {"as published": "#E3E7EA", "recomputed": "#0072B2", "set to null": "#D55E00", "missing": "#FFFFFF"}
@@ -36,7 +35,7 @@ def epochs(trajectories: pl.DataFrame, study: dict) -> Figure:
     canvas = style.figure(style.PAGE, 2.7)
     axes = canvas.subplots(1, kinds.height, sharey=True, squeeze=False)[0]
     groups = {name: entry["group"] for name, entry in study["benchmarks"].items()}
-    palette = style.colours([*GROUPS, "other"])
+    palette = style.colours([*GROUPS, "other"], style.SERIES_COLOURS)
     panels = [
         trajectories.join(pl.DataFrame([kind], schema_overrides={"schedule": pl.String}), on=list(kind), nulls_equal=True)
         for kind in kinds.iter_rows(named=True)
@@ -172,28 +171,34 @@ def draw(name: str, data: Data, tables: dict[str, pl.DataFrame], published: pl.D
 
     ``data`` and ``tables`` (:func:`analyse_published.tables`) are under the policy; ``published`` are the tidy scores as published.
     """
+    figure = quality(published, repairs, data.study, policy) if name == "quality" else of_scores(name, data, tables)
+    notes = [POLICY_LABELS[policy], *NOTES.get(name, ()), *_not_shown(figure, data.study)]
+    style.footnote(figure, "; ".join(notes))
+    return figure
+
+
+def of_scores(name: str, data: Data, tables: dict[str, pl.DataFrame]) -> Figure:
+    """The figure ``name`` of any scores in the form of a study; ``tables`` as in :func:`draw`."""
     study = data.study
     own = {"gains": data.gains, "scores": data.scores}
     makers = {
         "gains": lambda: gains.draw({"gains": _shown(data.gains)}, study, "test for independent items"),
         "similarity": lambda: similarity.draw(own, study),
         "similarity_base_free": lambda: similarity.draw(
-            {"gains": base_free(data.gains, ["model", "method", "benchmark"], True)}, study, "base-free effects"
+            {"gains": base_free(data.gains, study, ["model", "method", "benchmark"], True)}, study, "base-free effects"
         ),
         "components": lambda: components.draw(own, study),
         "consistency": lambda: consistency.draw(own, study),
-        "lora_full": lambda: lora_full.draw({"gains": base_free(data.gains, ["model", "benchmark"])}, study, "mean-centred score of"),
+        "lora_full": lambda: lora_full.draw(
+            {"gains": base_free(data.gains, study, ["model", "benchmark"])}, study, "mean-centred score of"
+        ),
         "epochs": lambda: epochs(tables["trajectories"], study),
         "size": lambda: size(tables["size"], study),
         "leave_one_out": lambda: leave_one_out.draw(own, study),
         "cross_lingual": lambda: cross_lingual(data.cells, tables["transfer"], study),
         "variance": lambda: variance.draw(own, study),
-        "quality": lambda: quality(published, repairs, study, policy),
     }
-    figure = makers[name]()
-    notes = [POLICY_LABELS[policy], *NOTES.get(name, ()), *_not_shown(figure, study)]
-    style.footnote(figure, "; ".join(notes))
-    return figure
+    return makers[name]()
 
 
 def _not_shown(figure: Figure, study: dict) -> list[str]:
@@ -211,13 +216,13 @@ def _shown(table: pl.DataFrame) -> pl.DataFrame:
     return part.filter(pl.col("gain").is_not_null().any().over("model"), pl.col("gain").is_not_null().any().over("benchmark"))
 
 
-def base_free(table: pl.DataFrame, keys: list[str], unit: bool = False) -> pl.DataFrame:
+def base_free(table: pl.DataFrame, study: dict, keys: list[str], unit: bool = False) -> pl.DataFrame:
     """A table of gains where the gain is replaced by the score minus its mean over the single-set runs with the same ``keys``.
 
-    ``unit``: scaled to unit spread per benchmark, so that all benchmarks have the same weight in a correlation over benchmarks.
+    Runs are those of the main recipes. ``unit``: scaled to unit spread per benchmark, so that all benchmarks have the same weight in a
+    correlation over benchmarks.
     """
-    single = ~pl.col("dataset").str.starts_with(WITHOUT) & (pl.col("dataset") != "all")
-    main = pl.col("schedule") == "cosine" if (table["schedule"] == "cosine").any() else pl.lit(True)
-    part = table.filter(single, main)
+    main = list(select.main_recipes(study).values())
+    part = table.filter(pl.col("dataset").is_in(select.kinds(study, "single")), pl.col("recipe").is_in(main))
     part = part.with_columns((pl.col("score") - pl.col("score").mean().over(keys)).alias("gain"))
     return part.with_columns(pl.col("gain") / pl.col("gain").std().over("benchmark")) if unit else part

@@ -8,6 +8,7 @@ import polars as pl
 from sft_atlas.analyse import consistency
 from sft_atlas.published import columns
 from sft_atlas.published.tidy_published import points
+from sft_atlas.study import paper
 from sft_atlas.study.runs import WITHOUT
 
 SEED = 0
@@ -77,17 +78,17 @@ def gains_table(scores: pl.DataFrame) -> pl.DataFrame:
 
 
 def single_sets(scores: pl.DataFrame) -> list[str]:
-    """Training sets that are not merged: known ones in the order of ``columns.DATASETS``, then the others by name."""
+    """Training sets that are not merged: known ones in the order of ``paper.DATASETS``, then the others by name."""
     names = set(scores.filter(pl.col("epoch") > 0)["dataset"])
-    return columns.in_order((name for name in names if name != MERGED and not name.startswith(WITHOUT)), columns.DATASETS)
+    return columns.in_order((name for name in names if name != MERGED and not name.startswith(WITHOUT)), paper.DATASETS)
 
 
 def study(scores: pl.DataFrame) -> dict:
     """The study that analyses and figures read: models, datasets, benchmarks, recipes, runs, seed."""
     table = scores_table(scores)
     singles, present = single_sets(scores), set(scores["dataset"])
-    models = {key: columns.KEYS.get(key, (key, "unknown", "unknown")) for key in columns.in_order(set(scores["model"]), columns.KEYS)}
-    kinds = [(name, *columns.DATASETS.get(name, (name, "other")), False, [], None) for name in singles]
+    models = {key: paper.KEYS.get(key, (key, "unknown", "unknown")) for key in columns.in_order(set(scores["model"]), paper.KEYS)}
+    kinds = [(name, *paper.DATASETS.get(name, (name, "other")), False, [], None) for name in singles]
     kinds += [(MERGED, "all", "merged", True, singles, None)] if MERGED in present else []
     kinds += [
         (WITHOUT + name, f"without {label}", "leave-one-out", False, singles, name)

@@ -7,6 +7,7 @@ from sft_atlas.core import markdown
 from sft_atlas.published import agreement, columns
 from sft_atlas.published.claims import VARIABLES
 from sft_atlas.stats.wording import METHODS, count, p_value, span
+from sft_atlas.study import paper
 
 LANGUAGES = {"en": "English", "zh": "Chinese", "ja": "Japanese"}
 SHOWN = 3  # most and least similar pairs
@@ -194,8 +195,8 @@ def _p(value: float) -> str:
 
 
 def _model(name: str) -> str:
-    return columns.KEYS.get(name, (name,))[0]
+    return paper.KEYS.get(name, (name,))[0]
 
 
 def _set(name: str) -> str:
-    return columns.DATASETS.get(name, (name,))[0]
+    return paper.DATASETS.get(name, (name,))[0]

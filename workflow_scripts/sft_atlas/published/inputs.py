@@ -2,15 +2,14 @@
 
 import os
 
-from snakemake.exceptions import WorkflowError
-
 from sft_atlas.published import FIGURES, TABLES
 
 ROOT = "results/published"
 CSV, SOURCE = f"{ROOT}/evaluation_result.csv", f"{ROOT}/evaluation_result.json"
 FOLDER = f"{ROOT}/tables"
 SCORES, AUDIT, REPAIRS, CLAIMS = (f"{FOLDER}/{table}.parquet" for table in ("scores", "audit", "repairs", "claims"))
-REPAIRED_GAINS = f"{FOLDER}/repaired/gains.parquet"  # what the adviser learns from
+SINGLE_SETS = f"{FOLDER}/single_sets.parquet"  # what the adviser learns from
+ATLAS = f"{ROOT}/atlas/index.html"
 AUDIT_PAGE, CLAIMS_PAGE, SUMMARY = f"{ROOT}/audit.md", f"{ROOT}/claims.md", f"{ROOT}/summary.md"
 
 
@@ -25,10 +24,13 @@ def figures(*policies: str) -> list[str]:
 
 
 def local_csv(path: str | None) -> str | list:
-    """The local file that ``published_csv`` names, or an empty list; WorkflowError, before any job, if the file does not exist."""
-    if not path:
+    """The local file that ``published_csv`` names, or an empty list."""
+    return os.path.expanduser(os.path.expandvars(path)) if path else []
+
+
+def absent_csv(path: str | None) -> list[str]:
+    """The problem with a ``published_csv`` that does not exist."""
+    file = local_csv(path)
+    if not file or os.path.isfile(file):
         return []
-    expanded = os.path.expanduser(os.path.expandvars(path))
-    if not os.path.isfile(expanded):
-        raise WorkflowError(f"published_csv: there is no file {expanded} (a relative path starts at the current directory)")
-    return expanded
+    return [f"published_csv: there is no file {file} (a relative path starts at the current directory)"]

@@ -31,7 +31,9 @@ def concordance(cells: pl.DataFrame, seed: int) -> Estimate:
     """
     from scipy.stats import rankdata
 
-    (_, sets, columns), values = cube(cells, "score", ("model", "dataset", "benchmark"))
+    (models, sets, columns), values = cube(cells, "score", ("model", "dataset", "benchmark"))
+    if len(sets) < 3:
+        return undefined("", len(models), "base models")
     ranks = rankdata(values, axis=1)  # NaN for a model and column with gaps
     ranks = ranks - ranks.mean(axis=1, keepdims=True)
     scale = np.sqrt((ranks**2).sum(axis=1, keepdims=True))
@@ -39,7 +41,7 @@ def concordance(cells: pl.DataFrame, seed: int) -> Estimate:
     judges = np.isfinite(ranks[:, 0]).sum(axis=0)  # per column
     ranks, columns = ranks[:, :, judges > 1], [name for name, known in zip(columns, judges > 1, strict=True) if known]
     ranks = ranks[np.isfinite(ranks).any(axis=(1, 2))]
-    if len(ranks) < 2 or len(sets) < 3:
+    if len(ranks) < 2:
         return undefined("", len(ranks), "base models")
     draws = np.random.default_rng(seed).integers(len(ranks), size=(RESAMPLES, len(ranks)))
     draws[0] = np.arange(len(ranks))

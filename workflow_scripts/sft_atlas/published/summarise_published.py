@@ -13,8 +13,10 @@ from sft_atlas.core.log import print_to_terminal
 from sft_atlas.published import POLICIES, columns
 from sft_atlas.published.arguments import add_arguments
 from sft_atlas.stats.wording import SIGNIFICANT, count, count_span, p_value
+from sft_atlas.study import paper
 
 PAGES = {
+    "atlas/index.html": "everything to browse; open it in a browser",
     "audit.md": "what is wrong with the scores, on what grounds, and what was done about it",
     "claims.md": "the paper's claims, each with all its comparisons",
     "figures/repaired/": "figures of the repaired scores; figures/raw/ has those of the scores as published",
@@ -50,7 +52,7 @@ def of_effects(consistency: pl.DataFrame) -> str:
     if found.is_empty():
         return f"None of {count(decidable.height, 'effects')} of a training set on a benchmark is significant over base models."
     row = found.row(0, named=True)
-    name = columns.DATASETS.get(row["dataset"], (row["dataset"],))[0]
+    name = paper.DATASETS.get(row["dataset"], (row["dataset"],))[0]
     interval = f" [{row['low']:+.1f} to {row['high']:+.1f}]"
     return (
         f"{found.height:,} of {count(decidable.height, 'effects')} of a training set on a benchmark are significant over base models. The largest: "

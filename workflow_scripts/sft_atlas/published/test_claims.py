@@ -16,11 +16,12 @@ import polars as pl
 from sft_atlas.analyse import select
 from sft_atlas.core import markdown
 from sft_atlas.core.files import write_table, write_text
-from sft_atlas.published import POLICIES, TABLES, changes, claims, columns, further
+from sft_atlas.published import POLICIES, TABLES, changes, claims, further
 from sft_atlas.published.arguments import add_arguments
 from sft_atlas.published.claims import READINGS, Claim, Statistic
 from sft_atlas.stats.estimates import benjamini_hochberg
 from sft_atlas.stats.wording import SIGNIFICANT, count, p_value, sentence_case
+from sft_atlas.study import paper
 
 FOR, AGAINST, OPEN = "for", "against", "open"
 UNTESTABLE = "not testable here"
@@ -59,7 +60,7 @@ def correct(tested: list[Claim]) -> dict[Statistic, Test]:
     although they are chosen by the sign.
     """
     tests: dict[Statistic, Test] = {}
-    for policy in POLICIES:
+    for policy in dict.fromkeys(s.policy for claim in tested for s in claim.statistics):
         part = [(claim, s) for claim in tested for s in claim.statistics if s.policy == policy]
         for against in (False, True):
             chosen = [(claim, s) for claim, s in part if not against or on_other_side(claim, s)]
@@ -103,12 +104,18 @@ def verdict(claim: Claim, q: dict[Statistic, Test], policy: str = "repaired") ->
     return "supported" if said == {FOR} else "contradicted" if said == {AGAINST} else "undecided"
 
 
+def too_few(claim: Claim, q: dict[Statistic, Test], policy: str = "repaired") -> str:
+    """The units of an undecided claim, such as ``3 base models``, where they are too few for any test; empty where they are not."""
+    said = answers(claim, q, policy)
+    few = [s for s, _ in said if s.least > SIGNIFICANT]
+    return count(few[0].n, few[0].unit) if few and len(few) == len(said) and verdict(claim, q, policy) == "undecided" else ""
+
+
 def in_words(claim: Claim, q: dict[Statistic, Test]) -> str:
     """The verdict with what it holds for, and why it is none."""
     word = verdict(claim, q)
-    few = [s for s, _ in answers(claim, q) if s.least > SIGNIFICANT]
-    if word == "undecided" and few and len(few) == len(answers(claim, q)):
-        return f"undecided: cannot be decided with {count(few[0].n, few[0].unit)}"
+    if few := too_few(claim, q):
+        return f"undecided: cannot be decided with {few}"
     return f"{word} {claim.scope}".strip() if word not in ("undecided", UNTESTABLE) else word
 
 
@@ -125,7 +132,7 @@ def sentence(claim: Claim, q: dict[Statistic, Test]) -> str:
         found = [s for s, said in answers(claim, q) if said == word]
         if found:
             best = min(found, key=lambda s: (np.nan_to_num(q[s].q, nan=1.0), -abs(s.effect)))
-            parts.append(f"{preposition}: {best.label}, {_effect(best)} {_interval(best)}".rstrip())
+            parts.append(f"{preposition}: {best.label}, {effect_text(best)} {interval_text(best)}".rstrip())
     text = f"{claim.text}: {in_words(claim, q)}"
     return f"{text} ({tally(claim, q)}). {sentence_case('; '.join(parts))}." if parts else f"{text}."
 
@@ -181,7 +188,7 @@ def _of_claim(claim: Claim, q: dict[Statistic, Test]) -> list[str]:
     for s in order:
         said = answer(claim, s, q[s]) if s.decides and not claim.fixed else ""
         shown = f"{s.n} {s.unit}" if s.unit.startswith("of ") else count(s.n, s.unit)
-        rows.append((s.label, s.reading, s.policy, _effect(s), _interval(s), _p(q[s].p), _p(q[s].q), said, shown))
+        rows.append((s.label, s.reading, s.policy, effect_text(s), interval_text(s), p_text(q[s].p), p_text(q[s].q), said, shown))
     head = ("comparison", "reading", "policy", "effect", "95 % interval", "p", "q", "for the claim?", "n")
     return [*markdown.wrap(decision), "", *markdown.wrap(f"Statistic: {claim.method}."), "", *markdown.table(head, rows, pad=False)]
 
@@ -219,7 +226,7 @@ FURTHER = markdown.wrap(
 def families(scores: pl.DataFrame) -> str:
     """How many families the base models come from, and what that means for intervals over base models."""
     models = scores["model"].unique().sort().to_list()
-    size, caveat = select.families([columns.KEYS.get(name, ("", "unknown"))[1] for name in models])
+    size, caveat = select.families([paper.KEYS.get(name, ("", "unknown"))[1] for name in models])
     subject = "The base model comes" if len(models) == 1 else f"The {len(models)} base models come"
     return f"{subject} {size}. {caveat}".strip()
 
@@ -228,11 +235,11 @@ def _number(value: float, statistic: Statistic) -> str:
     return f"{value:{'+' if statistic.signed else ''}.{statistic.digits}f}"
 
 
-def _effect(statistic: Statistic) -> str:
+def effect_text(statistic: Statistic) -> str:
     return "" if np.isnan(statistic.effect) else f"{_number(statistic.effect, statistic)}{statistic.effect_unit}"
 
 
-def _interval(statistic: Statistic) -> str:
+def interval_text(statistic: Statistic) -> str:
     if statistic.note:
         return statistic.note
     if np.isfinite(statistic.low):
@@ -243,7 +250,7 @@ def _interval(statistic: Statistic) -> str:
     return f"none; range of {count(statistic.n, statistic.unit)}: {ends}"
 
 
-def _p(value: float) -> str:
+def p_text(value: float) -> str:
     return "" if np.isnan(value) else p_value(value).removeprefix("p ").removeprefix("= ")
 
 

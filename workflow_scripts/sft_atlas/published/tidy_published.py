@@ -18,6 +18,7 @@ from sft_atlas.core.files import write_table
 from sft_atlas.core.log import LOG
 from sft_atlas.published import columns
 from sft_atlas.published.arguments import add_arguments
+from sft_atlas.study import paper
 from sft_atlas.study.runs import WITHOUT
 
 META = ("model_name", "data_name", "lora", "epoch", "data_size", "lr_strategy")
@@ -113,7 +114,7 @@ def _metadata(frame: pl.DataFrame, where: str) -> pl.DataFrame:
             raise AtlasError(f"{where}: row {bad['row'][0]} has no {name}; only base models ({BASE}) may leave out training settings")
     lora = pl.col("lora").str.to_lowercase()
     method = pl.when(base).then(pl.lit("base")).when(lora.is_in(TRUE)).then(pl.lit("lora")).when(lora.is_in(FALSE)).then(pl.lit("full"))
-    names = {name: columns.MODELS.get(name, (name,))[0] for name in frame["model_name"].unique()}
+    names = {name: paper.MODELS.get(name, (name,))[0] for name in frame["model_name"].unique()}
     sets = {name: "base" if name == BASE else re.sub("^w/o-", WITHOUT, name) for name in frame["data_name"].unique()}
     frame = frame.with_columns(
         pl.col("row").cast(pl.Float64, strict=False).cast(pl.Int64),

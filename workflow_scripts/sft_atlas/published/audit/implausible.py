@@ -8,6 +8,7 @@ import polars as pl
 from sft_atlas.published import columns
 from sft_atlas.published.audit.wide import AuditFinding, Wide, neighbours, of_cells
 from sft_atlas.stats.wording import count
+from sft_atlas.study import paper
 from sft_atlas.study.runs import WITHOUT
 
 FLOOR_SHARE = 0.02  # of a column's checkpoints at its lowest value
@@ -36,7 +37,7 @@ def detect_gaps(wide: Wide) -> list[AuditFinding]:
 
 def detect_unreleased(wide: Wide) -> list[AuditFinding]:
     """Models and checkpoints of the paper that the table lacks; empty unless it holds at least six of the paper's models."""
-    known, present = set(columns.KEYS), set(wide.keys["model"])
+    known, present = set(paper.KEYS), set(wide.keys["model"])
     if len(present & known) < 6:
         return []
     tuned = wide.keys.filter(pl.col("epoch") > 0)
