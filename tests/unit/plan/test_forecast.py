@@ -103,9 +103,49 @@ def test_items_are_read_twice_in_float32_and_once_however_they_are_put(tmp_path)
 def test_adapters_of_a_bfloat16_base_are_scored_in_float32(forecast):
     load = Load(items=1000, prompt_tokens=[100, 100, 100], generated_tokens=[50, 50, 50])
     full, lora = (cost.scoring_seconds(7e9, [load], DEVICE, slow)[1] - DEVICE.start_seconds[1] for slow in (False, True))
-    assert full == pytest.approx(100_000 * 2 * 7e9 / (0.4 * DEVICE.peak_tflops * 1e12) + 50_000 / DEVICE.decode_tokens_per_second[1])
-    assert lora == pytest.approx(100_000 * 2 * 7e9 / (0.4 * DEVICE.float32_tflops * 1e12) + 100_000 / DEVICE.decode_tokens_per_second[1])
+    assert full == pytest.approx(100_000 * 2 * 7e9 / (0.4 * DEVICE.peak_tflops * 1e12) + 50_000 / DEVICE.decode_tokens_per_second["hf"][1])
+    assert lora == pytest.approx(
+        100_000 * 2 * 7e9 / (0.4 * DEVICE.float32_tflops * 1e12) + 100_000 / DEVICE.decode_tokens_per_second["hf"][1]
+    )
     assert [forecast.in_float32("ant", recipe) for recipe in ("base", "full", "lora")] == [False, False, True]
+
+
+def test_each_engine_has_its_own_rate_and_type_of_adapters(tmp_path, monkeypatch):
+    study = studies.from_config(STUDY, "small.yaml")  # for a CPU: hf
+    plain = Forecast(study, DEVICE, tmp_path)
+    assert plain.engine("short") == "hf"
+    likely = {}
+    for name in ("hf", "hf-paged", "vllm"):
+        forecast = Forecast(study, DEVICE, tmp_path, engine=name)
+        jobs = [job for job in forecast.jobs if job.kind == "evaluate short"]
+        likely[name] = {"lora/" in f"{job.log}": job.seconds[1] - 10 for job in jobs}
+    prompts = 100_000 * 2 * 7e9 / (0.4 * 100e12)
+    for name, rate in (("hf", 1000), ("hf-paged", 2000), ("vllm", 5000)):
+        assert likely[name][False] == pytest.approx(prompts + 20_000 / rate)
+        assert likely[name][True] == pytest.approx(likely[name][False] if name == "vllm" else 2 * prompts + 40_000 / rate)
+    config = json.loads(json.dumps(STUDY))
+    config["suites"]["short"]["backend"] = "vllm"
+    assert Forecast(studies.from_config(config, "small.yaml"), DEVICE, tmp_path).engine("short") == "vllm"
+    config["plan"]["device"] = "h100"
+    del config["suites"]["short"]["backend"]
+    monkeypatch.setattr("sft_atlas.study.backends.importlib.util.find_spec", lambda name: None)
+    assert Forecast(studies.from_config(config, "small.yaml"), DEVICE, tmp_path).engine("short") == "hf-paged"
+
+
+def test_the_plan_sets_the_engines_side_by_side(forecast):
+    text = page(forecast, {"vllm": "a test."})
+    table = text.split("## Scoring with each inference engine")[1].split("##")[0]
+    assert all(f"{name}, all suites" in table for name in ("hf", "hf-paged", "vllm")) and "this plan: hf" in table
+    assert "Rates of vllm: a test." in text and "Rates of hf" not in text
+
+
+def test_an_engine_without_a_rate_is_not_forecast(tmp_path):
+    config = json.loads(json.dumps(STUDY))
+    config["suites"]["short"]["backend"] = "vllm"
+    lacking = DEVICE.model_copy(update={"decode_tokens_per_second": {"hf": (1, 2, 3)}})
+    forecast = Forecast(studies.from_config(config, "small.yaml"), lacking, tmp_path)
+    assert all(job.seconds is None for job in forecast.jobs if job.kind == "evaluate short")
+    assert "`?`" in page(forecast) and "with each inference engine" not in page(forecast)
 
 
 def test_states_are_those_that_snakemake_decided_and_other_jobs_are_left_out(forecast, tmp_path):
@@ -116,7 +156,7 @@ def test_states_are_those_that_snakemake_decided_and_other_jobs_are_left_out(for
     assert [job.left for job in decided.jobs] == [False, True, True]
 
 
-def test_scores_of_judged_and_vllm_suites_are_read_from_the_paths_that_their_rules_write(tmp_path):
+def test_scores_of_judged_and_other_suites_are_read_from_the_paths_that_their_rules_write(tmp_path):
     config = json.loads(json.dumps(STUDY))
     for part in (config["benchmarks"], config["plan"]["load"]):
         part |= dict.fromkeys(("chat", "other"), part["quiz"])
@@ -127,7 +167,7 @@ def test_scores_of_judged_and_vllm_suites_are_read_from_the_paths_that_their_rul
     study = studies.from_config(config, "small.yaml")
     logs = {str(job.log.relative_to(tmp_path / "logs")) for job in Forecast(study, DEVICE, tmp_path).jobs}
     place = "ant/red/full/epoch-5"
-    assert {f"evaluate/{place}/short.log", f"generate/{place}/judged.log", f"evaluate_vllm/{place}/fast.log"} <= logs
+    assert {f"evaluate/{place}/short.log", f"generate/{place}/judged.log", f"evaluate/{place}/fast.log"} <= logs
 
 
 def test_logs_of_finished_jobs_replace_the_assumptions(forecast, tmp_path):
@@ -206,12 +246,6 @@ def test_sizes_come_from_the_studys_own_files_as_soon_as_they_are_there(tmp_path
 def test_two_logs_are_too_few_to_be_believed():
     assert correction_factor([(2.0, 1.0), (3.0, 1.0)]) is None
     assert correction_factor([(2.0, 1.0)] * 3) == (2.0, 2.0, 2.0)
-
-
-def test_branches_are_named_and_commits_are_not(tmp_path):
-    config = json.loads(json.dumps(STUDY))
-    config["models"] = {"ant": {"hub": "a/b", "revision": "main"}, "bee": {"hub": "a/c", "revision": "0" * 40}}
-    assert Forecast(studies.from_config(config, "small.yaml"), DEVICE, tmp_path).unpinned() == ["models.ant"]
 
 
 def test_runs_that_cannot_move_a_model_are_named_before_they_start():

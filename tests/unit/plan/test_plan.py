@@ -27,6 +27,18 @@ def test_runs_that_do_not_fit_are_listed_on_the_page_and_counted_in_the_table(tm
     assert "do not fit" not in page(sharded(tmp_path, 1, "cpu")), "a CPU job has the machine's memory"
 
 
+def test_the_plan_tells_runs_and_seeds_of_each_block(tmp_path):
+    config = json.loads(json.dumps(STUDY))
+    config["blocks"]["single"]["seeds"] = [0, 1, 2]
+    config["blocks"]["more"] = {"models": "*", "datasets": ["red"], "recipes": ["lora"], "seeds": [3]}
+    text = page(Forecast(studies.from_config(config, "small.yaml"), DEVICE, tmp_path))
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
+    assert table[0][:4] == ["block", "runs", "seeds", "checkpoints"]
+    assert [row[:4] for row in table[2:6]] == [
+        ["single", "12", "3 to 4", "18"], ["merged", "1", "1", "2"], ["more", "1", "4", "1"], ["base models", "0", "-", "0"],
+    ]  # fmt: skip
+
+
 def test_what_cannot_be_forecast_is_a_question_mark_and_no_number(tmp_path):
     config = json.loads(json.dumps(STUDY))
     del config["plan"]["tokens"]["blue"]
@@ -72,5 +84,5 @@ def test_the_command_writes_page_and_table(tmp_path, run_script, monkeypatch):
 
 
 def test_a_device_that_is_not_listed_is_an_error_with_those_that_are():
-    with pytest.raises(ConfigError, match=r"plan.device of the study is 'h900', which is not here \(there are h200"):
-        device(ROOT / "config/devices.yaml", "h900", "plan.device of the study")
+    with pytest.raises(ConfigError, match=r"plan.device: 'h900' is not in .*devices.yaml \(there are h200"):
+        device(ROOT / "config/devices.yaml", "h900", "plan.device")

@@ -42,10 +42,18 @@ def training_seconds(parameters: float, tokens: Triple, method: str, device: Dev
     return add([device.start_seconds, scale(compute_seconds(parameters, tokens, method, device), 1 / gpus)])
 
 
-def scoring_seconds(parameters: float, loads: Iterable[Load], device: Device, in_float32: bool = False) -> Triple:
-    """Seconds to score one checkpoint on benchmarks in one model load; ``in_float32`` rather than bfloat16, which reads half the bytes."""
+def scoring_seconds(
+    parameters: float, loads: Iterable[Load], device: Device, in_float32: bool = False, engine: str = "hf"
+) -> Triple | None:
+    """Seconds to score one checkpoint on benchmarks in one model load; ``in_float32`` rather than bfloat16, which reads half the bytes.
+
+    A server (``endpoint``) counts as vLLM. None where the table of devices has no rate of the engine.
+    """
+    rates = device.decode_tokens_per_second.get("vllm" if engine == "endpoint" else engine)
+    if rates is None:
+        return None
     tflops, slower = (device.float32_tflops, 2) if in_float32 else (device.peak_tflops, 1)
-    speed = [rate * REFERENCE / parameters / slower for rate in device.decode_tokens_per_second[::-1]]
+    speed = [rate * REFERENCE / parameters / slower for rate in rates[::-1]]
     parts = [device.start_seconds]
     for load in loads:
         requests = load.items * load.requests

@@ -28,9 +28,10 @@ from sft_atlas.plan import cost
 from sft_atlas.plan.cost import ZERO, Triple, add
 from sft_atlas.plan.graph import AGAIN, DONE, TO_DO, Decision
 from sft_atlas.plan.own_data import OwnData
+from sft_atlas.study.backends import backend_of_results, default_backend
 from sft_atlas.study.paths import Paths
 from sft_atlas.study.runs import BASE, Checkpoint, Run
-from sft_atlas.study.schema import Device, is_commit
+from sft_atlas.study.schema import Device
 from sft_atlas.study.study import Study
 
 ITEM_TOKENS: Triple = (50, 200, 600)  # of a benchmark item whose load the study does not state
@@ -77,15 +78,27 @@ def unlikely_to_move(study: Study) -> list[tuple[Run, float]]:
     return found
 
 
+OUTSIDE = "checkpoints trained elsewhere"
+RANK = 16  # of their adapters, which nobody states; for the disk alone
+
+
 class Forecast:
     """Jobs, disk and longest chain of a study with results under ``root``; ``device`` is what they run on.
 
     ``decisions``: what Snakemake decided about each job of the call. A job that is not among them is left out; without them all are to do.
-    ``own``: sizes from the study's own results, which go before those of the study file.
+    ``own``: sizes from the study's own results, which go before those of the study file. ``engine``: score every suite with this one.
     """
 
-    def __init__(self, study: Study, device: Device, root: Path, decisions: Iterable[Decision] | None = None, own: OwnData | None = None):
-        self.study, self.device, self.paths, self.own = study, device, Paths(root), own
+    def __init__(
+        self,
+        study: Study,
+        device: Device,
+        root: Path,
+        decisions: Iterable[Decision] | None = None,
+        own: OwnData | None = None,
+        engine: str | None = None,
+    ):
+        self.study, self.device, self.paths, self.own, self.forced = study, device, Paths(root), own, engine
         self.decisions = None if decisions is None else {os.path.normpath(decision.log): decision for decision in decisions}
 
     # ------------------------------------------------------------ sizes
@@ -129,7 +142,14 @@ class Forecast:
     def _logged(self) -> list[tuple[Job, float]]:
         """Jobs that have finished before, also those to do again, with the wall seconds that they took."""
         finished = [job for job in self.assumed if job.state in (DONE, AGAIN)]
-        return [(job, seconds) for job in finished if (seconds := logged_seconds(job.log)) is not None]
+        return [(job, seconds + self._in_batch(job)) for job in finished if (seconds := logged_seconds(job.log)) is not None]
+
+    def _in_batch(self, job: Job) -> float:
+        """Wall seconds that the rule `answer_adapters` spent for a job that scores a checkpoint."""
+        if not job.kind.startswith("evaluate "):
+            return 0.0
+        rule = Path(os.path.relpath(job.log, f"{self.paths.root}/logs")).parts[0]
+        return logged_seconds(Path(str(job.log).replace(f"/logs/{rule}/", "/logs/answer_adapters/", 1))) or 0.0
 
     @cached_property
     def corrections(self) -> dict[str, Triple]:
@@ -186,25 +206,53 @@ class Forecast:
     def _checkpoints(self) -> Iterator[Job]:
         plan, file = self.study.file.plan, self.study.file
         for c in self.study.checkpoints:
-            blocks = self.study.runs[c.run].blocks if c.dataset != BASE else ("base models",)
+            run = self.study.runs.get(c.run)
+            blocks = run.blocks if run else (OUTSIDE,) if c.run in self.study.outside else ("base models",)
             parameters = self.parameters(c.model)
             for name, suite in file.suites.items():
                 loads = [plan.load.get(benchmark) for benchmark in suite.benchmarks]
                 seconds = (
                     None
                     if None in loads or parameters is None
-                    else cost.scoring_seconds(parameters, loads, self.device, self.in_float32(c.model, c.recipe))
+                    else cost.scoring_seconds(
+                        parameters, loads, self.device, self.in_float32(c.model, c.recipe, self.engine(name)), self.engine(name)
+                    )
                 )
-                rule = "generate" if suite.judge else "evaluate_vllm" if suite.backend == "vllm" else "evaluate"
-                yield Job(f"evaluate {name}", blocks, seconds, self._log(rule, c, name), c.model)
+                yield Job(f"evaluate {name}", blocks, seconds, self.log_of(c, name), c.model)
             if c.measure_representation:
                 seconds = self.representation_seconds(parameters) if parameters else None
                 yield Job("measure_representation", blocks, seconds, self._log("measure_representation", c), c.model)
 
-    def in_float32(self, model: str, recipe: str) -> bool:
-        """Whether a checkpoint of a bfloat16 or float16 base model is scored in float32: one with an adapter is."""
-        adapter = recipe != BASE and self.study.file.recipes[recipe].method == "lora"
-        return adapter and BYTES[self.study.all_models[model].dtype] < 4
+    def scorings(self) -> Iterator[tuple[Checkpoint, str]]:
+        """Every checkpoint with every suite that scores it."""
+        return ((c, name) for c in self.study.checkpoints for name in self.study.file.suites)
+
+    def log_of(self, checkpoint: Checkpoint, suite: str) -> Path:
+        """The log of the job that scores a checkpoint."""
+        return self._log("generate" if self.study.file.suites[suite].judge else "evaluate", checkpoint, suite)
+
+    def is_adapter(self, checkpoint: Checkpoint) -> bool:
+        """Whether a checkpoint is an adapter beside its base model."""
+        return checkpoint.dataset != BASE and self.study.is_adapter(checkpoint.recipe)
+
+    def engine(self, suite: str) -> str:
+        """The inference engine of a suite: the one that the study or its results name, else what is usual on the plan's device."""
+        if self.forced:
+            return self.forced
+        if suite not in self._engines:
+            records = (Path(self.paths.of(self.paths.scores, c, suite=suite)).with_suffix(".json") for c in self.study.checkpoints)
+            stated = self.study.file.suites[suite].backend or backend_of_results(records)
+            self._engines[suite] = stated or default_backend(self.study.file.plan.device != "cpu")
+        return self._engines[suite]
+
+    @cached_property
+    def _engines(self) -> dict[str, str]:
+        return {}
+
+    def in_float32(self, model: str, recipe: str, engine: str = "hf") -> bool:
+        """Whether a checkpoint of a bfloat16 or float16 base model is scored in float32: transformers merges an adapter in it, vLLM does not."""
+        adapter = recipe != BASE and self.study.is_adapter(recipe)
+        return adapter and engine in ("hf", "hf-paged") and BYTES[self.study.all_models[model].dtype] < 4
 
     def representation_seconds(self, parameters: float) -> Triple:
         """Seconds to measure hidden states and likelihoods of a checkpoint: each item is read twice, in float32."""
@@ -245,6 +293,11 @@ class Forecast:
                 stages[stage] = max(stages[stage], job.seconds, key=lambda seconds: seconds[1])
         return cost.scale(add(stages.values()), 1 / 3600)
 
+    def time_left(self) -> Triple:
+        """Wall hours until the end on the devices of the plan: their work, but at least the longest chain; without waiting in a queue."""
+        work = cost.scale(self.hours([job for job in self.jobs if job.left]), 1 / self.study.file.plan.parallel)
+        return tuple(map(max, self.longest_chain(), work))
+
     def disk(self) -> dict[str, float | None]:
         """Bytes on disk; None where a model's size is not known.
 
@@ -266,6 +319,11 @@ class Forecast:
             everything += each * len(epochs)
             states += [resume_states_bytes(trained, run.settings.epochs) / gpus] * gpus
             temporary += [each * (len(epochs) - kept_epochs) / gpus] * gpus
+        for each in self.study.outside.values():  # a downloaded file and its link are one
+            parameters = self.parameters(each.model)
+            size = checkpoint_bytes(parameters, "lora" if each.is_adapter else "full", RANK, BYTES[file.models[each.model].dtype])
+            kept += size
+            everything += size
         training = sum(sorted(states, reverse=True)[:parallel])
         # Twice the devices: while they train, as many finished runs as they can train wait for the scores of their epochs.
         waiting = sum(sorted(temporary, reverse=True)[: 2 * parallel])
@@ -287,16 +345,6 @@ class Forecast:
             if parameters is not None and each * parameters / settings.gpus > memory:
                 large.append(run)
         return large
-
-    def unpinned(self) -> list[str]:
-        """Entries of the study whose revision is no commit."""
-        file = self.study.file
-        return [
-            f"{part}.{name}"
-            for part in ("models", "datasets", "benchmarks")
-            for name, entry in getattr(file, part).items()
-            if entry.hub and not is_commit(entry.revision)
-        ]
 
 
 # ---------------------------------------------------------------- logs

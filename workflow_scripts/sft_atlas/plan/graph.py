@@ -13,7 +13,7 @@ from pathlib import Path
 from sft_atlas.core.files import write_text
 
 DONE, TO_DO, AGAIN = "done", "to do", "again"
-TARGET = "plan"
+TARGET, WATCH = "plan", "watch"
 FILE = ".snakemake/plan.json"
 FILES = {
     "data": "set",
@@ -50,6 +50,16 @@ def is_asked(workflow) -> bool:
     return workflow.is_main_process and TARGET in (workflow.dag_settings.targets or ())
 
 
+def only_watches(workflow) -> bool:
+    """Whether a call looks at another one that may be running, so that it must leave everything as it is."""
+    return workflow.is_main_process and set(workflow.dag_settings.targets or ()) == {WATCH}
+
+
+def only_looks(workflow) -> bool:
+    """Whether a call runs no job of the study."""
+    return is_asked(workflow) or only_watches(workflow)
+
+
 def plan_instead_of_running(workflow, root: str) -> None:
     """Make a call with the target `plan` write what the other targets (default: everything) need to FILE, and run the job `plan` alone.
 
@@ -58,12 +68,13 @@ def plan_instead_of_running(workflow, root: str) -> None:
     prepare, build, options = workflow._prepare_dag, workflow._build_dag, {}
 
     def prepare_the_others(**given) -> None:
-        options.update(given)
+        # With a lock of its own, a call that only looks would end by deleting those of a call beside it: Snakemake 9.27 empties the folder.
+        options.update(given | ({"nolock": True} if only_looks(workflow) else {}))
         if is_asked(workflow):
             others = frozenset(workflow.dag_settings.targets) - {TARGET}
-            with_targets(others, lambda: prepare(**given))
+            with_targets(others, lambda: prepare(**options))
         else:
-            prepare(**given)
+            prepare(**options)
 
     def build_and_keep() -> None:
         build()

@@ -3,14 +3,13 @@
 They replace what the study file assumes as soon as the files are there.
 """
 
-import json
 import math
 from functools import cache
 from pathlib import Path
 
-import polars as pl
-
 from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.files import read_json, read_table
+from sft_atlas.core.integrity import require_whole_weights
 from sft_atlas.models.base_model import ModelFolder
 from sft_atlas.plan.cost import Triple
 from sft_atlas.study.paths import Paths
@@ -31,9 +30,13 @@ class OwnData:
     def _folder(self, model: str) -> Path | None:
         manifest = Path(self.paths.fill(self.paths.model, model=model))
         try:
-            return ModelFolder.read(manifest).path if manifest.exists() else None
+            folder = ModelFolder.read(manifest) if manifest.exists() else None
+            if folder:
+                folder.verify(weights=False)
+                require_whole_weights(folder.path, "")
+            return folder and folder.path
         except AtlasError:
-            return None  # its weights are elsewhere, as in an archive without weights
+            return None  # damaged, or elsewhere, as in an archive without weights
 
     def _parameters(self, model: str) -> int | None:
         """Parameters of a base model, from the headers of its weights."""
@@ -57,7 +60,10 @@ class OwnData:
         files = [file for file in files if file.exists()]
         if not samples or not files:
             return None
-        rows = pl.read_parquet(samples[0], columns=["instruction", "response"], n_rows=ROWS)
+        try:
+            rows = read_table(samples[0], columns=["instruction", "response"], n_rows=ROWS)
+        except AtlasError:
+            return None  # damaged; the job that reads it says so
         template = self.study.file.template
         prompt, response = ("{instruction}\n", "{response}") if template == CHAT else (template.prompt, template.response)
         texts = [
@@ -71,9 +77,12 @@ class OwnData:
 
     def run_tokens(self, run: Run) -> int | None:
         """Tokens that a finished run trained on, if its rows and epochs are still the same."""
-        record = Path(self.paths.fill(self.paths.record, model=run.model, dataset=run.dataset, recipe=run.recipe))
+        record = Path(self.paths.fill(self.paths.record, model=run.model, dataset=run.dataset, recipe=run.folder))
         if not record.exists():
             return None
-        entry = json.loads(record.read_text())
+        try:
+            entry = read_json(record)
+        except AtlasError:
+            return None
         same = all(entry["settings"].get(key) == getattr(run.settings, key) for key in ("rows", "epochs", "max_length"))
         return entry.get("tokens") if same else None

@@ -13,24 +13,27 @@ from sft_atlas.core import markdown
 from sft_atlas.core.files import write_table, write_text
 from sft_atlas.core.job import long_text
 from sft_atlas.core.log import print_to_terminal
+from sft_atlas.core.markdown import bullets
 from sft_atlas.models.size import BFLOAT16_ROUNDING
 from sft_atlas.plan import cost, graph
 from sft_atlas.plan.cost import Triple
-from sft_atlas.plan.forecast import Forecast, Job, unlikely_to_move
+from sft_atlas.plan.design import shortcomings
+from sft_atlas.plan.forecast import OUTSIDE, Forecast, Job, unlikely_to_move
 from sft_atlas.plan.graph import AGAIN, DONE, TO_DO, Decision, first_of, in_words
 from sft_atlas.plan.own_data import OwnData
 from sft_atlas.study import shared_items
+from sft_atlas.study.checks import unpinned
 from sft_atlas.study.paths import Paths
 from sft_atlas.study.runs import Run
-from sft_atlas.study.site import device
+from sft_atlas.study.site import device, rate_sources
 from sft_atlas.study.study import from_config
 
 TERABYTE, GIGABYTE = 1e12, 1e9
 GROUPS = 12  # of jobs with the same causes that the page shows
 
 
-def page(forecast: Forecast) -> str:
-    """The plan as a Markdown page."""
+def page(forecast: Forecast, sources: dict[str, str] | None = None, published: Path | None = None) -> str:
+    """The plan as a Markdown page; ``sources`` says where the rates of each engine are from, ``published`` is the table of published scores."""
     study = forecast.study
     checkpoints = len(study.checkpoints) - len(study.models)
     sections = {
@@ -41,10 +44,12 @@ def page(forecast: Forecast) -> str:
         ],
         "Jobs": job_table(forecast),
         "Again, and why": again(forecast),
+        "Scoring with each inference engine": engines(forecast),
         "Time and disk": time_and_disk(forecast),
         "Warnings": warnings(forecast),
+        "What it can show": bullets(f"{line}." for line in shortcomings(study, Path(forecast.paths.root), published)),
         "Compared with other sources": comparisons(forecast),
-        "Assumptions": assumptions(forecast),
+        "Assumptions": assumptions(forecast, sources or {}),
     }
     lines = [
         f"# Plan of study {study.name}",
@@ -58,18 +63,24 @@ def page(forecast: Forecast) -> str:
 
 
 def block_table(forecast: Forecast) -> list[str]:
-    """Runs, checkpoints, tokens and hours of each block."""
+    """Runs, seeds of each base model, training set and recipe, checkpoints, tokens and hours of each block."""
     runs = forecast.study.runs.values()
-    names = [*dict.fromkeys(run.blocks[0] for run in runs), "base models"]
+    outside = forecast.study.outside.values()
+    names = [*dict.fromkeys(run.blocks[0] for run in runs), *([OUTSIDE] if outside else []), "base models"]
+    seeds = Counter((run.model, run.dataset, run.recipe) for run in runs)
     rows = []
     for name in names:
         members = [run for run in runs if run.blocks[0] == name]
         jobs = [job for job in forecast.jobs if job.blocks[0] == name]
-        checkpoints = sum(len(run.settings.kept_epochs) for run in members)
-        rows.append([name, len(members), checkpoints, million_tokens(forecast, members), *stage_hours(forecast, jobs)])
-    total = [sum(row[column] for row in rows) for column in (1, 2)]
-    rows.append(["all", *total, million_tokens(forecast, runs), *stage_hours(forecast, forecast.jobs)])
-    return markdown.table(["block", "runs", "checkpoints", "million tokens", "training h", "scoring h", "measuring h"], rows, align="lr")
+        checkpoints = len(outside) if name == OUTSIDE else sum(len(run.settings.kept_epochs) for run in members)
+        counts = {seeds[run.model, run.dataset, run.recipe] for run in members}
+        each = " to ".join(map(str, sorted({min(counts), max(counts)}))) if counts else "-"
+        rows.append([name, len(members), each, checkpoints, million_tokens(forecast, members), *stage_hours(forecast, jobs)])
+    runs_in_all, checkpoints_in_all = (sum(row[column] for row in rows) for column in (1, 3))
+    rows.append(["all", runs_in_all, "", checkpoints_in_all, million_tokens(forecast, runs), *stage_hours(forecast, forecast.jobs)])
+    return markdown.table(
+        ["block", "runs", "seeds", "checkpoints", "million tokens", "training h", "scoring h", "measuring h"], rows, align="lr"
+    )
 
 
 def million_tokens(forecast: Forecast, runs: Iterable[Run]) -> str:
@@ -144,14 +155,38 @@ def again(forecast: Forecast) -> list[str]:
     return [*shown, f"- And {len(lines) - GROUPS:,} more groups of jobs with other causes."] if len(lines) > GROUPS else shown
 
 
+def engines(forecast: Forecast) -> list[str]:
+    """Device-hours of all scores, done ones too, with each engine that the table of devices has a rate of.
+
+    Each row is from the assumptions; the engines that the study uses have a row of their own, with what logs say.
+    """
+    names = list(forecast.device.decode_tokens_per_second)
+    if len(names) < 2:
+        return []
+    own = sorted({forecast.engine(suite) for suite in forecast.study.file.suites})
+    rows = []
+    for name in names:
+        other = Forecast(forecast.study, forecast.device, Path(forecast.paths.root), None, forecast.own, name)
+        rows.append([f"{name}, all suites", *_scoring_hours(forecast, other, other.assumed)])
+    rows.append([f"this plan: {', '.join(own)}", *_scoring_hours(forecast, forecast, forecast.jobs)])
+    notes = "Rates are those of `config/devices.yaml`; their sources are under Assumptions. vLLM applies adapters in the base model's type, in which small updates are rounded (docs/scoring.md); the others merge them in float32."
+    return [*markdown.table(["engine", "base models and full weights h", "adapters h", "all h"], rows, align="lr"), "", notes]
+
+
+def _scoring_hours(forecast: Forecast, other: Forecast, jobs: list[Job]) -> list[str]:
+    """Hours of scoring checkpoints with full weights, of those with adapters, and of both."""
+    scoring = [job for job in jobs if job.kind.startswith("evaluate ")]
+    lora = {str(other.log_of(c, suite)) for c, suite in other.scorings() if other.is_adapter(c)}
+    parts = [[job for job in scoring if str(job.log) not in lora], [job for job in scoring if str(job.log) in lora], scoring]
+    return [hours_of(forecast, part) if part else "-" for part in parts]
+
+
 def time_and_disk(forecast: Forecast) -> list[str]:
     """When the study could be finished, and the disk that it needs."""
     parallel, chain = forecast.study.file.plan.parallel, forecast.longest_chain()
-    work = cost.scale(forecast.hours([job for job in forecast.jobs if job.left]), 1 / parallel)
-    finish = tuple(map(max, chain, work))
     disk = "; ".join(f"{name} {size(value)}" for name, value in forecast.disk().items())
     return [
-        f"- Time left on {parallel} devices: at least {span(finish)} h, without waiting in a queue. More devices cannot finish before "
+        f"- Time left on {parallel} devices: at least {span(forecast.time_left())} h, without waiting in a queue. More devices cannot finish before "
         f"the longest chain of jobs, {span(chain)} h.",
         f"- Disk: {disk} (`keep_weights: {forecast.study.file.keep_weights}`).",
     ]
@@ -179,8 +214,8 @@ def warnings(forecast: Forecast) -> list[str]:
         )
     lines += [f"- {line}." for line in forecast.study.warnings()]
     lines += [f"- {line}." for line in shared_items.warnings(forecast.study, Path(forecast.paths.root))]
-    if unpinned := forecast.unpinned():
-        lines.append(f"- Not pinned to a commit, so their content may change: {first_of(unpinned, 12)}. `make pin` writes the commits.")
+    if moving := unpinned(forecast.study.file):
+        lines.append(f"- Not pinned to a commit, so their content may change: {first_of(moving, 12)}. `make pin` writes the commits.")
     if unknown := {job.kind for job in forecast.jobs if job.seconds is None}:
         lines.append(
             f"- `?`: the study states too little to forecast {', '.join(sorted(unknown))}; see `plan.tokens`, `plan.load`, `parameters`."
@@ -207,15 +242,17 @@ def comparisons(forecast: Forecast) -> list[str]:
     return markdown.table(["total", "this plan", "elsewhere", "source"], rows, align="lrrl") if rows else []
 
 
-def assumptions(forecast: Forecast) -> list[str]:
-    """Where the numbers come from."""
+def assumptions(forecast: Forecast, sources: dict[str, str]) -> list[str]:
+    """Where the numbers come from; ``sources``: of the rates of each engine."""
     on, plan = forecast.device, forecast.study.file.plan
     lines = [
         f"- {on.label} (`config/devices.yaml`), low / likely / high: {on.peak_tflops:g} TFLOP/s in bfloat16, of which full fine-tuning reaches "
-        f"{estimate(on.mfu_full)}, LoRA {estimate(on.mfu_lora)} and prefill {estimate(on.mfu_score)}; {estimate(on.decode_tokens_per_second)} "
-        f"generated tokens/s with 7 billion parameters; {estimate(on.start_seconds)} s to start a job. Hidden states and likelihoods are "
-        f"computed in float32, at the same share of {on.float32_tflops:g} TFLOP/s, and so are scores of adapters, which generate at half the rate.",
+        f"{estimate(on.mfu_full)}, LoRA {estimate(on.mfu_lora)} and prefill {estimate(on.mfu_score)}; generated tokens/s with 7 billion "
+        f"parameters: {'; '.join(f'{name} {estimate(rate)}' for name, rate in on.decode_tokens_per_second.items())}; "
+        f"{estimate(on.start_seconds)} s to start a job. Hidden states and likelihoods are computed in float32, at the same share of "
+        f"{on.float32_tflops:g} TFLOP/s, and so are scores of adapters but with vLLM; they generate at half the rate.",
     ]
+    lines += [f"- Rates of {name}: {source}" for name, source in sources.items() if name in on.decode_tokens_per_second]
     if several := sorted({run.settings.gpus for run in forecast.study.runs.values()} - {1}):
         lines.append(f"- Runs on {' or '.join(map(str, several))} devices (`gpus`) are assumed to be as efficient as runs on one.")
     for kind, (low, likely, high) in forecast.corrections.items():
@@ -253,9 +290,9 @@ def plan_table(forecast: Forecast) -> pl.DataFrame:
 
 def main(args: argparse.Namespace) -> None:
     study, paths = from_config(json.loads(args.study), "the study"), Paths(args.results)
-    on = device(args.devices, study.file.plan.device, "plan.device of the study")
+    on = device(args.devices, study.file.plan.device, "plan.device")
     forecast = Forecast(study, on, args.results, graph.read(args.graph), OwnData(study, paths))
-    text = page(forecast)
+    text = page(forecast, rate_sources(args.devices), args.published)
     write_table(Path(paths.plan_table), plan_table(forecast))
     write_text(Path(paths.plan), text)
     print_to_terminal(f"{text}\nWritten to {paths.plan} and {paths.plan_table}")
@@ -265,4 +302,5 @@ def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--study", type=long_text, required=True, help="the study file's content, as JSON; -: standard input")
     p.add_argument("--devices", type=Path, required=True, help="config/devices.yaml")
     p.add_argument("--results", type=Path, required=True, help="results/{study}")
+    p.add_argument("--published", type=Path, help="published scores of single training sets, used where they are there")
     p.add_argument("--graph", type=Path, required=True, help="what Snakemake decided about each job, as `snakemake plan` writes it")
