@@ -1,7 +1,7 @@
 # Base models, training sets, benchmarks and the sentence encoder on disk; the proof that no benchmark item is trained on.
 #
 # requires  the entries of the study file; the network where they name the hub or a package
-# gives     models/{model}/model.json, data/{dataset}/{rows}/train.parquet and holdout.parquet, benchmarks/{benchmark}/test.jsonl and shots.jsonl,
+# gives     models/{model}/model.json, runs/{model}/{dataset}/{checkpoint}/ of checkpoints that were trained elsewhere, data/{dataset}/{rows}/train.parquet and holdout.parquet, benchmarks/{benchmark}/test.jsonl and shots.jsonl,
 #           encoder/model.json, tables/overlap.parquet
 # steps     fetch_* (may use the network) -> prepare_dataset -> merge_datasets; check_overlap
 
@@ -13,6 +13,7 @@ localrules:
     fetch_benchmark,
     fetch_shots,
     fetch_encoder,
+    fetch_checkpoint,
 
 
 rule data:
@@ -21,6 +22,7 @@ rule data:
         expand(paths.model, model=study.models),
         data.samples(study.datasets),
         data.items(),
+        data.fetched_checkpoints(),
         tables.named("overlap"),
 
 
@@ -67,6 +69,33 @@ rule fetch_model:
     shell:
         "python workflow_scripts/run.py fetch_model --name {wildcards.model} --entry {params.entry:q} --path {input.path:q}"
         " --folder {params.folder} --output {output.manifest} --log {log}"
+
+
+rule fetch_checkpoint:
+    """Fetch a checkpoint that was trained elsewhere, and check it against its base model."""
+    input:
+        base=paths.model,
+        path=data.checkpoint_path,
+    output:
+        record=paths.record,
+        weights=directory(paths.fill(paths.weights, epoch=outside.EPOCH)),
+    log:
+        paths.log("fetch_checkpoint", "{model}", "{dataset}", "{recipe}"),
+    wildcard_constraints:
+        recipe=any_of(study.file.checkpoints),
+    priority: 100
+    conda:
+        "../envs/train.yaml"
+    params:
+        entry=data.checkpoint_entry,
+        method=data.checkpoint_method,
+        content=data.checkpoint_content,
+        folder=untracked(paths.download),
+        run=untracked(paths.run),
+    shell:
+        "python workflow_scripts/run.py fetch_checkpoint --base {input.base} --model {wildcards.model} --dataset {wildcards.dataset}"
+        " --recipe {wildcards.recipe} --entry {params.entry:q} --method {params.method} --path {input.path:q} --folder {params.folder}"
+        " --output {params.run} --log {log}"
 
 
 rule fetch_dataset:
@@ -124,7 +153,7 @@ rule fetch_shots:
         "../envs/data.yaml"
     params:
         entry=data.entry("benchmark"),
-        content=lambda wildcards: data.content_of(data.shots_path(wildcards)),
+        content=data.shots_content,
     shell:
         "python workflow_scripts/run.py fetch_shots --name {wildcards.benchmark} --entry {params.entry:q} --items {input.test} --path {input.path:q}"
         " --output {output} --log {log}"
@@ -218,10 +247,12 @@ rule fetch_encoder:
 
 
 rule check_overlap:
-    """Prove by hash that no training row is a benchmark item."""
+    """Look for benchmark items in training sets, and for sets that are one under two names."""
     input:
         training=sorted(data.samples(study.sources)),
+        sources=expand(paths.source, dataset=sorted(study.sources)),
         benchmarks=data.items(),
+        shots=data.shots(),
     output:
         tables.named("overlap"),
     log:
@@ -234,5 +265,6 @@ rule check_overlap:
     params:
         policy=study.file.on_overlap,
     shell:
-        "python workflow_scripts/run.py check_overlap --training {input.training} --benchmarks {input.benchmarks} --policy {params.policy}"
+        "python workflow_scripts/run.py check_overlap --training {input.training} --sources {input.sources}"
+        " --benchmarks {input.benchmarks} --shots {input.shots} --policy {params.policy}"
         " --output {output} --log {log}"

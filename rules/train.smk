@@ -1,4 +1,4 @@
-# Fine-tuning: one job per run, which gives all its kept epochs. One rule per recipe, because recipes keep different epochs.
+# Fine-tuning: one job per run, which gives all its kept epochs. One rule per recipe and seed, because recipes keep different epochs.
 #
 # requires  models/{model}/model.json, data/{dataset}/{rows}/train.parquet and holdout.parquet where there is one, the proof of no overlap; for correctness.md a clone with its tests
 # gives     runs/{model}/{dataset}/{recipe}/: train.json, history.parquet, preflight.txt, epoch-{epoch}/weights/; on request correctness.md
@@ -10,7 +10,7 @@
 rule train:
     """Every training run of the study."""
     input:
-        [paths.fill(paths.record, model=model, dataset=dataset, recipe=recipe) for model, dataset, recipe in study.runs],
+        train.records(),
         train.trained(study.checkpoints),
 
 
@@ -21,7 +21,7 @@ job_order.run_first(
 )
 
 
-for recipe in study.file.recipes:
+for recipe in study.recipes:
 
     rule:
         """Fine-tune one base model on one training set with this recipe, keeping its epochs."""
@@ -47,7 +47,7 @@ for recipe in study.file.recipes:
             "../envs/train.yaml"
         threads: study.file.threads
         resources:
-            **cluster.resources("train", study.file.recipes[recipe].nodes),
+            **cluster.resources("train", study.recipes[recipe].nodes),
         params:
             settings=untracked(train.settings),
             identity=train.identity,

@@ -9,8 +9,9 @@ import sys
 import polars as pl
 import pytest
 
-from helpers.processes import forked, until
+from helpers.processes import forked
 from helpers.tiny import ROWS, TEMPLATE, distance, weights
+from helpers.waiting import HANG, until
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.train import checkpointing, resume_state
 from sft_atlas.train.interruption import Interrupted
@@ -94,14 +95,14 @@ def test_a_job_passes_the_signal_to_its_processes(cases, tmp_path):
     hostile = {"ACCELERATE_MIXED_PRECISION": "bf16", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "7", "PET_NPROC_PER_NODE": "1"}
     job = subprocess.Popen(call, env=os.environ | hostile)
     try:
-        until(lambda: job.poll() or ((tmp_path / "log").exists() and (tmp_path / "log").read_text().count("resumed from None") == 2), 120)
+        until(lambda: job.poll() or ((tmp_path / "log").exists() and (tmp_path / "log").read_text().count("resumed from None") == 2))
         job.terminate()
-        assert job.wait(timeout=60) == 1
+        assert job.wait(HANG) == 1
     finally:
         job.kill()
     saved = resume_state.complete_checkpoints(tmp_path / "state/trainer")[-1]
     assert saved and f"stopped by SIGTERM after optimiser step {saved.name.split('-')[1]} of 60" in (tmp_path / "log").read_text()
-    assert subprocess.run(call, timeout=300).returncode == 0, (tmp_path / "log").read_text()[-3000:]
+    assert subprocess.run(call, timeout=HANG).returncode == 0, (tmp_path / "log").read_text()[-3000:]
     record = json.loads((tmp_path / "out/train.json").read_text())
     assert record["resumed"] and record["steps"] == 60 and record["autocast"] is None
     _, whole = case.train(tmp_path / "whole", **recipe)

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from helpers.processes import exit_codes, forked, shard_on_the_cpu
 from helpers.tiny import FAMILIES, ROWS, TEMPLATE, distance, weights
+from helpers.waiting import HANG
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.measure import weight_change
@@ -57,7 +58,7 @@ def sharded(cases, tmp_path_factory):
         for (name, case), combination in itertools.product(families.items(), COMBINATIONS):
             case.train(folder / name / "-".join(map(str, combination)), **recipe(*combination), gpus=2, micro_batch_size=2)
 
-    forked(2, train, 600)
+    forked(2, train)
     return folder
 
 
@@ -185,7 +186,7 @@ def test_a_job_survives_what_happens_to_one_of_its_processes(case, tmp_path):
         "--settings", case.settings(**settings, gpus=2).model_dump_json(),
         "--state", str(tmp_path / "state"), "--output", str(tmp_path / "out"), "--log", str(tmp_path / "log"),
     ]  # fmt: skip
-    ended = [subprocess.run(call, timeout=300, env=os.environ | {"PYTHONPATH": str(tmp_path / "faults")}).returncode for _ in range(2)]
+    ended = [subprocess.run(call, timeout=HANG, env=os.environ | {"PYTHONPATH": str(tmp_path / "faults")}).returncode for _ in range(2)]
     log = (tmp_path / "log").read_text()
     assert ended == [1, 0], log[-3000:]
     record = json.loads((tmp_path / "out/train.json").read_text())

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from helpers.tiny import distance, weights
+from helpers.waiting import HANG
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.measure import weight_change
@@ -116,7 +117,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_undisturbed_one(cases, tmp_pat
         scripts=str(ROOT / "workflow_scripts"), tests=str(ROOT / "tests"), step=step,
         manifest=str(case.base.path.parent / "llama.json"), folder=str(folder), recipe=recipe,
     )  # fmt: skip
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=HANG)
     assert ended.returncode == -signal.SIGKILL, ended.stderr[-2000:]
     assert resume_state.complete_checkpoints(folder / "trainer")[-1].name == f"checkpoint-{(step - 1) // 4 * 4}"
 

@@ -24,6 +24,8 @@ def main(args):
         LOG.info("offline: %s", os.environ.get("HF_HUB_OFFLINE"))
     elif args.how == "mistake":
         raise AtlasError("rows: must be at most 2; lower `rows`")
+    elif args.how == "interrupt":
+        raise KeyboardInterrupt
     elif args.how == "bug":
         {}["missing"]
     elif args.how == "full":
@@ -42,7 +44,7 @@ def main(args):
         sys.exit(eval(args.what))
     elif args.how == "sleep":
         print(os.getpid(), flush=True)
-        time.sleep(60)
+        time.sleep(3600)
 
 
 def add_options(p):

@@ -1,6 +1,6 @@
 """Outputs that appear whole or not at all, and locked folders."""
 
-import json
+import re
 import signal
 import subprocess
 
@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from helpers.processes import python, started
-from sft_atlas.core.files import atomic, write_json, write_table
+from helpers.waiting import HANG
+from sft_atlas.core.files import atomic, read_json, write_json, write_table
 
 
 def listing(folder):
@@ -76,10 +77,10 @@ def test_a_killed_process_leaves_the_old_file(tmp_path):
 def test_json_is_sorted_readable_and_whole(tmp_path):
     path = tmp_path / "facts.json"
     write_json(path, {"b": "é", "a": [1]})
-    assert path.read_text(encoding="utf-8") == '{\n "a": [\n  1\n ],\n "b": "é"\n}\n'
+    assert re.sub(r',\n "checksum": "[0-9a-f]{64}"', "", path.read_text(encoding="utf-8")) == '{\n "a": [\n  1\n ],\n "b": "é"\n}\n'
     with pytest.raises(TypeError):
         write_json(path, {"a": object()})
-    assert json.loads(path.read_text(encoding="utf-8")) == {"a": [1], "b": "é"}
+    assert read_json(path) == {"a": [1], "b": "é"}
     assert listing(tmp_path) == ["facts.json"]
 
 
@@ -103,17 +104,30 @@ with lock_folder(Path(sys.argv[1])):
 
 def test_a_folder_in_use_is_waited_for_and_freed_when_its_holder_is_killed(tmp_path):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with started("-c", HOLD, tmp_path / "state", 60, **pipes) as holder:
+    with started("-c", HOLD, tmp_path / "state", 3600, **pipes) as holder:
         assert holder.stdout.readline() == "held\n"
         with started("-c", HOLD, tmp_path / "state", 0, **pipes) as waiting:
             assert waiting.stderr.readline() == f"{tmp_path / 'state'} is in use by another process; waiting for it to end\n"
             with pytest.raises(subprocess.TimeoutExpired):
                 waiting.wait(0.3)
             holder.send_signal(signal.SIGKILL)
-            assert waiting.wait(20) == 0
+            assert waiting.wait(HANG) == 0
             assert waiting.stdout.read() == "held\n"
 
 
-def test_a_folder_is_free_again_after_use(tmp_path):
+def test_a_folder_is_free_again_after_use_and_no_empty_one_stays(tmp_path):
+    (tmp_path / "other").touch()
     for _ in range(2):
-        assert python("-c", HOLD, tmp_path / "state", 0).stdout == "held\n"
+        assert python("-c", HOLD, tmp_path / "a/state", 0).stdout == "held\n"
+        assert not (tmp_path / "a").exists() and (tmp_path / "other").exists()
+
+
+def test_who_waited_for_a_folder_that_was_removed_holds_the_new_one(tmp_path):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with started("-c", HOLD, tmp_path / "state", 1, **pipes) as first:
+        first.stdout.readline()
+        with started("-c", HOLD, tmp_path / "state", 3600, **pipes) as second:
+            assert second.stdout.readline() == "held\n"
+            assert first.wait(HANG) == 0
+            with started("-c", HOLD, tmp_path / "state", 0, **pipes) as third:
+                assert "is in use" in third.stderr.readline()

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from helpers.processes import python
+from helpers.waiting import HANG
 from sft_atlas.core.job import modules
 
 
@@ -41,7 +42,7 @@ def test_only_jobs_that_say_so_may_use_the_network(scripts, tmp_path):
     for rule, expected in (("fetch", "None"), ("train", "1")):
         log = tmp_path / f"{rule}.log"
         call = [sys.executable, scripts / "run.py", rule, "ok", "--log", log]
-        subprocess.run(call, env=environment, check=True, capture_output=True, timeout=60)
+        subprocess.run(call, env=environment, check=True, capture_output=True, timeout=HANG)
         assert f"INFO offline: {expected}\n" in log.read_text()
 
 
@@ -52,6 +53,12 @@ def test_a_mistake_of_the_user_is_a_message_without_traceback(scripts, tmp_path)
     assert ended.stderr == "error: rows: must be at most 2; lower `rows`\n"
     assert "ERROR error: rows: must be at most 2; lower `rows`" in log.read_text()
     assert "Traceback" not in log.read_text()
+
+
+def test_ctrl_c_leaves_no_traceback(scripts, tmp_path):
+    log = tmp_path / "work.log"
+    ended = run(scripts, "train", "interrupt", "--log", log)
+    assert (ended.returncode, ended.stderr) == (130, "interrupted\n") and "Traceback" not in log.read_text()
 
 
 @pytest.mark.parametrize("log", ["work.log", "/dev/full"])

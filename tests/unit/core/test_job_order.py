@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from helpers.waiting import HANG
 from sft_atlas.core import job_order
 
 TOY = f"""
@@ -44,12 +45,48 @@ rule evaluate:
 """
 
 
+TOGETHER = f"""
+import os, sys
+sys.path.insert(0, {str(next(iter(job_order.__file__.split("/sft_atlas"))))!r})
+from sft_atlas.core import job_order
+
+def batches(jobs):
+    members = [job for job in jobs if job.rule.name == "evaluate"]
+    if len(members) < 2:
+        return {{}}
+    if os.path.exists("batch"):
+        os.unlink("batch")
+    return {{"batch": members}}
+
+job_order.run_together(workflow, batches)
+
+rule all:
+    input: expand("{{run}}.score", run=config.get("runs", "a b").split())
+
+rule answer:
+    input: "rows"
+    output: "batch"
+    shell: "echo answer >> done; touch {{output}}"
+
+rule train:
+    input: "rows"
+    output: "{{run}}.model"
+    shell: "sleep 0.2; echo train >> done; touch {{output}}"
+
+rule evaluate:
+    input: "{{run}}.model"
+    output: "{{run}}.score"
+    params: tokens=config.get("tokens", 24)
+    shell: "echo evaluate >> done; touch {{output}}"
+"""
+
+
 class Toy:
     """The toy workflow in a folder."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, workflow=TOY):
         self.folder = folder
-        for name, text in {"Snakefile": TOY, "items": "1", "more": "2", "leaked": "leak", "rows": "3"}.items():
+        for name, text in {"Snakefile": workflow, "items": "1", "more": "2", "leaked": "leak", "rows": "3"}.items():
             (folder / name).write_text(text + "\n")
 
     def run(self, *arguments, ok=True):
@@ -68,7 +105,7 @@ class Toy:
             "params",
             "input",
         ]
-        done = subprocess.run(call, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+        done = subprocess.run(call, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=HANG)
         assert (done.returncode == 0) == ok, done.stdout
         return (self.folder / "done").read_text().split() if (self.folder / "done").exists() else []
 
@@ -102,3 +139,11 @@ def test_nothing_is_trained_without_the_proof_and_finished_training_is_kept(toy)
     edit = ("--config", "tokens=4", "suite=2", "rate=3", "benchmarks=items leaked")
     assert toy.run(*edit, ok=False) == ["prove"]
     assert toy.run(*edit[:3], "rate=2") == ["prove"]  # the failed proof's file is gone, the model of before is not trained again
+
+
+def test_one_job_runs_for_several_after_what_they_wait_for_and_is_no_reason_to_run_them(tmp_path):
+    toy = Toy(tmp_path, TOGETHER)
+    assert toy.run() == ["train", "train", "answer", "evaluate", "evaluate"]
+    assert toy.run() == []
+    assert toy.run("a.score", "--config", "tokens=8") == ["evaluate"]  # one alone
+    assert toy.run("--config", "tokens=9", "runs=a b c") == ["train", "answer", *["evaluate"] * 3]

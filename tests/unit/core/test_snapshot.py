@@ -5,6 +5,8 @@ import gzip
 import hashlib
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from unittest.mock import MagicMock
@@ -12,6 +14,7 @@ from unittest.mock import MagicMock
 import pytest
 
 from sft_atlas.core import snakemake_records, snapshot
+from sft_atlas.core.job import PACKAGE
 
 ROOT = Path("results/s")
 MADE = {"data.parquet": 10, "runs/a/epoch-1/weights/model.safetensors": 20, "runs/a/epoch-1/weights/.snakemake_timestamp": 21, "table": 30}
@@ -199,11 +202,46 @@ def test_a_file_that_was_rewritten_under_its_old_time_is_read_again(original):
     assert snapshot._read(ROOT)["files"]["data.parquet"][3] == snapshot.digest(ROOT / "data.parquet")
 
 
-def test_a_run_that_was_killed_is_made_up_for_by_the_next(original):
-    snapshot.begin(ROOT)
+@pytest.fixture
+def another_run(original):
+    """A process whose run began and goes on."""
+    code = "import sys, pathlib; from sft_atlas.core import snapshot; snapshot.begin(pathlib.Path(sys.argv[1])); print(); sys.stdin.read()"
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
+    process = subprocess.Popen([sys.executable, "-c", code, ROOT], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process.stdout.readline()
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_a_run_that_was_killed_is_made_up_for_by_the_next(another_run):
     (ROOT / "new").write_text("made by a run that was killed")
+    another_run.kill()
+    another_run.wait()
     snapshot.begin(ROOT)
     assert "new" in snapshot._read(ROOT)["files"]
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_second_call_leaves_a_run_beside_it_recorded(another_run, changed):
+    snapshot.begin(ROOT)
+    (ROOT / "new").write_text("made by the other run")
+    snapshot.end(ROOT, changed)
+    assert [run["pid"] for run in snapshot._runs(ROOT, snapshot.FOLDER)] == [another_run.pid]
+    another_run.kill()
+    another_run.wait()
+    snapshot.begin(ROOT)
+    assert "new" in snapshot._read(ROOT)["files"]
+    assert [run["pid"] for run in snapshot._runs(ROOT, snapshot.FOLDER)] == [os.getpid()]
+
+
+def test_a_run_on_another_machine_stays_recorded_and_may_have_been_killed(original):
+    elsewhere = {"pid": 1, "process_began": 0.0, "host": "another machine"}
+    snapshot._change_stamp(ROOT, snapshot.FOLDER, running=[elsewhere])
+    (ROOT / "new").write_text("made there")
+    snapshot.begin(ROOT)
+    snapshot.end(ROOT, changed=False)
+    assert "new" in snapshot._read(ROOT)["files"] and snapshot._runs(ROOT, snapshot.FOLDER) == [elsewhere]
 
 
 def test_a_snapshot_that_is_cut_off_or_of_another_version_is_no_snapshot(original, monkeypatch):

@@ -10,7 +10,8 @@ import sys
 
 import pytest
 
-from helpers.processes import alive, python, started, until
+from helpers.processes import alive, python, started
+from helpers.waiting import HANG, until
 from sft_atlas.core import warm
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the warm start forks, and reads /proc")
@@ -119,11 +120,25 @@ def test_killing_the_client_ends_the_job(address, client, run):
 
 
 @linux
+def test_the_client_passes_sigterm_to_the_job_and_leaves_sigint_to_it(address, client):
+    call, named = client(address, "sleep")
+    with started(*call, env=named, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as waiting:
+        pid = int(waiting.stdout.readline())
+        waiting.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(0.5)
+        assert alive(pid)
+        waiting.send_signal(signal.SIGTERM)
+        assert waiting.wait(HANG) == 128 + signal.SIGTERM and not waiting.stderr.read()
+        assert not alive(pid)
+
+
+@linux
 def test_a_job_that_is_killed_is_a_failure_with_a_reason(address, client):
     call, named = client(address, "sleep")
     with started(*call, env=named, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as waiting:
         os.kill(int(waiting.stdout.readline()), signal.SIGKILL)
-        assert waiting.wait(20) == 137
+        assert waiting.wait(HANG) == 137
         assert waiting.stderr.read() == "train: the job's process died without an exit code (killed, perhaps because memory ran out)\n"
 
 
@@ -134,15 +149,15 @@ def test_the_end_of_the_workflow_ends_server_and_job(scripts, client, tmp_path):
         with started(*call, env=named, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as waiting:
             pid = int(waiting.stdout.readline())
             server.stdin.close()
-            assert server.wait(20) == 0
+            assert server.wait(HANG) == 0
             until(lambda: not alive(pid))
-            assert waiting.wait(20) == 137
+            assert waiting.wait(HANG) == 137
         assert not address.exists()
 
 
 @linux
 def test_a_server_that_must_not_fork_lets_jobs_run_cold(scripts, run, tmp_path):
-    (tmp_path / "threaded.py").write_text("import threading, time; threading.Thread(target=time.sleep, args=(60,), daemon=True).start()")
+    (tmp_path / "threaded.py").write_text("import threading, time; threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()")
     with serving(scripts, tmp_path, MARK, "threaded", path=tmp_path) as (server, address):
         assert run(address, "warm").stdout == "False False\n"
         assert "warm start is off: 2 threads after the imports" in (tmp_path / "warm.log").read_text()
@@ -154,15 +169,35 @@ def test_the_workflow_starts_a_server_that_waits_without_importing(tmp_path, mon
     monkeypatch.setenv(warm.VARIABLE, "")
     warm.start(str(tmp_path), str(tmp_path / "warm.log"))
     try:
-        assert os.environ[warm.VARIABLE] == str(tmp_path / "warm.sock")
-        until(lambda: listening(tmp_path / "warm.sock"))
+        address = tmp_path / f"warm-{os.getpid()}.sock"
+        assert os.environ[warm.VARIABLE] == str(address)
+        until(lambda: listening(address))
         with open(f"/proc/{warm.start.server.pid}/maps") as maps:
             assert "torch" not in maps.read()
         warm.start.server.stdin.close()
-        assert warm.start.server.wait(20) == 0
+        assert warm.start.server.wait(HANG) == 0
         assert (tmp_path / "warm.log").read_text() == ""
     finally:
         warm.start.server.kill()
+
+
+@linux
+def test_a_server_that_ends_late_leaves_the_next_ones_socket_and_those_of_killed_calls_are_removed(tmp_path, monkeypatch):
+    monkeypatch.setenv(warm.VARIABLE, "")
+    (tmp_path / "warm-99999999.sock").touch()  # more than the largest process id
+    servers = []
+    try:
+        for pid in (os.getppid(), os.getpid()):  # two calls of Snakemake
+            monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
+            warm.start(str(tmp_path), str(tmp_path / "warm.log"))
+            servers.append(warm.start.server)
+            until(lambda pid=pid: listening(tmp_path / f"warm-{pid}.sock"))
+        servers[0].stdin.close()
+        assert servers[0].wait(HANG) == 0
+        assert [path.name for path in tmp_path.glob("*.sock")] == [f"warm-{os.getpid()}.sock"]
+    finally:
+        for server in servers:
+            server.kill()
 
 
 def test_the_warm_start_can_be_switched_off(monkeypatch):

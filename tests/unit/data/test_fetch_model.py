@@ -10,8 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from helpers.damage import invert as flip
 from helpers.hub_server import COMMIT, FILES, MODEL, SECRET, fetch
 from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.files import read_json, write_json
 from sft_atlas.data import fetch_model
 from sft_atlas.models.base_model import ModelFolder
 
@@ -199,3 +201,36 @@ def test_a_folder_that_loads_is_taken(register, change):
 
 def without(tensors: dict[str, torch.Tensor], name: str) -> dict[str, torch.Tensor]:
     return {key: tensor for key, tensor in tensors.items() if key != name}
+
+
+# ---------------------------------------------------------------- fetched again
+
+
+def test_a_file_that_is_not_the_hubs_is_an_error_and_comes_anew_after_the_remedy(small_hub, tmp_path):
+    assert fetch(tmp_path, small_hub.address, revision=COMMIT)[0] == 0
+    flip(tmp_path / "weights/model.safetensors")
+    (tmp_path / "model.json").unlink()
+    status, manifest, log = fetch(tmp_path, small_hub.address, revision=COMMIT)
+    assert status == 1 and manifest is None and "Traceback" not in log
+    assert re.search(
+        r"model\.safetensors is not the file of team/model at 0123\w+: its git-sha1 is \w+, the hub's \w+; delete \S+weights and run", log
+    )
+    shutil.rmtree(tmp_path / "weights")
+    assert fetch(tmp_path, small_hub.address, revision=COMMIT)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"commit": "f" * 40}, f"main of team/model was commit {'f' * 40} when it was fetched before, and is {COMMIT} now"),
+        ({"sha256": {"config.json": "0" * 64}}, f"config.json of team/model at {COMMIT} is not what was fetched before"),
+    ],
+)
+def test_a_branch_that_moved_and_a_commit_with_other_content_are_errors(small_hub, tmp_path, change, said):
+    assert fetch(tmp_path, small_hub.address)[0] == 0
+    record = tmp_path / "fetched.json"
+    write_json(record, read_json(record) | change)
+    status, _, log = fetch(tmp_path, small_hub.address)
+    assert status == 1 and said in log and f"delete {record}" in log and "Traceback" not in log
+    record.unlink()
+    assert fetch(tmp_path, small_hub.address)[0] == 0

@@ -10,7 +10,7 @@ import pytest
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.provenance import ROOT
-from sft_atlas.data import procedural
+from sft_atlas.data import leaks, procedural
 
 ANSWERABLE = [name for name in procedural.NAMES if name != procedural.PROSE]
 
@@ -36,6 +36,8 @@ def test_training_and_benchmark_items_never_meet(name):
     assert len(train) > 40
     assert len(held_out) > 20
     assert not train & held_out
+    rows = [([text], [""]) for text in train]  # nor does a longer item hold a shorter one
+    assert not leaks.Items({name: [{"instruction": text, "answer": "-"} for text in held_out]}).found_in(rows)[0]
 
 
 def test_the_side_of_an_item_does_not_depend_on_case_and_white_space():

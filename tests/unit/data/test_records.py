@@ -150,7 +150,8 @@ def test_all_turns_of_a_conversation_are_kept_up_to_its_last_reply(tmp_path):
     assert roles[0] == [("user", "Hi?"), ("assistant", "Hello."), ("user", "And?"), ("assistant", "Bye.")]
     assert roles[1] == [SYSTEM, ("user", "Hi?"), ("assistant", "Hello.")]
     assert kept.select("instruction", "response").row(0) == ("Hi?", "Hello.")
-    assert list(records.user_turns(kept)) == ["Hi?", "And?", "Hi?"] and list(records.user_turns(kept.drop("messages"))) == ["Hi?", "Hi?"]
+    assert [turns for turns, _ in records.turns_by_speaker(kept)] == [["Hi?", "And?"], ["Hi?"]]
+    assert [turns for turns, _ in records.turns_by_speaker(kept.drop("messages"))] == [["Hi?"], ["Hi?"]]
     first = records.to_pairs(records.read_rows(source, path, "train"), source.columns, "datasets.chats")
     assert "messages" not in first.columns
 

@@ -1,11 +1,10 @@
 """The state folder of a run: what is resumed, what is removed, and trainer checkpoints on a node's own disk."""
 
-import json
-
 import pytest
 
 from helpers.damage import cut, empty, invert
 from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.files import read_json
 from sft_atlas.study.schema import Hyperparameters
 from sft_atlas.train import resume_state
 
@@ -188,7 +187,7 @@ def test_checkpoints_of_other_settings_on_scratch_are_not_resumed(state, monkeyp
     assert (state / "trainer").is_symlink()
     monkeypatch.delenv(resume_state.SCRATCH)
     resume_state.open_state(state, {"seed": 1})
-    assert not (state / "trainer").is_symlink() and json.loads((state / "identity.json").read_text()) == {"seed": 1}
+    assert not (state / "trainer").is_symlink() and read_json(state / "identity.json") == {"seed": 1}
 
 
 @pytest.mark.parametrize("folder", ["$NOT_SET/x", "relative"])

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from transformers import LlamaConfig
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.models.base_model import ModelFolder, load_tokenizer
+from sft_atlas.models.base_model import ModelFolder
 from sft_atlas.study.schema import Hyperparameters
 from sft_atlas.train import dataset as sampling
 from sft_atlas.train import trainer
@@ -25,16 +25,6 @@ ROWS = [
 
 def settings(**changes):
     return Hyperparameters(**({"method": "full", "rows": 8, "epochs": 2, "learning_rate": 1e-3, "batch_size": 4} | changes))
-
-
-@pytest.fixture(scope="module")
-def base(tiny_base):
-    return ModelFolder.read(tiny_base)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(base):
-    return load_tokenizer(base)
 
 
 @pytest.fixture(scope="module")

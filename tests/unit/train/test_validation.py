@@ -102,6 +102,6 @@ def test_two_processes_with_sharded_weights_measure_the_loss_of_one(tiny_tokeniz
         (tmp_path / f"{rank}.json").write_text(json.dumps(losses("two", gpus=2, micro_batch_size=2)))
 
     one = losses("one", micro_batch_size=2)
-    forked(2, train_sharded, 120)
+    forked(2, train_sharded)
     both = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     assert both[0] == both[1] == pytest.approx(one, rel=1e-4) and len(one) == 2

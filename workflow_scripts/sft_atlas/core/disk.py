@@ -39,10 +39,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def disk_full(error: BaseException, paths: Iterable[Path], written: int | None = None) -> DiskFull:
+def disk_full(error: BaseException, paths: Iterable[Path], written: int = 0, needed: int | None = None) -> DiskFull:
     """The error to raise instead of ``error``. It names the fullest of the file systems of ``paths`` and of the file in ``error``.
 
-    ``written``: bytes that the file or folder had when it failed.
+    ``written``: bytes that the file or folder had when it failed; ``needed``: those that it would have had, about, where that is known.
     """
     named = [each.filename for each in _causes(error) if isinstance(each, OSError) and isinstance(each.filename, str)]
     folders = {_existing(Path(path)) for path in [*paths, *named]}
@@ -52,15 +52,26 @@ def disk_full(error: BaseException, paths: Iterable[Path], written: int | None =
         mount = mount.parent
     quota = any(isinstance(each, OSError) and each.errno == errno.EDQUOT for each in _causes(error)) or "quota" in str(error).lower()
     what = f"your quota on the file system {mount} is used up" if quota else f"the file system {mount} is full"
-    size = "" if written is None else f"; more than {size_text(written)} is needed for what was being written"
+    if needed and needed > written:
+        size = f"about {size_text(needed)}"
+    elif written:
+        size = f"more than {size_text(written)}"
+    else:
+        size = f"at least {size_text(os.statvfs(folder).f_frsize or 4096)}"  # a block
     return DiskFull(
-        f"{what}: {size_text(usage.free)} free of {size_text(usage.total)}, while writing below {folder}{size}. Make room there, or put it on a"
-        " larger disk, and run again: what is finished is kept"
+        f"{what}: {size_text(usage.free)} free of {size_text(usage.total)}, while writing below {folder}; {size} is needed for what was being"
+        " written. Make room there, or put it on a larger disk, and run again: what is finished is kept"
     )
 
 
+def written_since(paths: Iterable[Path], start: float) -> int:
+    """Bytes of the files at and below ``paths`` that were written after ``start``, in seconds since 1970."""
+    files = [file for path in paths for file in [path, *path.rglob("*")] if file.is_file()]
+    return sum(file.stat().st_size for file in files if file.stat().st_mtime >= start)
+
+
 def _existing(path: Path) -> Path:
-    path = Path(os.path.abspath(path))
+    path = Path(os.path.realpath(path))  # behind links, which may lead to another file system
     while not path.is_dir():
         path = path.parent
     return path

@@ -10,10 +10,13 @@ class AtlasError(Exception):
 
 
 class ConfigError(AtlasError):
-    """A study file that cannot be used; the message lists every problem with file, key and remedy."""
+    """A study file that cannot be used; the message lists every problem with place, key and remedy.
 
-    def __init__(self, source: str, problems: Iterable[str]):
-        lines = [f"{source}: {problem}" for problem in problems]
+    ``source``: the name of the file, or a :class:`sft_atlas.study.places.ConfigSources`, which finds the line and column of each problem.
+    """
+
+    def __init__(self, source: object, problems: Iterable[str]):
+        lines = [source.located(problem) if hasattr(source, "located") else f"{source}: {problem}" for problem in problems]
         if len(lines) > SHOWN:
             lines[SHOWN:] = [f"... and {len(lines) - SHOWN} more of this kind"]
         super().__init__("\n".join(lines))

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 
 from sft_atlas.core import gpus
-from sft_atlas.core.disk import disk_full, is_full
+from sft_atlas.core.disk import disk_full, is_full, written_since
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.log import LOG, open_log
 from sft_atlas.core.provenance import resource_usage
@@ -47,7 +47,8 @@ def run(rule: str, arguments: list[str]) -> None:
     """Run the job of ``rule``: parse the arguments, open the log given by ``--log`` and call ``main``.
 
     The log holds every message; the terminal gets warnings and errors only, and progress lines when it is a terminal.
-    Exits 1 after an :class:`AtlasError` (message only) or any other exception (with traceback, in the log too), 2 for a wrong call.
+    Exits 1 after an :class:`AtlasError` (message only) or any other exception (with traceback, in the log too), 2 for a wrong call, 130 after
+    Ctrl-C.
     """
     if rule not in modules():
         sys.exit(f"run.py: there is no rule {rule!r}; `snakemake --list-rules` shows them all")
@@ -77,7 +78,7 @@ def run_module(module: ModuleType, rule: str, arguments: list[str]) -> None:
     if not getattr(module, "NETWORK", False):
         os.environ.update(OFFLINE)
     args = parser(module, rule).parse_args(arguments)
-    started = time.perf_counter()
+    started, began = time.perf_counter(), time.time()
     try:
         open_log(args.log)
         LOG.info("%s", " ".join(["run.py", rule, *arguments]))
@@ -88,10 +89,13 @@ def run_module(module: ModuleType, rule: str, arguments: list[str]) -> None:
     except AtlasError as error:
         LOG.error("error: %s", error)
         sys.exit(1)
+    except KeyboardInterrupt:
+        LOG.error("interrupted")
+        sys.exit(130)
     except Exception as error:  # noqa: BLE001 (logged with its traceback)
         if is_full(error):
             paths = [path for path in vars(args).values() if isinstance(path, Path)]
-            LOG.error("error: %s", disk_full(error, [*paths, Path(tempfile.gettempdir())]))
+            LOG.error("error: %s", disk_full(error, [*paths, Path(tempfile.gettempdir())], written_since(paths, began)))
         else:
             LOG.exception("unexpected error")
         sys.exit(1)

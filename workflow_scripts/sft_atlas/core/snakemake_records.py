@@ -40,7 +40,7 @@ def read(prefixes: Iterable[str] = ("",), folder: Path = FOLDER) -> dict[str, Re
     chosen, records = tuple(prefixes), {}
     for output, file in _files(folder):
         if any(is_below(output, prefix) for prefix in chosen):
-            with contextlib.suppress(json.JSONDecodeError):
+            with contextlib.suppress(ValueError):
                 records[output] = json.loads(file.read_text(encoding="utf-8"))
     return records
 

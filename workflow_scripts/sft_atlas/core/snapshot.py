@@ -19,11 +19,12 @@ import hashlib
 import json
 import os
 import secrets
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sft_atlas.core import snakemake_records
+from sft_atlas.core import processes, snakemake_records
 from sft_atlas.core.files import atomic, sha256, write_json
 from sft_atlas.core.snakemake_records import FOLDER, HERE, Record, is_below
 
@@ -76,21 +77,26 @@ class Restored:
 
 
 def begin(root: Path, envs: Path = ENVS, folder: Path = FOLDER) -> None:
-    """Note that a run starts. Where the run before was killed, or there was none that wrote a snapshot, write one now.
+    """Note that this process starts a run. Where an earlier run was killed, or none has written a snapshot, write one now.
 
-    ``envs``, here and below: the folder of Snakemake's conda environments.
+    Several runs may go on side by side: Snakemake's lock keeps only those apart that make the same files. ``envs``, here and below: the
+    folder of Snakemake's conda environments.
     """
-    if root.exists() and (_stamp(root, folder).get("running") or not (root / NAME).exists()):
+    others = _runs(root, folder)
+    going_on = [run for run in others if processes.is_running(run) is not False]
+    # A run on another machine may have been killed too.
+    if root.exists() and (not all(map(processes.is_running, others)) or not (root / NAME).exists()):
         save(root, envs, folder)
-    _change_stamp(root, folder, running=True)
+    _change_stamp(root, folder, running=[*going_on, processes.this_process()])
 
 
 def end(root: Path, changed: bool, envs: Path = ENVS, folder: Path = FOLDER) -> None:
-    """Note that a run ended, and write the snapshot where it may have ``changed`` results."""
+    """Note that the run of this process ended, and write the snapshot where it may have ``changed`` results."""
     if changed:
         save(root, envs, folder)
-    else:
-        _change_stamp(root, folder, running=False)
+    own = processes.this_process()
+    others = [run for run in _runs(root, folder) if (run["pid"], run["host"]) != (own["pid"], own["host"])]
+    _change_stamp(root, folder, running=others)
 
 
 def save(root: Path, envs: Path = ENVS, folder: Path = FOLDER, moved: bool = False) -> None:
@@ -112,13 +118,13 @@ def save(root: Path, envs: Path = ENVS, folder: Path = FOLDER, moved: bool = Fal
         "format": FORMAT,
         "root": str(root),
         "id": secrets.token_hex(8),
-        "files": _entries({str(path.relative_to(root)): path for path in _files(root)}, known, unchanged),
+        "files": _entries({str(path.relative_to(root)): path for path in result_files(root)}, known, unchanged),
         "inputs": _entries({str(path): path for path in _timed_inputs(records, root)}, known, unchanged),
         "records": {output: snakemake_records.without_place(record, envs) for output, record in records.items()},
     }
     with atomic(root / NAME) as part:
         part.write_bytes(gzip.compress(json.dumps(snapshot).encode(), compresslevel=3))
-    _change_stamp(root, folder, id=snapshot["id"], place=_place(root), running=False)
+    _change_stamp(root, folder, id=snapshot["id"], place=_place(root))
 
 
 def restore(root: Path, envs: Path = ENVS, folder: Path = FOLDER) -> Restored | None:
@@ -148,6 +154,14 @@ def restore(root: Path, envs: Path = ENVS, folder: Path = FOLDER) -> Restored | 
     with contextlib.suppress(OSError):  # a folder of someone else; the next call tries again
         save(root, envs, folder, moved=True)
     return restored
+
+
+def changed(root: Path) -> list[Path]:
+    """Files whose time stamp is that of the snapshot and whose content is not: nothing that Snakemake started changed them."""
+    files = {root / path: Entry(*entry) for path, entry in _read(root).get("files", {}).items()}
+    same_time = [path for path, entry in files.items() if path.is_file() and os.stat(path).st_mtime_ns == entry.modified]
+    agreeing = _map(lambda path: _agrees(path, os.path.getsize(path), files[path]), same_time)
+    return [path for path, agrees in zip(same_time, agreeing, strict=True) if not agrees]
 
 
 # ---------------------------------------------------------------- time stamps
@@ -212,7 +226,7 @@ def digest(path: Path) -> str:
     return f"{BLOCKS} blocks: {blocks.hexdigest()}"
 
 
-def _files(root: Path) -> Iterator[Path]:
+def result_files(root: Path) -> Iterator[Path]:
     """The files of a study whose time stamps count."""
     for parent, folders, names in os.walk(root):
         if parent == str(root):
@@ -250,11 +264,17 @@ def _stamp_file(root: Path, folder: Path) -> Path:
 
 
 def _stamp(root: Path, folder: Path) -> dict[str, object]:
-    """Which snapshot the records in ``.snakemake`` belong to, where it was, and whether a run began and did not end."""
+    """Which snapshot the records in ``.snakemake`` belong to, where it was, and the processes of runs that began and did not end."""
     try:
         return json.loads(_stamp_file(root, folder).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, ValueError):
         return {}
+
+
+def _runs(root: Path, folder: Path) -> list[dict]:
+    """The processes whose runs began and did not end."""
+    found = _stamp(root, folder).get("running")
+    return found if isinstance(found, list) else []  # earlier versions wrote true or false
 
 
 def _change_stamp(root: Path, folder: Path, **values: object) -> None:
@@ -265,6 +285,6 @@ def _read(root: Path) -> dict:
     """The snapshot of ``root``; empty where there is none, or one that this version cannot read."""
     try:
         snapshot = json.loads(gzip.decompress((root / NAME).read_bytes()))
-    except (FileNotFoundError, EOFError, gzip.BadGzipFile, json.JSONDecodeError):
+    except (FileNotFoundError, EOFError, gzip.BadGzipFile, zlib.error, ValueError):
         return {}
     return snapshot if snapshot.get("format") == FORMAT else {}

@@ -50,7 +50,7 @@ def _names(code: str) -> set[str]:
         for name in re.findall(r"\w+(?: as \w+)?", imported):
             inner = f"{package}.{name.split()[0]}"
             names.add(inner if _file(inner).exists() else package)
-    return names
+    return names - {"sft_atlas"}  # `from sft_atlas import load` stands in texts for users only
 
 
 def _file(module: str) -> Path:

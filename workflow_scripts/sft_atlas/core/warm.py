@@ -40,16 +40,26 @@ PRELOAD = (
     "lm_eval.models.huggingface",
     "lm_eval.evaluator",
     "skdim.id",
+    "sft_atlas.data.pretrain_demo_model",
+    "sft_atlas.evaluate.evaluate",
+    "sft_atlas.evaluate.lm_eval_runner",
+    "sft_atlas.measure.measure_representation",
     "sft_atlas.measure.weight_change",
+    "sft_atlas.train.train",
+    "sft_atlas.train.trainer",
 )
 PRELOAD += tuple(f"transformers.models.{name}.modeling_{name}" for name in ("llama", "qwen3", "gemma3"))
 
 
-def start(folder: str, log: str) -> None:
-    """Start the server beside this process and name it in the environment; it ends when this process does."""
+def start(folder: str, log: str) -> int:
+    """Start the server beside this process and name it in the environment; it ends when this process does. Returns its process id."""
+    import atexit
     import subprocess
 
-    address = os.path.join(folder, "warm.sock")
+    address = os.path.join(
+        folder, f"warm-{os.getpid()}.sock"
+    )  # of this call alone: the server of a killed one may end later than ours starts
+    _remove_stale(folder)
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     with open(log, "a") as handle:
         environment = os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": package}
@@ -57,6 +67,23 @@ def start(folder: str, log: str) -> None:
         server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=handle, stderr=handle, env=environment)
     os.environ[VARIABLE] = address
     start.server = server  # keeps its stdin open: end of file there tells the server that we are gone
+    atexit.register(_stop, server, address)
+    return server.pid
+
+
+def _stop(server, address: str) -> None:
+    """End the server at once: while it imports it would notice late that we are gone."""
+    server.kill()
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(address)
+
+
+def _remove_stale(folder: str) -> None:
+    """Remove the sockets of calls that have ended, whose servers were killed."""
+    for name in os.listdir(folder):
+        if name.startswith("warm-") and name.endswith(".sock") and not os.path.exists(f"/proc/{name[5:-5]}"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(folder, name))
 
 
 def useful() -> bool:
@@ -73,22 +100,37 @@ def put_python_on_path() -> None:
 
 
 def forward(argv: list[str]) -> bool:
-    """Have the server run the job of ``[script, rule, *arguments]`` and exit with its exit code; False where there is no server."""
+    """Have the server run the job of ``[script, rule, *arguments]`` and exit with its exit code; False where there is no server.
+
+    SIGTERM is passed to the job, for whose end this process waits; SIGINT reaches the job itself.
+    """
     connection = socket.socket(socket.AF_UNIX)
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # a server that still imports: end without a traceback
     try:
         connection.connect(os.environ.get(VARIABLE, "0"))
-        ready = connection.recv(4) == b"warm"
+        process = int(connection.recv(16) or 0)
     except OSError:
-        ready = False
-    if not ready:
+        process = 0
+    if not process:
+        signal.signal(signal.SIGINT, before)
         return False
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    passed_on = []
+    signal.signal(signal.SIGTERM, lambda number, _: (passed_on.append(number), _pass_on(number, process)))
     request = json.dumps({"argv": argv, "cwd": os.getcwd(), "env": {**os.environ}}).encode()
     socket.send_fds(connection, [len(request).to_bytes(8, "big")], [1, 2])
     connection.sendall(request)
     answer = connection.recv(16)
+    if not answer and passed_on:
+        sys.exit(128 + passed_on[0])
     if not answer:
         print(f"{argv[1]}: the job's process died without an exit code (killed, perhaps because memory ran out)", file=sys.stderr)
     sys.exit(int(answer or 137))
+
+
+def _pass_on(number: int, process: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, number)
 
 
 # ---------------------------------------------------------------- server
@@ -108,7 +150,8 @@ def serve(address: str, modules: Sequence[str]) -> None:
     while True:
         readable, _, _ = select.select([listener, 0], [], [])
         if 0 in readable:
-            os.unlink(address)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(address)
             return
         connection, _ = listener.accept()
         ready = _preload(modules) if ready is None else ready
@@ -148,7 +191,7 @@ def _job(connection: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     code = 1
     try:
-        connection.sendall(b"warm")
+        connection.sendall(str(os.getpid()).encode())
         head, descriptors, _, _ = socket.recv_fds(connection, 8, 2)
         size, body = int.from_bytes(head, "big"), b""
         while len(body) < size:

@@ -19,6 +19,13 @@ SAMPLE = "How many pears are there? 7 pears, in 2 baskets."
 SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
+def refuse_pointers(folder: Path, key: str) -> None:
+    """AtlasError where a file of ``folder`` is a Git LFS pointer."""
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.open("rb").read(len(POINTER)) == POINTER:
+            raise AtlasError(f"{key}: {path} is a Git LFS pointer, not the file itself; run `git lfs pull` in {folder}")
+
+
 def check_files(folder: Path, key: str) -> list[Path]:
     """The files of weights that transformers reads from ``folder``. ``key``: of the entry in the study file, for messages.
 
@@ -26,28 +33,27 @@ def check_files(folder: Path, key: str) -> list[Path]:
     """
     if not folder.is_dir():
         raise AtlasError(f"{key}: there is no folder {folder}")
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.open("rb").read(len(POINTER)) == POINTER:
-            raise AtlasError(f"{key}: {path} is a Git LFS pointer, not the file itself; run `git lfs pull` in {folder}")
+    refuse_pointers(folder, key)
     if (folder / "adapter_config.json").exists():
-        base = _json(folder / "adapter_config.json", key).get("base_model_name_or_path")
+        base = read_json_file(folder / "adapter_config.json", key).get("base_model_name_or_path")
         raise AtlasError(f"{key}: {folder} is an adapter of {base}; use its base model, or merge the adapter into it")
     if not (folder / "config.json").exists():
         raise AtlasError(f"{key}: {folder} has no config.json")
     if not any(folder.glob("tokenizer*")):
         raise AtlasError(f"{key}: {folder} has no tokenizer; copy its files (tokenizer.json, tokenizer_config.json) there")
-    files = _weight_files(folder, key)
+    files = weight_files(folder, key)
     for path in files:
         with _open(path, key, "np"):  # not "pt", which loads torch
             pass
     return files
 
 
-def _weight_files(folder: Path, key: str) -> list[Path]:
+def weight_files(folder: Path, key: str) -> list[Path]:
+    """The files of full weights, whole or in shards, that transformers reads."""
     if (folder / WEIGHTS).exists():
         return [folder / WEIGHTS]
     if (folder / INDEX).exists():
-        names = sorted(set(_json(folder / INDEX, key).get("weight_map", {}).values()))
+        names = sorted(set(read_json_file(folder / INDEX, key).get("weight_map", {}).values()))
         missing = [name for name in names if not (folder / name).exists()]
         if missing or not names:
             what = (
@@ -70,11 +76,18 @@ def check_loads(base: ModelFolder, files: list[Path], key: str) -> None:
 
     The model is built on the meta device; values are read one tensor at a time.
     """
+    rows = check_tensors(base, key)
+    _check_tokenizer(base, rows, key)
+    check_finite(files, key)
+
+
+def check_tensors(base: ModelFolder, key: str) -> int:
+    """Rows of the embedding. AtlasError where the tensors of full weights are not those of the architecture in their config.json."""
     import torch
     from transformers import AutoModelForCausalLM
 
     _check_config_ids(base.path, key)
-    with _explained(f"{key}: transformers cannot load {base.path}"):
+    with explained(f"{key}: transformers cannot load {base.path}"):
         model, info = AutoModelForCausalLM.from_pretrained(
             base.path, dtype=getattr(torch, base.dtype), trust_remote_code=base.trust_remote_code, use_safetensors=True,
             device_map="meta", ignore_mismatched_sizes=True, output_loading_info=True,
@@ -86,16 +99,18 @@ def check_loads(base: ModelFolder, files: list[Path], key: str) -> None:
             f"{key}: {base.path}: config.json and weights differ in the shape of {len(mismatched)} tensors, the first is {name}: "
             f"{list(stored)} in the file, {list(expected)} by config.json"
         )
-    _check_tokenizer(base, model.get_input_embeddings().weight.shape[0], key)
-    _check_finite(files, key)
+    return model.get_input_embeddings().weight.shape[0]
 
 
 def _check_config_ids(folder: Path, key: str) -> None:
     """Before the model is built, which fails without a reason where the padding has no row."""
-    config = _json(folder / "config.json", key)
+    config = read_json_file(folder / "config.json", key)
     rows = config.get("vocab_size")
     generation = folder / "generation_config.json"
-    for file, settings in (("config.json", config), ("generation_config.json", _json(generation, key) if generation.exists() else {})):
+    for file, settings in (
+        ("config.json", config),
+        ("generation_config.json", read_json_file(generation, key) if generation.exists() else {}),
+    ):
         for name in SPECIAL:
             value = settings.get(name)
             over = [token for token in (value if isinstance(value, list) else [value]) if isinstance(token, int) and rows and token >= rows]
@@ -122,7 +137,7 @@ def _check_names(missing: Collection[str], unknown: Collection[str], where: str)
 
 
 def _check_tokenizer(base: ModelFolder, rows: int, key: str) -> None:
-    with _explained(f"{key}: transformers cannot load the tokenizer in {base.path}; it needs tokenizer.json or tokenizer.model"):
+    with explained(f"{key}: transformers cannot load the tokenizer in {base.path}; it needs tokenizer.json or tokenizer.model"):
         tokenizer = load_tokenizer(base)
         ids = tokenizer(SAMPLE)["input_ids"]
     if not set(ids) - {tokenizer.unk_token_id, *tokenizer.all_special_ids}:
@@ -135,7 +150,7 @@ def _check_tokenizer(base: ModelFolder, rows: int, key: str) -> None:
         )
 
 
-def _check_finite(files: list[Path], key: str) -> None:
+def check_finite(files: list[Path], key: str) -> None:
     for path in files:
         with _open(path, key) as tensors:
             broken = next((name for name in tensors.keys() if not is_finite(tensors.get_tensor(name))), None)  # noqa: SIM118 (no dictionary)
@@ -144,7 +159,7 @@ def _check_finite(files: list[Path], key: str) -> None:
         progress(f"{path.name}: all values are finite")
 
 
-def _json(path: Path, key: str) -> dict:
+def read_json_file(path: Path, key: str) -> dict:
     try:
         entry = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -167,7 +182,7 @@ def _open(path: Path, key: str, framework: str = "pt"):
 
 
 @contextlib.contextmanager
-def _explained(what: str):
+def explained(what: str):
     """Turn whatever a folder's contents make transformers raise into one line."""
     try:
         yield

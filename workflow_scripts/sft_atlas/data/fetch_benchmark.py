@@ -3,6 +3,8 @@
 import argparse
 import json
 import random
+from collections.abc import Callable
+from pathlib import Path
 
 import polars as pl
 
@@ -11,21 +13,30 @@ from sft_atlas.core.files import write_text
 from sft_atlas.data.columns import is_nested_name
 from sft_atlas.data.local_files import as_text, shown
 from sft_atlas.data.options import fetch_options
-from sft_atlas.data.records import ROW, at_commit, read_rows, require_columns, row_numbers, to_pairs, write_manifest
-from sft_atlas.study.rendering import check_rows
-from sft_atlas.study.schema import Benchmark, BenchmarkColumns, Columns
+from sft_atlas.data.records import ROW, at_commit, fetched, read_rows, require_columns, row_numbers, to_pairs, write_manifest
+from sft_atlas.study import lm_eval_registry
+from sft_atlas.study.paths import MANIFEST
+from sft_atlas.study.rendering import TaskRenderer, check_rows
+from sft_atlas.study.schema import Benchmark, BenchmarkColumns, Columns, Source
+from sft_atlas.study.task_files import task_file
 
 NETWORK = True
 ANSWER = "right option"  # column with the text of the right option, while items are made
 
 
 def main(args: argparse.Namespace) -> None:
-    entry = at_commit(Benchmark.model_validate_json(args.entry))
-    items = benchmark_items(read_rows(entry, args.path, "benchmark"), entry, f"benchmarks.{args.name}")
-    check_rows(entry.task, items)
-    write_text(args.output, "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items))
+    asked, key, record = Benchmark.model_validate_json(args.entry), f"benchmarks.{args.name}", args.output.parent / MANIFEST
+    entry = at_commit(asked, record, key)
+    if entry.lm_eval:
+        items = registry_items(entry, args.path, key)
+    else:
+        items = benchmark_items(read_rows(entry, args.path, "benchmark"), entry, key)
+        check_rows(entry.task, items)
+    text = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
+    facts = fetched(asked, entry, text, record, key)
+    write_text(args.output, text)
     frame = pl.DataFrame({"source": [str(item.get("task", "unknown")) for item in items]})
-    write_manifest(args.output, frame, entry.model_dump(exclude_defaults=True), {"source": args.path} if args.path else {})
+    write_manifest(args.output, frame, entry.model_dump(exclude_defaults=True), {"source": args.path} if args.path else {}, **facts)
 
 
 def benchmark_items(frame: pl.DataFrame, benchmark: Benchmark, name: str) -> list[dict[str, object]]:
@@ -46,6 +57,45 @@ def benchmark_items(frame: pl.DataFrame, benchmark: Benchmark, name: str) -> lis
         raise AtlasError(f"{name}: `items` is {benchmark.items}, the source has {len(rows)} rows; lower it or leave it out")
     chosen = sorted(random.Random(benchmark.seed).sample(range(len(rows)), benchmark.items)) if benchmark.items else range(len(rows))
     return [rows[i] for i in chosen]
+
+
+def registry_items(benchmark: Benchmark, path: Path | None, name: str) -> list[dict[str, object]]:
+    """Items of a task or group of lm-eval's registry: ``doc``, a row of the task's own data, ``task``, and ``instruction`` and ``answer`` to compare.
+
+    A seeded sample of ``benchmark.items`` rows of all tasks together (default: all), in lm-eval's order. Where only a function of the task
+    could say what the question is, ``instruction`` is every text of the row.
+    """
+    rows = registry_rows(benchmark, path, lm_eval_registry.data_of)
+    for task, file in benchmark.registered.tasks.items():
+        check_rows(file, [row["doc"] for row in rows if row["task"] == task])
+    if benchmark.items is not None and benchmark.items > len(rows):
+        raise AtlasError(f"{name}: `items` is {benchmark.items}, the source has {len(rows)} rows; lower it or leave it out")
+    chosen = sorted(random.Random(benchmark.seed).sample(range(len(rows)), benchmark.items)) if benchmark.items else range(len(rows))
+    return [rows[i] for i in chosen]
+
+
+def registry_rows(benchmark: Benchmark, path: Path | None, data_of: Callable[[str], lm_eval_registry.TaskData]) -> list[dict[str, object]]:
+    """Rows of each task of the registry that a benchmark names: those of ``path``, or where ``data_of`` its task file says they are."""
+    rows = []
+    for task, file in benchmark.registered.tasks.items():
+        data = lm_eval_registry.TaskData(benchmark.split, path=str(path)) if path else data_of(file)
+        source = {"hub": data.hub, "revision": benchmark.revision} if data.hub else {"path": data.path}
+        frame = read_rows(Source(**source, subset=data.subset, split=data.split), data.path and Path(data.path), "benchmark").drop(ROW)
+        renderer = TaskRenderer(task_file(file), file)
+        rows += [{**_pair(renderer, doc), "task": task, "doc": doc} for doc in map(dict, frame.to_dicts())]
+    return rows
+
+
+def _pair(renderer: TaskRenderer, doc: dict) -> dict[str, str]:
+    """Question and right answer of a row as texts, as far as they can be known without the task's functions."""
+    whole = "\n".join(str(value) for value in doc.values() if isinstance(value, str))
+    if renderer.by_name("process_docs", "doc_to_text", "doc_to_choice", "doc_to_target"):
+        return {"instruction": whole, "answer": ""}
+    text, target = renderer.text(doc), renderer.target(doc)
+    if renderer.kind == "multiple_choice":
+        target = renderer.options(doc)[renderer.right_options(doc)[0]]
+    target = target[0] if isinstance(target, list) and target else target
+    return {"instruction": text.strip() if isinstance(text, str) else whole, "answer": "" if target is None else str(target).strip()}
 
 
 def _normalised(frame: pl.DataFrame, columns: BenchmarkColumns, from_source: bool, name: str) -> tuple[pl.DataFrame, list[dict]]:

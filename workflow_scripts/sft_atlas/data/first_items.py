@@ -24,7 +24,7 @@ def problems(study: Study) -> list[str]:
         path = Path(study.path(entry.path)) if entry.path else None
         if path and (problem := _split_problem(entry, path, name)):
             found[problem] = None
-        elif path and not entry.filter and "[" not in entry.split:
+        elif path and not entry.lm_eval and not entry.filter and "[" not in entry.split:
             try:
                 check_rows(entry.task, first_items(entry, path, f"benchmarks.{name}"))
             except AtlasError as error:

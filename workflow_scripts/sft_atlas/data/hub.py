@@ -1,17 +1,15 @@
-"""Requests to the model hub: pinned revisions, retries when the network or the hub fails, and errors that say what to do.
+"""What jobs fetch from the model hub: pinned revisions, and content that stays what it was.
 
 The hub's own library reads the token from `HF_TOKEN` (or its login file) and the address from `HF_ENDPOINT`; neither is logged here.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.hub import request
 from sft_atlas.core.log import LOG
-from sft_atlas.core.retry import retry
 from sft_atlas.study.schema import is_commit
 
-RETRIES = 5
 WEIGHTS = ["*.json", "*.safetensors", "*.model", "tokenizer*", "*.txt"]  # never pickles
 SECOND_COPIES = ["original/*", "consolidated*", "*.gguf"]
 
@@ -27,58 +25,54 @@ def resolve_commit(kind: str, repository: str, revision: str) -> str:
     return request(lambda: info(repository, revision=revision), kind, repository, revision).sha
 
 
-def download_model(repository: str, revision: str, folder: Path, remote_code: bool) -> tuple[Path, str]:
-    """Download config, tokenizer and safetensors of a model into ``folder``; returns the folder and the commit.
-
-    A partial download is resumed. Python files are downloaded only with ``remote_code``.
-    """
-    from huggingface_hub import snapshot_download
-
-    commit = resolve_commit("model", repository, revision)
-    patterns = [*WEIGHTS, *(["*.py"] if remote_code else [])]
-    call = {"revision": commit, "local_dir": folder, "allow_patterns": patterns, "ignore_patterns": SECOND_COPIES}
-    return Path(request(lambda: snapshot_download(repository, **call), "model", repository, commit)), commit
+def record_of(source, commit: str, hashes: dict[str, str]) -> dict[str, object]:
+    """What is noted of something that was fetched from the hub: repository, revision as the study names it, commit, SHA-256 by file or content."""
+    return {"hub": source.hub, "revision": source.revision, "commit": commit, "sha256": hashes}
 
 
-def request(load: Callable[[], object], kind: str, repository: str, revision: str, wait: float = 2.0):
-    """Call ``load``, with retries while the network or the hub fails; AtlasError that says what to do where it cannot succeed."""
-    what = f"{kind} {repository} at {revision}"
-    try:
-        return retry(
-            load,
-            what,
-            tries=RETRIES,
-            wait=wait,
-            passes=lambda error: isinstance(error, OSError) and not permanent_reason(error, kind, repository),
-            reason=lambda error: type(error).__name__,
-        )
-    except OSError as error:  # all errors of the hub's library are
-        if reason := permanent_reason(error, kind, repository):
-            raise AtlasError(f"{what}: {reason}") from None
+def require_recorded_commit(known: dict, source, commit: str, key: str, record: Path) -> None:
+    """AtlasError where a branch or tag is another commit than in ``known``, the :func:`record_of` an earlier fetch in the file ``record``."""
+    if (known.get("hub"), known.get("revision")) == (source.hub, source.revision) and known.get("commit") != commit:
         raise AtlasError(
-            f"{what} could not be loaded from the hub after {RETRIES} tries: {type(error).__name__}: {first_line(error)}. "
-            "Try again later (what was downloaded is kept), or give `path:` a local copy"
-        ) from None
+            f"{key}: {source.revision} of {source.hub} was commit {known['commit']} when it was fetched before, and is {commit} now. Write"
+            f" `revision: {known['commit']}` in the study file to go on with the same content. To take the new one, delete {record} and run again:"
+            " what was made of the old one is made again"
+        )
 
 
-def permanent_reason(error: OSError, kind: str, repository: str) -> str | None:
-    """Why a retry would not help, and what to do; None where it might."""
-    from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
-
-    page = f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{repository}"
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(error, OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE is set; unset it for this job, or give `path:` a local copy"
-    if isinstance(error, LocalEntryNotFoundError):  # how the hub's library reports a network that is down
-        return None
-    if isinstance(error, GatedRepoError) or "gated dataset" in str(error):
-        return f"the repository is gated; accept its licence at {page}, and set HF_TOKEN to a token of that account"
-    if status in (401, 403) and not isinstance(error, RepositoryNotFoundError):
-        return f"the hub refused access ({status}); set HF_TOKEN to a token that may read {page}"
-    if isinstance(error, FileNotFoundError) or status in (401, 404):
-        return f"does not exist on the hub, or is private: {first_line(error)}. Check the id and the revision at {page}; a private one needs HF_TOKEN"
-    return None
+def require_recorded_content(known: dict, now: dict, key: str, record: Path, remedy: str) -> None:
+    """AtlasError where a commit has other content ``now`` than in ``known``, both by :func:`record_of`; a commit never changes."""
+    if (known.get("hub"), known.get("commit")) != (now["hub"], now["commit"]):
+        return
+    differing = sorted(name for name, digest in now["sha256"].items() if known["sha256"].get(name, digest) != digest)
+    if differing:
+        raise AtlasError(
+            f"{key}: {', '.join(differing)} of {now['hub']} at {now['commit']} is not what was fetched before (SHA-256"
+            f" {now['sha256'][differing[0]]}, recorded in {record}: {known['sha256'][differing[0]]}); {remedy}"
+        )
 
 
-def first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
+def download_model(repository: str, commit: str, folder: Path, remote_code: bool, only_top: bool = False) -> Path:
+    """Download config, tokenizer and safetensors of a model into ``folder`` and compare each file with the hub's hash of it.
+
+    A partial download is resumed. Python files are downloaded only with ``remote_code``, folders not with ``only_top``. AtlasError where a file
+    is not the hub's.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    patterns = [*WEIGHTS, *(["*.py"] if remote_code else [])]
+    call = {
+        "revision": commit,
+        "local_dir": folder,
+        "allow_patterns": patterns,
+        "ignore_patterns": [*SECOND_COPIES, *(["*/*"] if only_top else [])],
+    }
+    path = Path(request(lambda: snapshot_download(repository, **call), "model", repository, commit))
+    verify = lambda: HfApi().verify_repo_checksums(repository, revision=commit, local_dir=path)  # noqa: E731
+    if wrong := request(verify, "model", repository, commit).mismatches:
+        first = wrong[0]
+        raise AtlasError(
+            f"{path / first['path']} is not the file of {repository} at {commit}: its {first['algorithm']} is {first['actual']}, the hub's"
+            f" {first['expected']}; delete {path} and run again: it is downloaded again"
+        )
+    return path

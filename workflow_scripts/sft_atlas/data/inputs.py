@@ -5,6 +5,7 @@ from collections.abc import Set
 from pathlib import Path
 
 from sft_atlas.core import snapshot
+from sft_atlas.study.lm_eval_registry import data_of, examples_of
 from sft_atlas.study.paths import Paths
 from sft_atlas.study.study import Study
 
@@ -23,6 +24,7 @@ class DataInputs:
         self.encoder_entry = encoder.model_dump_json(exclude_defaults=True) if encoder else ""
         self.encoder_path = self._path(encoder)
         self.entries = {"model": study.all_models, "dataset": study.all_datasets, "benchmark": self.file.benchmarks}
+        self.checkpoints = self.file.checkpoints
         self.pretrained = [name for name, model in study.all_models.items() if model.pretrain]
         self.fetched = [name for name in study.all_models if name not in self.pretrained]
         self.with_holdout = [name for name, dataset in study.all_datasets.items() if dataset.holdout is not None]
@@ -30,7 +32,34 @@ class DataInputs:
 
     def entry(self, kind: str, without: Set[str] = frozenset()):
         """A function from wildcards to the JSON of a model's, dataset's or benchmark's entry, without its cosmetic and the given keys."""
-        return lambda wildcards: self.entries[kind][wildcards[kind]].model_dump_json(exclude=COSMETIC | without, exclude_defaults=True)
+
+        def of(wildcards) -> str:
+            entry = self.entries[kind][wildcards[kind]]
+            kept = {"shots"} if getattr(entry, "lm_eval", None) else set()  # without them some tasks of lm-eval's registry are not valid
+            return entry.model_dump_json(exclude=(COSMETIC | without) - kept, exclude_defaults=True)
+
+        return of
+
+    def checkpoint_entry(self, wildcards) -> str:
+        """The JSON of a checkpoint that was trained elsewhere: where it comes from, and how its adapter is stored. Facts change no file."""
+        entry = self.checkpoints[wildcards.recipe]
+        return entry.model_dump_json(include={"model", "hub", "revision", "path", "method", "merged"}, exclude_defaults=True)
+
+    def checkpoint_method(self, wildcards) -> str:
+        """How it was trained."""
+        return self.study.all_outside[wildcards.model, wildcards.dataset, wildcards.recipe].method
+
+    def checkpoint_path(self, wildcards) -> str | list:
+        """Its local folder; [] where it is on the hub."""
+        return self._path(self.checkpoints[wildcards.recipe])
+
+    def checkpoint_content(self, wildcards) -> str:
+        """Hash of what is in that folder."""
+        return self.content_of(self.checkpoint_path(wildcards))
+
+    def fetched_checkpoints(self) -> list[str]:
+        """The records of the study's checkpoints that were trained elsewhere."""
+        return [self.paths.of(self.paths.record, each.checkpoint) for each in self.study.outside.values()]
 
     def local_path(self, kind: str):
         """A function from wildcards to the local file or folder that an entry names; [] where it names none."""
@@ -38,10 +67,19 @@ class DataInputs:
 
     def local_files(self) -> list[str]:
         """Every local file and folder that the study names."""
-        entries = [*(entry for kind in self.entries.values() for entry in kind.values()), self.file.measure.similarity.encoder]
+        entries = [
+            *self.checkpoints.values(),
+            *(entry for kind in self.entries.values() for entry in kind.values()),
+            self.file.measure.similarity.encoder,
+        ]
         shots = [self.file.benchmarks[name].shot_source() for name in self.with_shots]
         held_out = [self.study.path(entry.holdout) for entry in self.study.all_datasets.values() if isinstance(entry.holdout, str)]
-        return sorted({path for entry in [*entries, *shots] if (path := self._path(entry))} | set(held_out))
+        imported = [self.study.path(entry.file) for entry in self.file.imported_scores.values()]
+        return sorted({path for entry in [*entries, *shots] if (path := self._path(entry))} | set(held_out) | set(imported))
+
+    def imported_content(self, wildcards) -> str:
+        """A hash of what each import holds, see :meth:`content`."""
+        return " ".join(self.content_of(self.study.path(entry.file)) for entry in self.file.imported_scores.values())
 
     def holdout_file(self, wildcards) -> str | list:
         """The local file of held-out rows that a dataset names; [] where it names none."""
@@ -53,7 +91,19 @@ class DataInputs:
 
         Snakemake looks at an input only if it is newer than the output: not at an older file that takes its place, nor into a folder.
         """
-        return lambda wildcards: self.content_of(self._path(self.entries[kind][wildcards[kind]]))
+        return lambda wildcards: self._content(self.entries[kind][wildcards[kind]])
+
+    def _content(self, entry) -> str:
+        if not getattr(entry, "lm_eval", None) or entry.path or entry.hub:
+            return self.content_of(self._path(entry))
+        return " ".join(self.content_of(data_of(file).path) for file in entry.task_files)  # files that lm-eval's task files name
+
+    def shots_content(self, wildcards) -> str:
+        """A hash of what the local file of a benchmark's few-shot examples holds."""
+        entry = self.file.benchmarks[wildcards.benchmark]
+        if entry.lm_eval and not (entry.shots.path or entry.hub):
+            return " ".join(self.content_of(examples_of(file).path) for file in entry.task_files)
+        return self.content_of(self.shots_path(wildcards))
 
     def content_of(self, path: str | list) -> str:
         """Hash of a file or folder; empty where there is no path."""
@@ -75,6 +125,11 @@ class DataInputs:
         """The items of every benchmark in a suite, by name: what is made of them does not depend on the order of suites."""
         names = {name for suite in self.file.suites.values() for name in suite.benchmarks}
         return [self.paths.fill(self.paths.items, benchmark=name) for name in sorted(names)]
+
+    def shots(self) -> list[str]:
+        """The examples of every few-shot benchmark in a suite, by name."""
+        names = {name for suite in self.file.suites.values() for name in suite.benchmarks if self.file.benchmarks[name].shots}
+        return [self.paths.fill(self.paths.shots, benchmark=name) for name in sorted(names)]
 
     def members(self, wildcards) -> list[str]:
         """The samples that a merged set consists of."""

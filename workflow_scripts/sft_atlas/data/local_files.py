@@ -12,8 +12,8 @@ from pathlib import Path
 import polars as pl
 
 from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.hub import first_line
 from sft_atlas.data.columns import inside, used_names
-from sft_atlas.data.hub import first_line
 from sft_atlas.study.schema import Columns
 
 FORMATS = (

@@ -29,8 +29,10 @@ def pin(text: str, repository: str, revision: str, commit: str) -> str:
 
 def main(args: argparse.Namespace) -> None:
     file = load(args.study).file
-    entries = {"model": file.models, "dataset": {**file.datasets, **file.benchmarks}}
-    branches = {(kind, e.hub, e.revision) for kind, part in entries.items() for e in part.values() if e.hub and not is_commit(e.revision)}
+    shots, encoder = [entry.shots for entry in file.benchmarks.values() if entry.shots], file.measure.similarity.encoder
+    models = [*file.models.values(), *file.checkpoints.values(), *([encoder] if encoder else [])]
+    entries = {"model": models, "dataset": [*file.datasets.values(), *file.benchmarks.values(), *shots]}
+    branches = {(kind, e.hub, e.revision) for kind, part in entries.items() for e in part if e.hub and not is_commit(e.revision)}
     for kind, repository, revision in sorted(branches):
         commit = hub.resolve_commit(kind, repository, revision)
         args.study.write_text(pin(args.study.read_text(encoding="utf-8"), repository, revision, commit), encoding="utf-8")

@@ -77,7 +77,8 @@ TASKS: dict[str, ProceduralTask] = {
         lambda item: (f"Calculate {item['metadata']['expression']} =", item["answer"]),
     ),
     "number_sequence": ProceduralTask(
-        {"min_terms": 4, "max_terms": 5, "min_value": -60, "max_value": 60, "max_complexity": 1},
+        # All of one length: a longer sequence would hold a shorter one of the other side, with its answer.
+        {"min_terms": 4, "max_terms": 4, "min_value": -60, "max_value": 60, "max_complexity": 1},
         lambda item: (f"Continue {item['question'].replace(', ?', '')}", item["answer"]),
     ),
     "number_sorting": ProceduralTask(

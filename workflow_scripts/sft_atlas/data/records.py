@@ -1,5 +1,6 @@
 """Rows of a source (a file, the hub, or generated tasks), normalised to instruction and response."""
 
+import hashlib
 import json
 import re
 from collections import Counter
@@ -10,7 +11,8 @@ from pathlib import Path
 import polars as pl
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.core.files import sha256, write_json
+from sft_atlas.core.files import read_json, sha256, write_json
+from sft_atlas.core.hub import first_line
 from sft_atlas.core.log import LOG
 from sft_atlas.core.provenance import record_provenance
 from sft_atlas.data import hub, procedural
@@ -23,9 +25,35 @@ ROLES = {"user": "user", "human": "user", "assistant": "assistant", "gpt": "assi
 ROW = "row of the source"  # column with the number of each row, from 1, for messages
 
 
-def at_commit(source: Source) -> Source:
-    """The source with its revision resolved to a commit; unchanged where it is not on the hub."""
-    return source.model_copy(update={"revision": hub.resolve_commit("dataset", source.hub, source.revision)}) if source.hub else source
+def at_commit(source: Source, record: Path, key: str) -> Source:
+    """The source with its revision resolved to a commit; unchanged where it is not on the hub.
+
+    AtlasError where ``record``, which :func:`fetched` is kept in, has another commit for the same branch. ``key``: of the study file.
+    """
+    if not source.hub:
+        return source
+    commit = hub.resolve_commit("dataset", source.hub, source.revision)
+    hub.require_recorded_commit(_known(record), source, commit, key, record)
+    return source.model_copy(update={"revision": commit})
+
+
+def fetched(asked: Source, entry: Source, content: str, record: Path, key: str) -> dict[str, object]:
+    """What ``record`` keeps of a fetch from the hub, so that the next one can be compared with it; nothing of other sources.
+
+    ``entry``: ``asked`` with its commit; ``content``: what was made of it. AtlasError where the same entry gave other content before.
+    """
+    if not entry.hub:
+        return {}
+    settings = hashlib.sha256(entry.model_dump_json(exclude={"label", "group", "chance", "task"}).encode()).hexdigest()[:12]
+    now = hub.record_of(asked, entry.revision, {f"content ({settings})": hashlib.sha256(content.encode()).hexdigest()})
+    cache = "a cache is damaged: delete that of `datasets` (HF_DATASETS_CACHE, ~/.cache/huggingface/datasets)"
+    remedy = f"{cache} and run again. If the new content is right (another version of `datasets`), delete {record} and run again"
+    hub.require_recorded_content(_known(record), now, key, record, remedy)
+    return {"fetched": now}
+
+
+def _known(record: Path) -> dict:
+    return read_json(record).get("fetched", {}) if record.exists() else {}
 
 
 def read_rows(source: Source, path: Path | None, side: str) -> pl.DataFrame:
@@ -102,7 +130,7 @@ def _from_hub(source: Source) -> pl.DataFrame:
     try:
         return hub.request(load, "dataset", source.hub, source.revision).to_polars()
     except ValueError as error:  # an unknown split or configuration; the message lists those that exist
-        raise AtlasError(f"dataset {source.hub}: {hub.first_line(error)}; correct `split`, `subset` or `files`") from None
+        raise AtlasError(f"dataset {source.hub}: {first_line(error)}; correct `split`, `subset` or `files`") from None
 
 
 def to_pairs(frame: pl.DataFrame, columns: Columns, name: str, turns: str = "first") -> pl.DataFrame:
@@ -168,10 +196,13 @@ def all_turns(frame: pl.DataFrame, column: str, name: str) -> pl.Series:
     return pl.Series("messages", _of_conversations(frame, column, name, _messages), dtype=pl.String)
 
 
-def user_turns(frame: pl.DataFrame) -> Iterator[str]:
-    """Every instruction of a training set: of a conversation, those of all its user turns."""
-    for instruction, listed in zip(frame["instruction"], frame["messages"] if "messages" in frame.columns else repeat(None), strict=False):
-        yield from [turn["content"] for turn in json.loads(listed) if turn["role"] == "user"] if listed else [instruction]
+def turns_by_speaker(frame: pl.DataFrame) -> Iterator[tuple[list[str], list[str]]]:
+    """(instructions, responses) of each row of a training set: of a conversation, all its user and assistant turns."""
+    conversations = frame["messages"] if "messages" in frame.columns else repeat(None)
+    for instruction, response, listed in zip(frame["instruction"], frame["response"], conversations, strict=False):
+        turns = json.loads(listed) if listed else []
+        spoken = [[turn["content"] for turn in turns if turn["role"] == role] for role in ("user", "assistant")]
+        yield (spoken[0], spoken[1]) if turns else ([instruction], [response])
 
 
 def _of_conversations(frame: pl.DataFrame, column: str, name: str, take) -> list:
@@ -246,6 +277,6 @@ def _turn_text(content: object) -> str | None:
 def write_manifest(table: Path, frame: pl.DataFrame, settings: object, inputs: dict[str, Path], **facts: object) -> None:
     """Write ``manifest.json`` beside a data file: its provenance, number of rows, rows by source, and SHA-256."""
     sources = dict(sorted(Counter(value or "unknown" for value in frame["source"]).items()))
-    manifest = record_provenance(settings, inputs, rows=len(frame), sources=sources, sha256=sha256(table), **facts)
+    manifest = record_provenance(settings, inputs, rows=len(frame), sources=sources, file=table.name, sha256=sha256(table), **facts)
     write_json(table.parent / MANIFEST, manifest)
     LOG.info("%s: %d rows %s", table, len(frame), facts or "")

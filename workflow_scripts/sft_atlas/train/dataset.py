@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.core.files import write_table
+from sft_atlas.core.files import read_table, write_table
 from sft_atlas.models.prompt_template import chat_text, messages_of, render
 from sft_atlas.models.tokenization import encode_row, prompt_ids
 
@@ -100,9 +100,8 @@ def write_samples(samples: Samples, path: Path) -> None:
 
 def read_samples(path: Path) -> Samples:
     """What :func:`write_samples` wrote."""
-    import polars as pl
 
-    rows = pl.read_parquet(path).to_dicts()
+    rows = read_table(path).to_dicts()
     kept = [row for row in rows if row["ids"] is not None]
     samples = [Sample(row["row"], row["ids"], row["first"], tuple(map(tuple, row["between"]))) for row in kept]
     overlong = [row["row"] for row in rows if row["ids"] is None]

@@ -16,9 +16,13 @@ class TrainInputs:
 
     def __init__(self, study: Study, paths: Paths):
         self.study, self.paths, self.file = study, paths, study.file
-        self.rules = {f"train_{recipe}" for recipe in study.file.recipes}
+        self.rules = {f"train_{recipe}" for recipe in study.recipes}
         self.tuned = [checkpoint for checkpoint in study.checkpoints if checkpoint.dataset != BASE]
         self.kept = [checkpoint for checkpoint in self.tuned if self.weights_kept(checkpoint.recipe, checkpoint.epoch)]
+        # What `release` uploads: weights of others only where the study says so, for they have owners and licences of their own.
+        others = {each.folder for each in study.outside.values() if not self.file.release.outside}
+        self.released = [c for c in self.kept if c.recipe not in others] if self.file.release.checkpoints else []
+        self.not_released = sorted(others) if self.file.release.checkpoints else []
 
     def settings(self, wildcards) -> str:
         """The resolved hyper-parameters of a run, as JSON."""
@@ -54,13 +58,21 @@ class TrainInputs:
 
     def weights_kept(self, recipe: str, epoch: int) -> bool:
         """Whether an epoch's weights are kept: adapters are, full weights as `keep_weights` says."""
-        entry = self.file.recipes[recipe]
+        if recipe in self.file.checkpoints:  # trained elsewhere, and not to be made again
+            return True
+        entry = self.study.recipes[recipe]
         kept = {"none": [], "final": [entry.kept_epochs[-1]], "all": entry.kept_epochs}[self.file.keep_weights]
         return entry.method == "lora" or epoch in kept
 
     def weights_of(self, recipe: str) -> list[tuple[int, str]]:
         """(epoch, path of its weights) for each epoch that a recipe keeps."""
         return [(epoch, self.paths.fill(self.paths.weights, epoch=epoch)) for epoch in self.study.kept_epochs(recipe)]
+
+    def records(self) -> list[str]:
+        """The record of every run, which is deleted with damaged weights and not with weights that are no longer wanted."""
+        return [
+            self.paths.fill(self.paths.record, model=model, dataset=dataset, recipe=recipe) for model, dataset, recipe in self.study.runs
+        ]
 
     def trained(self, checkpoints: Iterable[Checkpoint]) -> list[str]:
         """The results of training: kept weights, and everything measured on weights that are deleted afterwards."""
@@ -81,7 +93,7 @@ class TrainInputs:
 
     def block(self, block: str) -> list[str]:
         """Every file of the runs of a block."""
-        members = [c for c in self.tuned if block in self.study.runs[c.model, c.dataset, c.recipe].blocks]
+        members = [c for c in self.tuned if c.run in self.study.runs and block in self.study.runs[c.run].blocks]
         return list(dict.fromkeys([*self.trained(members), *self.measured(members)]))
 
     def gpus(self, wildcards) -> int:

@@ -46,7 +46,7 @@ class StopRequest:
     def _note(self, number: int, _frame) -> None:
         if self.name and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.name = signal.Signals(number).name
+        self.name = self.name or signal.Signals(number).name  # Snakemake sends SIGTERM after the SIGINT of a terminal
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:

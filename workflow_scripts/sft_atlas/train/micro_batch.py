@@ -76,7 +76,11 @@ def load_plan(state: Path) -> tuple[BatchPlan | None, list[str]]:
     path = state / PLAN
     if not path.exists():
         return None, []
-    entry = read_json(path)
+    try:
+        entry = read_json(path, "it is not used")
+    except AtlasError as error:
+        LOG.warning("%s", error)
+        return None, []
     return BatchPlan(**entry["plan"]), entry["failed"]
 
 

@@ -77,20 +77,20 @@ def remove_damaged(state: Path) -> None:
 
 def _recorded(checkpoint: Path) -> dict[str, str] | None:
     """The hashes in a checkpoint's mark; none of an older state, None where the mark is damaged."""
-    text = (checkpoint / COMPLETE).read_bytes()
+    mark = checkpoint / COMPLETE
     try:
-        return json.loads(text) if text else {}
-    except ValueError:
+        return read_json(mark) if mark.stat().st_size else {}
+    except AtlasError:
         return None
 
 
 def record_epoch(state: Path, epoch: int, folder: Path) -> None:
-    """Record the hashes of the weights in ``folder``, which become the kept epoch ``epoch``."""
-    write_json(state / HASHES, _read(state / HASHES) | {str(epoch): _weight_hashes(folder)}, durable=True)
+    """Record the hashes of weights and configuration in ``folder``, which become the kept epoch ``epoch``."""
+    write_json(state / HASHES, _read(state / HASHES) | {str(epoch): _file_hashes(folder)}, durable=True)
 
 
-def _weight_hashes(folder: Path) -> dict[str, str]:
-    paths = sorted(folder.glob("*.safetensors"))
+def _file_hashes(folder: Path) -> dict[str, str]:
+    paths = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".json"))
     return dict(zip([path.name for path in paths], hash_files(paths), strict=True))
 
 
@@ -116,7 +116,7 @@ def publish_epochs(state: Path, output: Path, settings: Hyperparameters) -> dict
     known, hashes = _read(state / HASHES), {}
     for epoch in settings.kept_epochs:
         kept = state / CHECKPOINT.format(epoch=epoch)
-        hashes[str(epoch)] = known.get(str(epoch)) or _weight_hashes(kept)
+        hashes[str(epoch)] = known.get(str(epoch)) or _file_hashes(kept)
         if problem := damage(kept, hashes[str(epoch)]):
             shutil.rmtree(kept)
             raise AtlasError(f"{problem}; epoch {epoch} was removed and nothing is published: run again, and it is trained again")

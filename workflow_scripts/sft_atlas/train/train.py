@@ -92,7 +92,12 @@ def train(args: argparse.Namespace) -> None:
         facts["seconds_to_first_step"] = round(first_step - started, 3)
         facts["train_loss"] = sum(entry["loss"] for entry in log if "loss" in entry) / facts["steps"]
         write_table(args.output / HISTORY, trainer.history(log).select(*key_columns(args, *KEYS), pl.all()))
-        facts["weights_sha256"] = resume_state.publish_epochs(args.state, args.output, settings)
+        published = resume_state.publish_epochs(args.state, args.output, settings)
+        for key, is_meant in (("weights_sha256", True), ("configuration_sha256", False)):
+            facts[key] = {
+                epoch: {name: digest for name, digest in files.items() if name.endswith(".safetensors") == is_meant}
+                for epoch, files in published.items()
+            }
         facts["seconds_to_publish"] = round(time.perf_counter() - last_step, 3)
         record = {**{key: getattr(args, key) for key in KEYS}, **facts, **provenance, "usage": resource_usage()}
         write_json(args.output / RECORD, record, durable=True)

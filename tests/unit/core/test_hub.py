@@ -2,8 +2,8 @@
 
 import pytest
 
+from sft_atlas.core import hub
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.data import hub
 
 
 class Answers:
