@@ -1,18 +1,19 @@
 """Files that are no study end in one line that says where."""
 
 import json
+import re
 
 import jsonschema
 import pytest
-import yaml
 
 from sft_atlas.core.errors import ConfigError
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.study.messages import strict_yaml
+from sft_atlas.study.task_files import task_file
 
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
 FAULTS = {
-    "not UTF-8": (b"study: a\nlabel: \xff\n", "line 2: not UTF-8 (byte 0xff); save the file as UTF-8"),
+    "not UTF-8": (b"study: a\nlabel: \xff\n", "study.yaml:2:8: not UTF-8 (byte 0xff); save the file as UTF-8"),
     "deep": (b"study: " + b"[" * 3000, "nested too deeply; a study has at most 50 levels"),
     "deep but whole": (b"study: " + b"[" * 60 + b"]" * 60, "nested too deeply, or holds itself by an alias"),
     "recursive": (b"study: &a [*a]", "found unconstructable recursive node"),
@@ -25,7 +26,7 @@ FAULTS = {
     "too long a number": (b"a: " + b"9" * 5000, "holds a value that does not fit its type"),
     "no such date": (b"a: 2024-13-45", "holds a value that does not fit its type: 'month must be in 1..12'; quote texts"),
     "a tag that does not fit": (b"a: !!bool x", "holds a value that does not fit its type"),
-    "a Python object": (b"a: !!python/object/apply:os.system [id]", "line 1, column 4"),
+    "a Python object": (b"a: !!python/object/apply:os.system [id]", "study.yaml:1:4: not valid YAML"),
     "a template with code": (b"__use_yte__: true\na: ?1 + 1", "__use_yte__: Snakemake runs the Python code in such a file"),
     "no keys": (b"word", "must hold keys and values"),
     "nothing": (b"", "must hold keys and values"),
@@ -47,8 +48,19 @@ def test_a_file_that_is_not_there_or_a_folder(tmp_path):
             strict_yaml(path)
 
 
-@pytest.mark.parametrize("name", ["demo", "paper", "smollm2", "benchmarks-smoke"])
-def test_editors_find_the_schema_and_accept_the_studies(name):
-    text = (ROOT / f"config/{name}.yaml").read_text(encoding="utf-8")
-    assert text.startswith("# yaml-language-server: $schema=schema.json\n")
-    jsonschema.validate(yaml.safe_load(text), json.loads((ROOT / "config/schema.json").read_text(encoding="utf-8")))
+SHIPPED = [*ROOT.glob("config/**/*.yaml"), ROOT / "slurm/site.yaml"]
+
+
+@pytest.mark.parametrize("path", [path for path in SHIPPED if path.name != "judge_prompts.yaml"], ids=lambda path: path.name)
+def test_editors_find_the_schema_of_a_file_and_accept_it(path):
+    text = path.read_text(encoding="utf-8")
+    schema = re.match(r"# yaml-language-server: \$schema=(\S+)\n", text)[1]
+    keys = {**task_file(str(path))} if path.parent.name == "benchmarks" else strict_yaml(path)
+    jsonschema.validate(keys, json.loads((path.parent / schema).read_text(encoding="utf-8")))
+
+
+def test_the_schema_of_overlays_asks_for_no_key_and_refuses_unknown_ones():
+    schema = json.loads((ROOT / "config/overlay-schema.json").read_text(encoding="utf-8"))
+    jsonschema.validate({"recipes": {"full": {"rows": 3}}}, schema)
+    with pytest.raises(jsonschema.ValidationError, match="learning_rte"):
+        jsonschema.validate({"recipes": {"full": {"learning_rte": 3}}}, schema)

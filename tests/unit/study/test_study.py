@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections import Counter
 
 import pytest
@@ -11,6 +12,7 @@ from sft_atlas.core.provenance import ROOT
 from sft_atlas.study import checks
 from sft_atlas.study import study as studies
 from sft_atlas.study.messages import strict_yaml
+from sft_atlas.study.paper import DATASETS, SET_HUBS
 from sft_atlas.study.schema import Hyperparameters, StudyFile
 
 SMALL = {
@@ -68,18 +70,20 @@ def by_block(study, quantity):
 
 
 def test_demo_has_the_runs_and_checkpoints_of_its_blocks(demo):
-    assert by_block(demo, lambda run: 1) == {"single": 36, "merged": 6, "leave-one-out": 6, "trajectory": 6}
-    assert len(demo.runs) == 54
+    assert by_block(demo, lambda run: 1) == {"single": 27, "lora": 9, "merged": 2, "leave-one-out": 9, "trajectory": 4, "seeds": 6}
+    assert len(demo.runs) == 51 + 4, "two runs of the block `seeds` are in `single` as well"
     epochs = {name: recipe.epochs if recipe.save_epochs == "all" else 1 for name, recipe in demo.file.recipes.items()}
     assert by_block(demo, lambda run: len(run.settings.kept_epochs)) == {
-        "single": 36,
-        "merged": 3 * (epochs["merged-full"] + epochs["merged-lora"]),
-        "leave-one-out": 6,
-        "trajectory": 3 * sum(epochs[name] for name in demo.file.blocks["trajectory"].recipes),
+        "single": 27,
+        "lora": 9,
+        "merged": epochs["merged-full"] + epochs["merged-lora"],
+        "leave-one-out": 9,
+        "trajectory": 2 * sum(epochs[name] for name in demo.file.blocks["trajectory"].recipes),
+        "seeds": 6,
     }
     assert epochs["merged-full"] == epochs["merged-lora"] > 1
     assert [checkpoint.epoch for checkpoint in demo.checkpoints[:3]] == [0, 0, 0]
-    assert len(demo.checkpoints) == 3 + sum(by_block(demo, lambda run: len(run.settings.kept_epochs)).values())
+    assert len(demo.checkpoints) == 3 + sum(len(run.settings.kept_epochs) for run in demo.runs.values())
 
 
 def test_no_run_of_the_demo_stands_twice(demo):
@@ -105,10 +109,10 @@ def test_a_run_is_represented_when_one_of_its_blocks_is(first):
 
 
 def test_merged_and_leave_one_out_sets_have_their_members(demo):
-    sources = ("arithmetic", "sorting", "reversal", "spelling", "deduction", "prose")
+    sources = ("arithmetic", "sorting", "reversal", "spelling", "deduction", "prose", "sequences", "syllogisms", "kinship")
     assert demo.file.source_datasets == sources
     assert demo.members("all") == sources
-    assert demo.members("without-sorting") == ("arithmetic", "reversal", "spelling", "deduction", "prose")
+    assert demo.members("without-sorting") == ("arithmetic", *sources[2:])
     assert demo.left_out("without-sorting") == "sorting"
     assert demo.members("sorting") == ()
     assert demo.left_out("all") is None
@@ -247,7 +251,7 @@ def test_kept_epochs(save_epochs, kept):
 
 def test_the_json_of_a_study_says_all_that_the_study_says(demo):
     resolved = demo.resolved()
-    runs = {(row["model"], row["dataset"], row["recipe"]): row for row in resolved["runs"]}
+    runs = {(row["model"], row["dataset"], row["folder"]): row for row in resolved["runs"]}
     assert list(runs) == list(demo.runs)
     for key, run in demo.runs.items():
         assert Hyperparameters.model_validate(runs[key]["settings"]) == run.settings
@@ -327,7 +331,7 @@ MISTAKES = {
     ),
     "a text where keys belong": (
         {"select": "ant"},
-        "select: must hold keys and values; valid keys: models, datasets, recipes, blocks, without (got 'ant')",
+        "select: must hold keys and values; valid keys: models, datasets, recipes, seeds, blocks, without (got 'ant')",
     ),
     "no such model": (
         {"blocks|single|models": ["aunt"]},
@@ -510,13 +514,13 @@ def yaml_complaint(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ConfigError) as caught:
         strict_yaml(path)
-    assert str(caught.value).startswith(f"{path}: ")
-    return str(caught.value).removeprefix(f"{path}: ")
+    assert str(caught.value).startswith(f"{path}:")
+    return str(caught.value).removeprefix(f"{path}:")
 
 
 def test_a_key_that_stands_twice_is_an_error_with_both_lines(tmp_path):
     text = yaml_complaint(tmp_path, "study: mine\nmodels:\n  ant: {path: a}\n  bee: {path: b}\n  ant: {path: c}\n")
-    assert text == "line 5: key 'ant' is repeated (first in line 3); remove one"
+    assert text == "5:3: key 'ant' is repeated (first in line 3); remove one"
 
 
 def test_the_same_key_in_two_parts_is_no_error(tmp_path):
@@ -533,13 +537,12 @@ def test_yaml_anchors_and_merges_work(tmp_path):
 
 @pytest.mark.parametrize("text", ["models: [ant\n", "prompt: {{instruction}}\n", "a: b: c\n", "\tstudy: mine\n"])
 def test_invalid_yaml_is_an_error_with_its_place(tmp_path, text):
-    assert yaml_complaint(tmp_path, text).startswith("not valid YAML: ")
-    assert "line 1" in yaml_complaint(tmp_path, text)
+    assert re.match(r"[12]:\d+: not valid YAML: ", yaml_complaint(tmp_path, text))
 
 
 @pytest.mark.parametrize("text", ["", "- ant\n", "just text\n"])
 def test_a_file_without_keys_is_an_error(tmp_path, text):
-    assert yaml_complaint(tmp_path, text) == "must hold keys and values"
+    assert yaml_complaint(tmp_path, text) == "1:1: must hold keys and values"
 
 
 def test_a_missing_file_is_an_error(tmp_path):
@@ -608,9 +611,9 @@ def test_a_dataset_that_joins_no_run_keeps_its_place_in_the_whole_study_only():
 
 def test_a_selection_that_names_what_does_not_exist_lists_what_does():
     text = complaint(small(select={"models": ["ants"], "blocks": ["singles"], "without": ["ant/red/fll"]}))
-    assert "select.without: there is no run 'ant/red/fll'; did you mean 'ant/red/full'?" in text
-    assert "select.models: no run has the model 'ants'; did you mean 'ant'? (there are ant, bee)" in text
-    assert "select.blocks: no run has the block 'singles'; did you mean 'single'? (there are single)" in text
+    assert "select.without[0]: there is no run 'ant/red/fll'; did you mean 'ant/red/full'?" in text
+    assert "select.models[0]: no run has the model 'ants'; did you mean 'ant'? (there are ant, bee)" in text
+    assert "select.blocks[0]: no run has the block 'singles'; did you mean 'single'? (there are single)" in text
 
 
 def test_a_selection_that_matches_nothing_lists_what_there_is():
@@ -654,6 +657,37 @@ def test_candidates_from_folders_files_and_the_hub_join_no_run_table_or_plan(tmp
     assert study.all_models["model-7b"].model_dump(exclude_defaults=True) == {"hub": "org/model-7b", "revision": "abc123"}
 
 
+def test_a_set_of_the_study_is_the_papers_by_its_hub_id_not_by_its_name():
+    def published(asked, **entry):
+        config = small(**{"datasets|math": entry})
+        return studies.from_config(config | {"advise": {"model": "ant", "datasets": [asked]}}, "small.yaml").candidates
+
+    own = published("math", path="mine.jsonl")
+    assert own.datasets == ("math",) and own.published_datasets == ()
+    assert published("math", hub="someone/math", revision="main").published_datasets == ()
+    assert published("math", hub="TIGER-Lab/MathInstruct", revision="main").published_datasets == ("math",)
+    config = small(
+        **{"datasets|chat": {"hub": "GAIR/lima", "revision": "main"}, "datasets|flan": {"hub": "Open-Orca/FLAN", "revision": "main"}}
+    )
+    asked = studies.from_config(config | {"advise": {"model": "ant", "datasets": ["chat", "flan"]}}, "small.yaml").candidates
+    assert (asked.datasets, asked.published_datasets) == (("chat", "flan"), ("lima",))  # which part of FLAN it is nobody said
+    paper = strict_yaml(ROOT / "config/paper.yaml")["datasets"]
+    assert {name: paper[name]["hub"] for name in SET_HUBS} == SET_HUBS and set(SET_HUBS) == set(DATASETS)
+
+
+def test_names_alone_are_enough_for_advice_from_published_scores():
+    asked = study_of(advise={"model": "meta-llama/Meta-Llama-3-8B", "datasets": ["LIMA", "red"]}).candidates
+    assert (asked.model, asked.published_model, asked.measurable, asked.language) == ("llama3-8b", "llama3-8b", False, "en")
+    assert (asked.datasets, asked.published_datasets) == (("red",), ("lima",))
+    asked = study_of(advise={"model": "someone/model-9b", "language": "ja"}).candidates
+    assert (asked.model, asked.published_model, asked.language, asked.family) == ("model-9b", "model-9b", "ja", None)
+    assert asked.published_datasets is None and asked.datasets == ("red", "green", "blue")
+    asked = study_of(advise={"model": "Qwen/Qwen2.5-7B@abc123", "datasets": ["red"]}).candidates
+    assert (asked.published_model, asked.measurable, asked.published_datasets) == ("qwen2.5-7b", True, ())
+    asked = study_of(advise={"model": "wolf", "datasets": ["theirs"]}, published_csv="own.csv").candidates
+    assert (asked.published_model, asked.datasets, asked.published_datasets) == ("wolf", (), ("theirs",))
+
+
 @pytest.mark.parametrize(
     ("advise", "words"),
     [
@@ -683,3 +717,12 @@ def test_a_candidate_whose_file_name_is_no_name_is_refused(tmp_path):
         (tmp_path / name).touch()
         said = complaint(small(advise={"model": "ant", "datasets": [str(tmp_path / name)]}))
         assert "advise.datasets[0]" in said and "rename the file or folder" in said
+
+
+def test_branches_and_tags_of_the_hub_are_named_and_commits_are_not():
+    config = copy.deepcopy(SMALL)
+    config["models"] |= {"ant": {"hub": "a/b", "revision": "main"}, "bee": {"hub": "a/c", "revision": "0" * 40}}
+    quiz = next(iter(config["benchmarks"]))
+    shots = {"count": 1, "hub": "a/d", "revision": "v1"}
+    config["benchmarks"][quiz] = {"hub": "a/d", "revision": "0" * 40, "task": config["benchmarks"][quiz]["task"], "shots": shots}
+    assert checks.unpinned(StudyFile.model_validate(config)) == ["models.ant", f"benchmarks.{quiz}.shots"]

@@ -6,22 +6,32 @@ from collections.abc import Callable, Collection, Iterator
 
 from sft_atlas.study import task_checks
 from sft_atlas.study.messages import nearest, renamed
-from sft_atlas.study.runs import BASE, WITHOUT
-from sft_atlas.study.schema import CHAT, Hyperparameters, Override, StudyFile, Suite
+from sft_atlas.study.runs import BASE, UNKNOWN, WITHOUT, run_folder
+from sft_atlas.study.schema import CHAT, Hyperparameters, Override, StudyFile, Suite, is_commit
 from sft_atlas.study.task_files import JUDGED, judged, task_file
 
+SAME = ("method", "epochs", "learning_rate", "batch_size", "lr_scheduler_type")  # of checkpoints that share a recipe
+FETCHED = ("models", "datasets", "benchmarks", "checkpoints")  # parts of a study whose entries come from somewhere
 SETTABLE = sorted(set(Hyperparameters.model_fields) - {"epochs", "method", "save_epochs"})
 
 
 def names(file: StudyFile) -> list[str]:
     """Problems with reserved, undefined and repeated names, with leave-one-out blocks, and with keys that `set` must not change."""
-    checks = (_reserved_names, _undefined_names, _repeated_benchmarks, _leave_one_out, _settings, _conversations)
+    checks = (_something, _reserved_names, _undefined_names, _repeated_benchmarks, _leave_one_out, _settings, _conversations, _outside)
     return [problem for check in checks for problem in check(file)]
+
+
+def unpinned(file: StudyFile) -> list[str]:
+    """Entries of the study whose revision is a branch or tag, not a commit: their content may change."""
+    entries = {f"{part}.{name}": entry for part in FETCHED for name, entry in getattr(file, part).items()}
+    entries |= {f"benchmarks.{name}.shots": entry.shots for name, entry in file.benchmarks.items() if entry.shots}
+    entries |= {"measure.similarity.encoder": file.measure.similarity.encoder} if file.measure.similarity.encoder else {}
+    return [key for key, entry in entries.items() if entry.hub and not is_commit(entry.revision)]
 
 
 def local_files(file: StudyFile, path: Callable[[str], str]) -> list[str]:
     """Local files and folders of the study that do not exist; ``path`` resolves a `path` of the study file."""
-    entries = {f"{part}.{name}.path": entry for part in ("models", "datasets", "benchmarks") for name, entry in getattr(file, part).items()}
+    entries = {f"{part}.{name}.path": entry for part in FETCHED for name, entry in getattr(file, part).items()}
     entries |= {f"benchmarks.{name}.shots.path": entry.shots for name, entry in file.benchmarks.items() if entry.shots}
     if file.measure.similarity.encoder:
         entries["measure.similarity.encoder.path"] = file.measure.similarity.encoder
@@ -58,8 +68,12 @@ def _readable(place: str) -> bool:
 def suites(file: StudyFile, packages: bool = True) -> list[str]:
     """Problems with the task files of suites and with their judges. ``packages``: see :func:`sft_atlas.study.task_checks.problems`."""
     template = {CHAT: None} if file.template == CHAT else file.template.model_dump()
-    tasks = dict.fromkeys(file.benchmarks[benchmark].task for suite in file.suites.values() for benchmark in suite.benchmarks)
-    found = {task: task_checks.problems(task, template, packages) for task in tasks}
+    used = [file.benchmarks[benchmark] for suite in file.suites.values() for benchmark in suite.benchmarks]
+    tasks = {task: entry for entry in used for task in entry.task_files}
+    found = {}
+    for task, entry in tasks.items():
+        known = entry.registered
+        found[task] = task_checks.problems(task, None if known else template, packages, known and known.metric)
     unusable = {task for task, problems in found.items() if problems}
     listed = [problem for problems in found.values() for problem in problems]
     return listed + [problem for name, suite in file.suites.items() for problem in _suite(file, name, suite, unusable)]
@@ -91,14 +105,89 @@ def bitsandbytes_missing(file: StudyFile) -> str | None:
     return f"recipes.{needing[0]}.{key}: bitsandbytes is not installed; pip install {BITSANDBYTES}, or remove the key"
 
 
+def _something(file: StudyFile) -> Iterator[str]:
+    """Parts without which the others mean nothing."""
+    if not file.blocks and not file.checkpoints and not file.imported_scores:
+        yield "blocks: this key is required and missing; state what is trained, `checkpoints` that were trained elsewhere, or `imported_scores` that others measured"
+    needed = {"blocks": ("models", "datasets", "recipes"), "checkpoints": ("models",), "models": ("benchmarks", "suites")}
+    for part, others in needed.items():
+        if getattr(file, part):
+            yield from (
+                f"{other}: this key is required and missing; `{part}` use what it defines" for other in others if not getattr(file, other)
+            )
+
+
+def _outside(file: StudyFile) -> Iterator[str]:
+    """Checkpoints that were trained elsewhere: base models, names of folders, and that no two are the same run."""
+    taken = {name.lower(): "a recipe" for name in file.recipes} | {folder.lower(): "a recipe with a seed" for folder in _seed_folders(file)}
+    cells: dict[tuple, list[str]] = {}
+    shared: dict[str, str] = {}
+    for name, entry in file.checkpoints.items():
+        where = f"checkpoints.{name}"
+        yield from _undefined_one(f"{where}.model", entry.model, "model", file.models)
+        if name == BASE or name.lower() in taken:
+            yield f"{where}: the name is that of {taken.get(name.lower(), 'the base models')}; choose another"
+        if entry.dataset in (BASE, UNKNOWN):
+            yield f"{where}.dataset: the name {entry.dataset!r} is reserved; " + (
+                "leave the key out" if entry.dataset == UNKNOWN else "name the training set, or leave the key out"
+            )
+        if (entry.dataset or "").startswith(WITHOUT) and entry.dataset not in file.leave_one_out:
+            yield f"{where}.dataset: names that begin with {WITHOUT!r} are those of leave-one-out blocks; choose another"
+        if entry.recipe is None:
+            continue
+        of = (
+            {BASE: "the base models"}
+            | dict.fromkeys(file.recipes, "a recipe of this study")
+            | dict.fromkeys(file.checkpoints, "another checkpoint")
+        )
+        if entry.recipe in of and entry.recipe != name:
+            yield f"{where}.recipe: the name is that of {of[entry.recipe]}; choose another"
+        other = shared.setdefault(entry.recipe, name)
+        for key in SAME:
+            ours, theirs = getattr(entry, key), getattr(file.checkpoints[other], key)
+            if ours != theirs:
+                yield f"{where}.{key}: is {ours}, but checkpoints.{other}, of the same recipe, has {theirs}; correct one, or give it another `recipe`"
+        cells.setdefault((entry.model, entry.dataset, entry.recipe), []).append(name)
+    for (_, dataset, _), names in cells.items():
+        seeds = [file.checkpoints[name].seed for name in names]
+        if len(names) > 1 and dataset is None:
+            yield f"checkpoints.{names[1]}: shares its recipe with checkpoints.{names[0]}; state the dataset of both, or leave `recipe` out"
+        elif (None in seeds and len(names) > 1) or len(set(seeds)) < len(seeds):
+            yield (
+                f"checkpoints.{names[1]}: has base model, dataset and recipe of checkpoints.{names[0]}; state a different `seed` for each, or "
+                "leave `recipe` out"
+            )
+
+
+def _undefined_one(path: str, name: str, kind: str, defined: Collection[str]) -> Iterator[str]:
+    if name not in defined:
+        yield f"{path}: there is no {kind} {name!r}{nearest(name, defined)} (defined: {', '.join(defined)})"
+
+
 def _reserved_names(file: StudyFile) -> Iterator[str]:
     if file.study == "published":
         yield "study: results/published belongs to `snakemake published`; choose another name"
     for name in file.datasets:
+        if name == UNKNOWN and any(entry.dataset is None for entry in file.checkpoints.values()):
+            yield f"datasets.{name}: the name is that of the training set of checkpoints without `dataset`; choose another"
         if name == BASE or name.startswith(WITHOUT):
             yield f"datasets.{name}: the name is reserved; choose one that is not {BASE!r} and does not begin with {WITHOUT!r}"
     if BASE in file.recipes:
         yield f"recipes.{BASE}: the name is reserved for the base models; choose another"
+    lower = {name.lower(): name for name in file.recipes}
+    for folder, (recipe, seed) in _seed_folders(file).items():
+        if taken := lower.get(folder.lower()):
+            yield f"recipes.{taken}: the name is that of the folder for seed {seed} of the recipe {recipe}; choose another"
+
+
+def _seed_folders(file: StudyFile) -> dict[str, tuple[str, int]]:
+    """Folder of runs that is no recipe's own -> recipe and seed."""
+    folders = {}
+    for block in file.blocks.values():
+        for name, recipe in ((name, file.recipes[name]) for name in block.recipes if name in file.recipes):
+            seeds = block.seeds or recipe.seeds or []
+            folders |= {run_folder(name, seed, recipe.seed): (name, seed) for seed in seeds if seed != recipe.seed}
+    return folders
 
 
 def _undefined_names(file: StudyFile) -> Iterator[str]:
@@ -121,8 +210,7 @@ def _undefined_names(file: StudyFile) -> Iterator[str]:
 
 def _undefined(path: str, names: list[str], kind: str, defined: Collection[str]) -> Iterator[str]:
     for i, name in enumerate(names):
-        if name not in defined:
-            yield f"{path}[{i}]: there is no {kind} {name!r}{nearest(name, defined)} (defined: {', '.join(defined)})"
+        yield from _undefined_one(f"{path}[{i}]", name, kind, defined)
 
 
 def _repeated_benchmarks(file: StudyFile) -> Iterator[str]:
@@ -186,5 +274,3 @@ def _suite(file: StudyFile, name: str, suite: Suite, unusable: Collection[str]) 
         yield f"suites.{name}: {misplaced[0]!r} is judged; give the suite a `judge`, and move benchmarks without one to another suite"
     if suite.judge and not suite.judge.url and suite.judge.model not in file.models:
         yield f"suites.{name}.judge.model: without `url` it must be one of the models ({', '.join(file.models)}), not {suite.judge.model!r}"
-    if suite.judge and suite.backend != "hf":
-        yield f"suites.{name}.backend: judged answers are generated with hf; remove the key"

@@ -1,4 +1,4 @@
-"""Write config/schema.json and the reference of config/README.md from the schema; `--check` only compares."""
+"""Write the JSON schemas and the reference of config/README.md from the schema; `--check` only compares."""
 
 import argparse
 import json
@@ -9,7 +9,9 @@ from pathlib import Path
 
 from sft_atlas.core import markdown
 from sft_atlas.core.provenance import ROOT
+from sft_atlas.study.lm_eval_names import generation_settings, lm_eval_names
 from sft_atlas.study.schema import Devices, Part, StudyFile
+from sft_atlas.study.site import Site
 
 BEGIN, END = "<!-- reference: made by workflow_scripts/run.py document_config -->", "<!-- end of reference -->"
 PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean", object: "value"}
@@ -25,11 +27,12 @@ def reference() -> str:
         written.add(part)
         lines += [f"### `{path}`", "", part.__doc__.strip().splitlines()[0], ""]
         rows = []
-        for key, field in part.model_fields.items():
+        for name, field in part.model_fields.items():
             if isinstance(field.default, Part):
                 default = "see below"
             else:
                 default = "required" if field.is_required() else f"`{json.dumps(field.default)}`"
+            key = field.alias or name
             rows.append((f"`{key}`", _type(field.annotation), default, field.description))
             prefix = "" if part in (StudyFile, Devices) else path + "."
             queue += [(f"{prefix}{key}{suffix}", inner) for inner, suffix in _parts(field.annotation)]
@@ -71,9 +74,46 @@ def documents() -> dict[Path, str]:
     page = ROOT / "config/README.md"
     before, rest = page.read_text(encoding="utf-8").split(BEGIN)
     after = rest.split(END)[1]
-    # The JSON schema is for editors: `# yaml-language-server: $schema=schema.json`.
-    schema = json.dumps(StudyFile.model_json_schema(), indent=1, sort_keys=True) + "\n"
-    return {ROOT / "config/schema.json": schema, page: f"{before}{BEGIN}\n\n{reference()}\n{END}{after}"}
+    pages = {ROOT / name: json.dumps(schema, indent=1, sort_keys=True) + "\n" for name, schema in schemas().items()}
+    return {**pages, page: f"{before}{BEGIN}\n\n{reference()}\n{END}{after}"}
+
+
+def schemas() -> dict[str, dict]:
+    """Name and content of the JSON schemas, with which editors complete keys: `# yaml-language-server: $schema=schema.json`."""
+    study = StudyFile.model_json_schema()
+    return {
+        "config/schema.json": study,
+        "config/overlay-schema.json": _without_required(study),  # of files that are laid over a study
+        "config/devices-schema.json": Devices.model_json_schema(),
+        "config/benchmarks/schema.json": _task_schema(),
+        "slurm/schema.json": Site.model_json_schema(),
+    }
+
+
+def _without_required(schema: object) -> object:
+    if isinstance(schema, list):
+        return [_without_required(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {key: _without_required(value) for key, value in schema.items() if key != "required" or not isinstance(value, list)}
+
+
+def _task_schema() -> dict[str, object]:
+    """The keys of lm-eval's task files, and its names of metrics and filters."""
+    names = lm_eval_names()
+    known = {"type": "object", "required": ["function"]}
+    metric = {"properties": {"metric": {"anyOf": [{"enum": list(names.metrics)}, {"type": "string"}]}, "aggregation": {"type": "string"}}}
+    step = {**known, "properties": {"function": {"enum": sorted(names.filters)}}}
+    filters = {"type": "object", "properties": {"name": {"type": "string"}, "filter": {"type": "array", "items": step}}}
+    detailed = {
+        "include": {"description": "Task file whose keys hold unless this one has them too.", "type": ["string", "array"]},
+        "output_type": {"enum": ["generate_until", "multiple_choice", "loglikelihood", "loglikelihood_rolling"]},
+        "metric_list": {"type": "array", "items": {"type": "object", **metric}},
+        "filter_list": {"type": "array", "items": filters},
+        "fewshot_config": {"type": "object", "properties": {key: {} for key in names.fewshot_fields}},
+        "generation_kwargs": {"type": "object", "properties": {key: {} for key in sorted(generation_settings())}},
+    }
+    return {"title": "lm-eval task file", "type": "object", "properties": {key: {} for key in names.fields} | detailed}
 
 
 def main(args: argparse.Namespace) -> None:

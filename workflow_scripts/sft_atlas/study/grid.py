@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 from sft_atlas.core.errors import ConfigError
 from sft_atlas.study.messages import nearest, renamed
+from sft_atlas.study.places import ConfigSources
 from sft_atlas.study.schema import Hyperparameters
 
 MOST_RECIPES = 10_000  # that the grids of a study may stand for; the paper's search has 96
 SHORT = {"learning_rate": "lr", "batch_size": "bs", "weight_decay": "wd"}  # elsewhere the initials of the key
 
 
-def expand(config: Mapping[str, object], source: str) -> dict[str, object]:
+def expand(config: Mapping[str, object], source: str | ConfigSources) -> dict[str, object]:
     """Replace every recipe that has a `grid` by one recipe per combination, wherever it is named.
 
     `search` with ``grid: {learning_rate: [1e-5, 1e-6]}`` becomes `search_lr1e-05` and `search_lr1e-06`. Raises :class:`ConfigError` for
@@ -28,7 +29,7 @@ def expand(config: Mapping[str, object], source: str) -> dict[str, object]:
     for name, recipe in recipes.items():
         grid = recipe.get("grid") if isinstance(recipe, Mapping) else None
         if grid and isinstance(grid, Mapping):
-            wrong = _problems(name, grid)
+            wrong = _problems(name, recipe, grid)
             count = 0 if wrong else math.prod(map(len, grid.values()))
             left -= count
             if left < 0:
@@ -49,7 +50,9 @@ def expand(config: Mapping[str, object], source: str) -> dict[str, object]:
     return expanded
 
 
-def _problems(name: str, grid: Mapping[str, object]) -> list[str]:
+def _problems(name: str, recipe: Mapping[str, object], grid: Mapping[str, object]) -> list[str]:
+    if "seed" in grid and recipe.get("seeds"):
+        return [f"recipes.{name}.grid.seed: `seeds` of this recipe names the seeds; remove one of the two"]
     known = sorted(Hyperparameters.model_fields)
     unknown = {key: renamed(Hyperparameters, key) or "not a hyper-parameter" + nearest(str(key), known) for key in grid if key not in known}
     empty = {key: "give a list of values" for key, values in grid.items() if key in known and not (isinstance(values, list) and values)}

@@ -27,10 +27,14 @@ def too_many(file: StudyFile) -> list[str]:
         if block.leave_one_out:
             datasets = sum(len(file.members(name)) for name in block.datasets)
         models = len(file.models) if block.models == "*" else len(block.models)
-        count += models * datasets * sum(_kept(file.recipes[name]) for name in block.recipes)
+        recipes = [file.recipes[name] for name in block.recipes]
+        count += models * datasets * sum(_kept(recipe) * len(block.seeds or recipe.seeds or [0]) for recipe in recipes)
+    count += len(file.checkpoints)
     if count <= MOST_CHECKPOINTS:
         return []
-    return [f"blocks: define {count:,} checkpoints; a study may have {MOST_CHECKPOINTS:,}: name fewer models, datasets, recipes or epochs"]
+    return [
+        f"blocks: define {count:,} checkpoints; a study may have {MOST_CHECKPOINTS:,}: name fewer models, datasets, recipes, seeds or epochs"
+    ]
 
 
 def _kept(recipe: Hyperparameters) -> int:
@@ -43,8 +47,25 @@ def problems(file: StudyFile, runs: Iterable[Run]) -> list[str]:
     for name, entry in file.benchmarks.items():
         if entry.tasks and entry.shots and entry.shots.by not in (None, *GENERATED):
             found.append(f"benchmarks.{name}.shots.by: generated items have no column {entry.shots.by!r}; they have {', '.join(GENERATED)}")
-    found += [problem for part in ("models", "datasets", "benchmarks", "suites", "recipes") for problem in _case(part, getattr(file, part))]
+    found += [
+        problem
+        for part in ("models", "datasets", "benchmarks", "suites", "recipes", "checkpoints")
+        for problem in _case(part, getattr(file, part))
+    ]
     return list(dict.fromkeys(found))
+
+
+def _seed_twins(file: StudyFile) -> Iterator[str]:
+    """Recipes that differ in nothing but their seed, such as those of ``grid: {seed: [0, 1]}``."""
+    twins: dict[str, list[str]] = {}
+    for name, recipe in file.recipes.items():
+        twins.setdefault(recipe.model_dump_json(exclude={"seed", "seeds", "label"}), []).append(name)
+    for names in twins.values():
+        if len({file.recipes[name].seed for name in names}) > 1:
+            yield (
+                f"recipes.{names[0]} and {', '.join(names[1:])} differ only in `seed`; analyses take them for different recipes. To have their "
+                f"results averaged, give one recipe `seeds: {sorted({file.recipes[name].seed for name in names})}`"
+            )
 
 
 def _case(part: str, names: Iterable[str]) -> Iterator[str]:
@@ -86,11 +107,11 @@ def no_prompt(file: StudyFile) -> list[str]:
     found = []
     for name, suite in file.suites.items():
         for benchmark in suite.benchmarks:
-            keys = task_file(file.benchmarks[benchmark].task)
+            keys, own = task_file(file.benchmarks[benchmark].task), file.benchmarks[benchmark].max_new_tokens
             if keys.get("output_type", "generate_until") != "generate_until":
                 continue
             settings = keys.get("generation_kwargs") or {}
-            stated = [settings[key] for key in LENGTHS if settings.get(key)][:1]
+            stated = [length for length in (own, *(settings.get(key) for key in LENGTHS)) if length][:1]
             answer = min([*stated, *([suite.max_new_tokens] if suite.max_new_tokens else [])], default=DEFAULT_ANSWER)
             if suite.max_length - answer < SHORTEST_PROMPT:
                 found.append(
@@ -135,6 +156,7 @@ def warnings(file: StudyFile, runs: Iterable[Run], layouts: dict[str, Layout]) -
         layout, targets = layouts.get(run.model), settings.lora.targets
         if settings.method == "lora" and layout and layout.modules and isinstance(targets, list):
             found += [f"{where}: lora.targets: {each} matches no module of {run.model}" for each in targets if not layout.matches(each)]
+    found += _seed_twins(file)
     for name, suite in file.suites.items():
         if suite.judge and suite.judge.repeats > MANY_REPEATS:
             found.append(f"suites.{name}: each answer is judged {suite.judge.repeats:,} times")

@@ -10,6 +10,13 @@ from typing import NamedTuple
 
 LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")  # lm-eval's names of one setting
 
+# Metrics that lm-eval computes as one number per item, by kind of task; a benchmark's score is their mean.
+SCORED = {
+    "generate_until": ("exact_match",),
+    "multiple_choice": ("acc", "acc_norm", "acc_bytes", "exact_match"),
+    "loglikelihood": ("acc",),
+}
+
 
 class Metric(NamedTuple):
     """A metric of lm-eval: how a benchmark's score is made of its items' values, and the kinds of tasks that have it."""

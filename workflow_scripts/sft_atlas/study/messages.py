@@ -12,11 +12,11 @@ import yaml
 from pydantic import ValidationError
 
 from sft_atlas.core.errors import ConfigError
+from sft_atlas.study.places import MERGE, ConfigSources, Place
 from sft_atlas.study.schema import Part
 
 Checked = typing.TypeVar("Checked", bound=Part)
 
-MERGE = "tag:yaml.org,2002:merge"  # the key `<<`
 YTE = "__use_yte__"  # the key with which Snakemake takes a file for a template of https://yte-template-engine.github.io
 MOST_VALUES = 200_000  # in one file, counting what aliases stand for; the paper's study has under 3,000
 DEEPEST = 50  # levels of lists and keys; the schema has 7
@@ -34,8 +34,15 @@ def strict_yaml(path: Path) -> dict[str, object]:
     Raises :class:`ConfigError`, with line and column where YAML knows them, also for what :func:`unusable_value` refuses.
     """
 
+    def wrong(problem: str, mark: yaml.Mark | None = None) -> ConfigError:
+        return ConfigError(str(Place(str(path), mark.line + 1, mark.column + 1)) if mark else str(path), [problem])
+
     class Loader(yaml.SafeLoader):
-        pass
+        def construct_object(self, node, deep=False):
+            try:
+                return super().construct_object(node, deep)
+            except UNFIT as error:
+                raise wrong(f"holds a value that does not fit its type: {BRIEF.repr(str(error))}; quote texts", node.start_mark) from None
 
     def mapping(loader, node):
         seen: dict[object, int] = {}
@@ -43,10 +50,9 @@ def strict_yaml(path: Path) -> dict[str, object]:
             key = None if key_node.tag == MERGE else loader.construct_object(key_node)
             if key is None or not isinstance(key, Hashable):  # `<<`, or a key that construct_mapping refuses below
                 continue
-            line = key_node.start_mark.line + 1
             if key in seen:
-                raise ConfigError(str(path), [f"line {line}: key {key!r} is repeated (first in line {seen[key]}); remove one"])
-            seen[key] = line
+                raise wrong(f"key {key!r} is repeated (first in line {seen[key]}); remove one", key_node.start_mark)
+            seen[key] = key_node.start_mark.line + 1
         loader.flatten_mapping(node)
         return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
@@ -54,27 +60,39 @@ def strict_yaml(path: Path) -> dict[str, object]:
     try:
         value = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except FileNotFoundError:
-        raise ConfigError(str(path), ["there is no such file"]) from None
+        raise wrong("there is no such file") from None
     except OSError as error:
-        raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from None
+        raise wrong(f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise ConfigError(str(path), [f"line {line}: not UTF-8 (byte {error.object[error.start]:#04x}); save the file as UTF-8"]) from None
+        before = error.object[: error.start].splitlines(keepends=True)
+        line = len(before) + (not before or before[-1].endswith(b"\n"))
+        column = 1 if not before or before[-1].endswith(b"\n") else len(before[-1].decode("utf-8")) + 1
+        place = Place(str(path), line, column)
+        raise ConfigError(str(place), [f"not UTF-8 (byte {error.object[error.start]:#04x}); save the file as UTF-8"]) from None
+    except yaml.MarkedYAMLError as error:
+        raise wrong(f"not valid YAML: {syntax(error)}", error.problem_mark or error.context_mark) from None
     except yaml.YAMLError as error:
-        raise ConfigError(str(path), [f"not valid YAML: {' '.join(str(error).split())}"]) from None
+        raise wrong(f"not valid YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
-        raise ConfigError(str(path), [f"nested too deeply; a study has at most {DEEPEST} levels"]) from None
+        raise wrong(f"nested too deeply; a study has at most {DEEPEST} levels") from None
     except UNFIT as error:
-        raise ConfigError(str(path), [f"holds a value that does not fit its type: {BRIEF.repr(str(error))}; quote texts"]) from None
+        raise wrong(f"holds a value that does not fit its type: {BRIEF.repr(str(error))}; quote texts") from None
+    sources = ConfigSources([path])
     if not isinstance(value, dict):
-        raise ConfigError(str(path), ["must hold keys and values"])
+        raise ConfigError(sources, ["must hold keys and values"])
     if YTE in value:
-        raise ConfigError(
-            str(path), [f"{YTE}: Snakemake runs the Python code in such a file while it reads it; write the values themselves"]
-        )
+        raise ConfigError(sources, [f"{YTE}: Snakemake runs the Python code in such a file while it reads it; write the values themselves"])
     if problem := unusable_value(value):
-        raise ConfigError(str(path), [problem])
+        raise ConfigError(sources, [problem])
     return value
+
+
+def syntax(error: yaml.MarkedYAMLError) -> str:
+    """What YAML cannot read, with the line where it began."""
+    begun = error.context_mark.line + 1 if error.context and error.context_mark else None
+    context = f" ({error.context}, which begins in line {begun})" if begun else f" ({error.context})" if error.context else ""
+    tab = "; indent by spaces, not tabs" if "'\\t'" in str(error.problem) else ""
+    return f"{' '.join(str(error.problem).split())}{context}{tab}"
 
 
 def unusable_value(config: Mapping[str, object]) -> str | None:
@@ -124,8 +142,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def validated(schema: type[Checked], config: Mapping[str, object], source: str) -> Checked:
-    """The configuration as ``schema``; raises :class:`ConfigError` with every problem. ``source``: the file's name in messages."""
+def validated(schema: type[Checked], config: Mapping[str, object], source: str | ConfigSources) -> Checked:
+    """The configuration as ``schema``; raises :class:`ConfigError` with every problem. ``source``: what its messages call the file."""
     if problem := unusable_value(config):
         raise ConfigError(source, [problem])
     try:
@@ -142,7 +160,7 @@ def explain(error: ValidationError, schema: type[Part]) -> list[str]:
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{one_line(part)}" for part in loc).lstrip(".") or "(top level)"
         if item["type"] == "extra_forbidden":
             part = _part(schema, loc[:-1])
-            valid = part.model_fields
+            valid = keys(part)
             unknown = f"unknown key{nearest(str(loc[-1]), valid)} (valid keys: {', '.join(valid)})"
             lines.append(f"{path}: {renamed(part, loc[-1]) or unknown}")
         elif item["type"] == "missing":
@@ -153,6 +171,11 @@ def explain(error: ValidationError, schema: type[Part]) -> list[str]:
             value = "" if isinstance(item["input"], dict) else f" (got {BRIEF.repr(item['input'])})"
             lines.append(f"{path}: {_message(item, schema, loc)}{value}")
     return list(dict.fromkeys(lines))
+
+
+def keys(part: type[Part]) -> list[str]:
+    """The keys of a part, as a study file spells them."""
+    return [field.alias or name for name, field in part.model_fields.items()]
 
 
 def one_line(text: str) -> str:
@@ -168,7 +191,7 @@ def renamed(part: type[Part], key: object) -> str | None:
 def _message(item: dict, schema: type[Part], loc: tuple) -> str:
     """The problem, and what to write if a single value stands where a list or keys and values belong."""
     if item["type"] == "model_type":
-        return f"must hold keys and values; valid keys: {', '.join(_part(schema, loc).model_fields)}"
+        return f"must hold keys and values; valid keys: {', '.join(keys(_part(schema, loc)))}"
     if item["type"] == "dict_type":
         return "must hold names with keys and values"
     message = item["msg"].removeprefix("Value error, ")
@@ -184,7 +207,7 @@ def _part(schema: object, loc: tuple) -> type[Part]:
     """The part of the schema that a location points to."""
     for step in loc:
         if isinstance(schema, type) and issubclass(schema, Part):
-            schema = schema.model_fields[step].annotation
+            schema = next(field.annotation for name, field in schema.model_fields.items() if step in (name, field.alias))
         else:
             schema = typing.get_args(schema)[-1]
         while isinstance(schema, types.UnionType) or typing.get_origin(schema) in (typing.Union, typing.Annotated):

@@ -12,6 +12,7 @@ ANALYSES = {  # rule -> the tables that it writes
     "analyse_predictors": ("predictors",),
     "analyse_layers": ("layer_curves", "layer_peaks"),
     "analyse_map": ("map_shares", "map_effects", "map_spread"),
+    "analyse_noise": ("noise",),
 }
 ANALYSED = tuple(table for tables in ANALYSES.values() for table in tables)
 REPORTED = ("runs", "scores", "gains", "perplexity", "layers", "dimension", "likelihood", *ANALYSED)  # tables that findings read
@@ -51,7 +52,7 @@ class Paths:
         self.shots = at("benchmarks/{benchmark}/shots.jsonl")
         self.suite = at("suites/{suite}.json")
 
-        self.run = at("runs/{model}/{dataset}/{recipe}")
+        self.run = at("runs/{model}/{dataset}/{recipe}")  # recipe: with the seed where it is not the recipe's own, see run_folder
         self.record = f"{self.run}/{RECORD}"
         self.history = f"{self.run}/{HISTORY}"
         self.preflight = f"{self.run}/{PREFLIGHT}"
@@ -66,13 +67,25 @@ class Paths:
         self.dimension = f"{self.checkpoint}/dimension.parquet"
         self.likelihood = f"{self.checkpoint}/likelihood.parquet"
         self.card = f"{self.checkpoint}/card.md"
+        self.lm_eval_results = at(f"lm_eval/{{model}}__{{dataset}}__{{recipe}}__{CHECKPOINT}")  # named as lm-eval names it
         self.base_scores = self.of_base(self.scores)
+
+        self.imported = at("imported")
+        self.imported_scores = at("imported/{imported}/scores.parquet")
+        self.imported_samples = at("imported/{imported}/samples.parquet")
+        self.imported_record = at("imported/{imported}/record.json")
+        self.imported_results = at("lm_eval/imported/{imported}")
 
         self.perplexity = at("perplexity/{model}/{dataset}.parquet")
         self.tracking = at("tracking")
         # State for resuming is not below an output, because Snakemake deletes the outputs of a failed job.
         self.state = at("state/{model}/{dataset}/{recipe}")
+        self.collection = at("state/collections/{collection}.json")
+        self.download = at("state/checkpoints/{recipe}")  # of a checkpoint that was trained elsewhere; its run has links to the files
         self.suite_state = at(f"state/suites/{{model}}/{{dataset}}/{{recipe}}/{CHECKPOINT}/{{suite}}")
+        self.comparison_state = at(f"state/backends/{{model}}/{{dataset}}/{{recipe}}/{CHECKPOINT}/{{suite}}")
+        self.comparison = at("backends.md")
+        self.adapter_batch = at("state/adapters/{model}/{suite}-{part}.json")
         self.judgement_state = at(f"state/judgements/{{model}}/{{dataset}}/{{recipe}}/{CHECKPOINT}/{{suite}}.jsonl")
 
         self.tables = at("tables")
@@ -81,14 +94,27 @@ class Paths:
         self.figures = at("figures")
         self.figure = at("figures/{figure}.{ending}")
         self.findings = at("findings.md")
+        self.findings_page = at("findings.html")
         self.advice = at(f"{ADVICE}/advice.md")
         self.advice_table = at(f"{ADVICE}/advice.parquet")
+        self.design = at("design/{question}/design.md")
+        self.design_table = at("design/{question}/designs.parquet")
+        self.design_block = at("design/{question}/block.yaml")
         self.similarity = at("{place}/similarity.parquet")  # place: see PLACES
+        self.atlas = at("atlas/index.html")
+        self.atlas_zip = at("atlas.zip")
+        self.reproduction = at("reproduce/index.html")
+        self.reproduced_figures = at("reproduce/figures")
+        self.reproduced_claims, self.reproduced_comparisons, self.reproduced_missing = (
+            at(f"reproduce/{table}.parquet") for table in ("claims", "comparisons", "missing")
+        )
         self.invariants = at("correctness.md")
         self.release = at("release.json")
+        self.csv = at("csv")
         self.archive = f"{root}.tar"
         self.plan = at("plan.md")
         self.plan_table = at("plan.parquet")
+        self.watch = at("watch.html")
 
     @staticmethod
     def fill(pattern: str, **values: object) -> str:
@@ -96,6 +122,12 @@ class Paths:
         for name, value in values.items():
             pattern = pattern.replace(f"{{{name}}}", str(value))
         return pattern
+
+    @staticmethod
+    def samples_beside(scores: str) -> str:
+        """The samples of a file of scores."""
+        folder, _, suite = scores.rpartition("/scores/")
+        return f"{folder}/samples/{suite}"
 
     @classmethod
     def of_base(cls, pattern: str) -> str:
@@ -153,19 +185,22 @@ def checkpoints(study: dict) -> list[Checkpoint]:
     """Every checkpoint of a resolved study, base models first."""
     bases = [Checkpoint.of_base(model) for model in study["models"]]
     epochs = [(run, epoch) for run in study["runs"] for epoch in run["save_epochs"]]
-    return bases + [Checkpoint(r["model"], r["dataset"], r["recipe"], epoch, r["measure_representation"]) for r, epoch in epochs]
+    return bases + [Checkpoint(r["model"], r["dataset"], r["folder"], epoch, r["measure_representation"]) for r, epoch in epochs]
 
 
 def result_files(study: dict, table: str, root: Path) -> list[ResultFile]:
     """The result files that ``table`` is collected from; ``root`` is the study's result folder. KeyError for an unknown table."""
     paths, everything = Paths(root), checkpoints(study)
-    runs = [{key: run[key] for key in ("model", "dataset", "recipe")} for run in study["runs"]]
+    runs = [{"model": run["model"], "dataset": run["dataset"], "recipe": run["folder"]} for run in study["runs"]]
+    trained = [keys for keys, run in zip(runs, study["runs"], strict=True) if not run.get("outside")]
     by_suite = [checkpoint.keys(suite=suite) for checkpoint in everything for suite in study["suites"]]
     represented = [checkpoint.keys() for checkpoint in everything if checkpoint.measure_representation]
-    unmerged = {name: entry["smallest_rows"] for name, entry in study["datasets"].items() if not entry["merged"]}
+    unmerged = {
+        name: entry["smallest_rows"] for name, entry in study["datasets"].items() if not entry["merged"] and not entry.get("foreign")
+    }
     pattern, keys = {
         "runs": (paths.record, runs),
-        "history": (paths.history, runs),
+        "history": (paths.history, trained),
         "scores": (paths.scores, by_suite),
         "gains": (paths.samples, by_suite),
         "perplexity": (paths.perplexity, [{"model": model, "dataset": name} for model in study["models"] for name in unmerged]),

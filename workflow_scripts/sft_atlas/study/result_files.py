@@ -5,9 +5,17 @@ from pathlib import Path
 import polars as pl
 
 from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.files import read_table
 from sft_atlas.study.paths import ResultFile
 
 TEXT, WHOLE, REAL = pl.String, pl.Int64, pl.Float64
+LATER = {
+    "subtask",
+    "backend",
+    "backend_version",
+    "dtype",
+    "sandbox_missing",
+}  # columns of scores and samples that files of earlier versions lack; null there
 
 
 def columns(names: str, kind: type[pl.DataType]) -> dict[str, type[pl.DataType]]:
@@ -36,13 +44,20 @@ def read(files: list[ResultFile], columns: dict[str, type[pl.DataType]]) -> pl.D
 
 def _read_one(path: Path, columns: dict[str, type[pl.DataType]]) -> pl.DataFrame:
     try:
-        frame = pl.read_parquet(path, columns=list(columns), hive_partitioning=False, glob=False)
+        there = pl.read_parquet_schema(path) if LATER & columns.keys() else columns
+        frame = read_table(path, columns=[name for name in columns if name in there or name not in LATER])
+        frame = frame.with_columns(pl.lit(None).alias(name) for name in LATER & columns.keys() - there.keys())
         frame = frame.select(pl.col(name).cast(kind) for name, kind in columns.items())
     except (pl.exceptions.PolarsError, OSError) as error:
         raise AtlasError(f"cannot read {path}: {str(error).splitlines()[0]}; delete it and run again") from error
     if frame.is_empty():
         raise AtlasError(f"{path} has no rows; delete it and run again")
     return frame
+
+
+def without_subtasks(scores: pl.DataFrame) -> pl.DataFrame:
+    """The rows of benchmarks: without those of the tasks of a group, whose items are in the score of the group."""
+    return scores.filter(pl.col("subtask").is_null()) if "subtask" in scores.columns else scores
 
 
 def verify(frame: pl.DataFrame, files: list[ResultFile]) -> None:
@@ -64,3 +79,21 @@ def require_benchmarks(study: dict, files: list[ResultFile], frame: pl.DataFrame
         expected = study["suites"][files[index].keys["suite"]]["benchmarks"]
         if sorted(benchmarks) != sorted(expected):
             raise AtlasError(f"{files[index].path} holds the benchmarks {sorted(benchmarks)}; its suite has {sorted(expected)}")
+
+
+def require_one_backend(study: dict, files: list[ResultFile], frame: pl.DataFrame) -> None:
+    """Scores of a suite that stand beside each other are of one inference engine, unless the study says `mix_backends`.
+
+    ``frame`` has `_file` and `backend`; null where a file of an earlier version does not say. Raises AtlasError with an example of each.
+    """
+    first: dict[str, dict[str, ResultFile]] = {}
+    for index, backend in frame.select("_file", "backend").drop_nulls().unique().sort("_file").iter_rows():
+        first.setdefault(files[index].keys["suite"], {}).setdefault(backend, files[index])
+    mixed = {suite: found for suite, found in first.items() if len(found) > 1}
+    if mixed and not study.get("mix_backends"):
+        suite, found = next(iter(mixed.items()))
+        examples = ", ".join(f"{backend} ({file.path})" for backend, file in found.items())
+        raise AtlasError(
+            f"suite {suite!r} has scores of several inference engines, whose differences are no effects of training: {examples}; state one as "
+            f"`suites.{suite}.backend`, so that the others are scored again, or `mix_backends: true` to compare them all the same"
+        )

@@ -3,6 +3,7 @@
 "Paper" is arXiv 2506.14681; "ours" marks what the paper does not state.
 """
 
+import dataclasses
 import functools
 import ipaddress
 import json
@@ -11,6 +12,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from sft_atlas.core.errors import AtlasError
+from sft_atlas.study import lm_eval_registry
 from sft_atlas.study.runs import WITHOUT
 
 NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
@@ -19,7 +22,16 @@ Positive = Annotated[int, Field(gt=0)]
 Names = Literal["*"] | list[Name]
 Place = Annotated[str, Field(min_length=1)]  # a path
 HubId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._-]+)?$")]
+
+
+def _distinct(seeds: list[int]) -> list[int]:
+    if repeated := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+        raise ValueError(f"names seed {repeated[0]} twice; remove one")
+    return seeds
+
+
 Seed = Annotated[int, Field(ge=0, lt=2**31)]  # some generators take no other; jobs add small numbers to it
+Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(_distinct)]
 Length = Annotated[int, Field(ge=8)]  # tokens; the paper's template alone has six or more
 
 
@@ -60,6 +72,12 @@ def check_endpoint(url: str, with_key: bool) -> None:
         raise ValueError(
             "the key would cross the network unencrypted: use https://, or a tunnel to http://localhost, or leave key_variable out"
         )
+
+
+def check_key_variable(name: str | None, url: str | None) -> None:
+    """Raise ValueError where an environment variable is known to hold no key."""
+    if name in NO_KEYS or (name or "").startswith(NO_KEYS_BEGIN):
+        raise ValueError(f"key_variable {name} holds no key, and its value would be sent to {url}; name the key's own variable")
 
 
 def exactly_one(part: Part, *keys: str) -> Part:
@@ -177,7 +195,7 @@ class Hyperparameters(Part):
         False,
         description="On a GPU, use only algorithms whose sums have a fixed order, so that a run repeated on the same device and versions has the same weights; slower. On a CPU it changes nothing.",
     )
-    seed: Seed = Field(0, description="Seed of data order, adapter initialisation and dropout.")
+    seed: Seed = Field(0, description="Seed of data order, adapter initialisation, dropout and NEFTune; `seeds` trains several.")
 
     def identity(self) -> str:
         """What the results depend on, as JSON."""
@@ -238,6 +256,7 @@ class Recipe(Hyperparameters):
     """A way to fine-tune, by name."""
 
     label: str | None = Field(None, description="Name in figures; default: the key.")
+    seeds: Seeds | None = Field(None, description="Train each run once with each of these seeds; default: with `seed` alone.")
     grid: dict[str, list[object]] = Field({}, description="Values by hyper-parameter; the recipe stands for every combination.")
 
 
@@ -399,23 +418,109 @@ class Benchmark(Source):
     """A held-out test set, scored by lm-eval."""
 
     columns: BenchmarkColumns = Field(BenchmarkColumns(), description="Column names of the source.")
-    task: Place = Field(description="lm-eval task file; the workflow fills in its `task` and `dataset_*` keys.")
-    shots: Shots | None = Field(None, description="Few-shot examples; default: none.")
+    task: Place | None = Field(None, description="lm-eval task file; the workflow fills in its `task` and `dataset_*` keys.")
+    lm_eval: str | None = Field(
+        None,
+        description="In place of `task`: a task or group of lm-eval's registry, with its own prompt and data; state `revision`, or a `path` with the items.",
+    )
+    include_path: Place | None = Field(None, description="With `lm_eval`: folder with further task files, whose names win.")
+    shots: Shots | None = Field(
+        None,
+        description="Few-shot examples; default: none. With `lm_eval` drawn as lm-eval does, by default as many as the task states: `count` is its `--num_fewshot`, `path` a local file with the rows of the split that it draws from.",
+    )
+    max_new_tokens: Positive | None = Field(None, description="Longest answer in tokens; default: as the task file says.")
     items: Positive | None = Field(None, description="Size of a seeded sample of the items; default: all.")
     seed: Seed = Field(0, description="Seed of generation and sampling.")
     chance: float | None = Field(None, ge=0, le=1, description="Score of random guessing, shown in figures.")
     label: str | None = Field(None, description="Name in figures; default: the key.")
     group: str = Field("other", description="Kind of benchmark, for figures.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_registry(cls, given):
+        """With `lm_eval`: the task file, and where it has its data, as if the study stated them."""
+        if not isinstance(given, dict) or not isinstance(given.get("lm_eval"), str):
+            return given
+        try:
+            found = lm_eval_registry.resolve(given["lm_eval"], given.get("include_path"))
+            examples = cls._examples_of_the_registry(found, given)
+            sources = [] if given.get("path") is not None else [lm_eval_registry.data_of(file) for file in found.tasks.values()]
+        except AtlasError as error:
+            raise ValueError(f"lm_eval: {error}") from None
+        resolved = {"task": next(iter(found.tasks.values()))}
+        given = given | ({"shots": examples} if examples else {})
+        if len({source.hub for source in sources}) > 1:
+            raise ValueError(f"lm_eval: the tasks of {found.name!r} have their data in several places; name them one by one")
+        if sources and sources[0].hub:
+            resolved |= {"hub": sources[0].hub}
+            if not given.get("revision"):
+                raise ValueError(
+                    f"lm_eval: state `revision`, the commit of {sources[0].hub} that you use, or a local `path` with its items"
+                )
+        if given.get("path") is not None and len(found.tasks) > 1:
+            raise ValueError(f"path: {found.name!r} is a group of {len(found.tasks)} tasks with data of their own; name them one by one")
+        for key, value in resolved.items():
+            if given.get(key) not in (None, value):
+                raise ValueError(f"{key}: lm-eval's {found.name!r} has its own; remove {key} or lm_eval")
+        if unused := next((key for key in ("tasks", "subset", "files", "columns", "filter") if given.get(key)), None):
+            raise ValueError(f"{unused}: lm-eval's {found.name!r} has its own; remove {unused}, or use a task file")
+        return given | resolved
+
+    @staticmethod
+    def _examples_of_the_registry(found: lm_eval_registry.RegistryTask, given: dict) -> dict | None:
+        """`shots` of a task of the registry: as stated, or as many as the task draws from its own data; None where it draws none."""
+        drawn, stated = lm_eval_registry.drawn_examples(found), given.get("shots")
+        stated = stated.model_dump(exclude_defaults=True) if isinstance(stated, Shots) else stated
+        if stated is None and not drawn:
+            return None
+        if stated is not None and not isinstance(stated, dict):
+            return stated  # which the schema refuses
+        if unused := sorted(set(stated or {}) - {"count", "path"}):
+            raise AtlasError(f"shots.{unused[0]}: lm-eval's {found.name!r} has its own; state count and path only")
+        for file in found.tasks.values() if stated else ():
+            lm_eval_registry.require_place_for_examples(file)
+        shots = stated or {"count": drawn}
+        if shots.get("path") is None and given.get("path") is None:
+            for file in found.tasks.values():
+                lm_eval_registry.examples_of(file)
+        elif shots.get("path") is None:
+            raise AtlasError(
+                f"{found.name!r} draws examples from a split of its data; beside `path` give `shots: {{count: {shots.get('count', drawn)}, path: FILE}}` with the "
+                "rows of that split"
+            )
+        elif len(found.tasks) > 1:
+            raise AtlasError(
+                f"shots.path: {found.name!r} is a group of {len(found.tasks)} tasks with data of their own; name them one by one"
+            )
+        return shots
+
+    @property
+    def registered(self) -> lm_eval_registry.RegistryTask | None:
+        """What `lm_eval` names, with as many examples as `shots` says."""
+        found = lm_eval_registry.resolve(self.lm_eval, self.include_path) if self.lm_eval else None
+        return dataclasses.replace(found, shots=self.shots.count) if found and self.shots else found
+
+    @property
+    def task_files(self) -> list[str]:
+        """The task file; of a group the file of each task."""
+        return list(self.registered.tasks.values()) if self.lm_eval else [self.task]
+
     @model_validator(mode="after")
     def _source(self):
-        exactly_one(self, "path", "hub", "tasks")
-        if self.shots and self.shots.path is None and self.hub is None and self.tasks is None:
+        if self.task is None:
+            raise ValueError("give exactly one of task, lm_eval")
+        if self.include_path and not self.lm_eval:
+            raise ValueError("include_path belongs to lm_eval; remove it, or name a task with lm_eval")
+        if not (self.lm_eval and self.path is None and self.hub is None):  # the task file may name local files
+            exactly_one(self, "path", "hub", "tasks")
+        if self.shots and self.shots.path is None and self.hub is None and self.tasks is None and not self.lm_eval:
             raise ValueError("shots needs a path (of a train or dev split) if the benchmark is a local file")
         return self
 
     def shot_source(self) -> "Benchmark":
         """The source of the few-shot examples: the keys of `shots`, and the benchmark's for the rest."""
+        if self.lm_eval:  # of each of its tasks, see lm_eval_registry.examples_of
+            return self.model_copy(update={"path": self.shots.path, "hub": None if self.shots.path else self.hub})
         given = self.shots.model_dump(exclude={"count", "by"}, exclude_none=True)
         if self.shots.path or self.shots.hub:
             return Benchmark(task=self.task, seed=self.seed, **({"columns": self.columns} | given))
@@ -475,10 +580,39 @@ class Judge(Part):
             raise ValueError("key_variable belongs to an endpoint; give its url, or leave both out to judge with a model of this study")
         if self.url is not None:
             check_endpoint(self.url, with_key=self.key_variable is not None)
-        if self.key_variable in NO_KEYS or (self.key_variable or "").startswith(NO_KEYS_BEGIN):
+        check_key_variable(self.key_variable, self.url)
+        return self
+
+
+class Endpoint(Part):
+    """A server with OpenAI's completions protocol that holds the checkpoints of the study."""
+
+    url: str = Field(description="Base URL, such as `http://localhost:8000/v1`; http:// with a key on this machine only.")
+    model: str = Field(
+        "{model}-{dataset}-{recipe}-{epoch}",
+        description="Model id of a checkpoint at the server. A base model has the dataset and recipe `base` and the epoch 0.",
+    )
+    dtype: Literal["float32", "bfloat16", "float16", "other"] = Field(description="Data type in which the server runs; servers do not say.")
+    key_variable: str | None = Field(
+        None, pattern=r"^[A-Z_][A-Z0-9_]*$", description="Environment variable with the API key, which is never written to a file."
+    )
+    prompts: Literal["tokens", "text"] = Field(
+        "tokens", description="Send prompts as token ids (vLLM, SGLang, llama.cpp), or as text to servers that take nothing else (TGI)."
+    )
+    concurrency: Positive = Field(16, le=10_000, description="Requests in flight at once.")
+    timeout: Positive = Field(300, le=86_400, description="Seconds until a reply must be complete; else the request is retried.")
+    retries: Positive = Field(6, le=1000, description="Attempts per request, with growing waits.")
+
+    @model_validator(mode="after")
+    def _checked(self):
+        check_endpoint(self.url, with_key=self.key_variable is not None)
+        check_key_variable(self.key_variable, self.url)
+        try:
+            self.model.format(model="", dataset="", recipe="", epoch=0)
+        except (KeyError, IndexError, ValueError, AttributeError):
             raise ValueError(
-                f"key_variable {self.key_variable} holds no key, and its value would be sent to {self.url}; name the key's own variable"
-            )
+                f"model {self.model!r} may hold {{model}}, {{dataset}}, {{recipe}} and {{epoch}}, and no other braces"
+            ) from None
         return self
 
 
@@ -489,8 +623,26 @@ class Suite(Part):
     batch_size: Positive | Literal["auto"] = Field(16, description="Requests per batch; auto: as many as fit. Scores are the same.")
     max_length: Length = Field(2048, description="Longest prompt plus answer in tokens; examples that exceed it are dropped.")
     max_new_tokens: Positive | None = Field(None, description="Limit on generated tokens, for trials; default: each task's own.")
-    backend: Literal["hf", "vllm"] = Field("hf", description="Library that runs the model; vllm needs its own environment, envs/vllm.yaml.")
+    backend: Literal["hf", "hf-paged", "vllm", "endpoint"] | None = Field(
+        None,
+        description="Inference engine: transformers, its continuous batching, vLLM (envs/vllm.yaml), or a server. Default: that of the suite's "
+        "scores so far; else hf on a CPU, and on a GPU vllm where it is installed, or hf-paged.",
+    )
+    memory: float = Field(0.9, gt=0, lt=1, description="Share of a GPU's memory for vllm, and of what is free for hf-paged.")
+    gpus: Positive = Field(1, le=64, description="GPUs of a job with vllm, each with a copy of the model and a part of the items.")
+    endpoint: Endpoint | None = Field(None, description="The server of `backend: endpoint`.")
+    batch_adapters: bool | None = Field(
+        None, description="Load a base model once for all of its LoRA checkpoints that a call scores; default: on a GPU."
+    )
     judge: Judge | None = Field(None, description="Judge of the answers (MT-Bench, AlpacaEval).")
+
+    @model_validator(mode="after")
+    def _engine(self):
+        if (self.backend == "endpoint") != (self.endpoint is not None):
+            raise ValueError("backend: endpoint and endpoint belong together: name the server, or remove both keys")
+        if self.gpus > 1 and self.backend != "vllm":
+            raise ValueError("gpus: only backend: vllm uses several GPUs for one checkpoint; state it, or remove the key")
+        return self
 
 
 # ---------------------------------------------------------------- what is measured, and settings of the analyses
@@ -571,6 +723,111 @@ class Analyse(Part):
     drawings: list[Literal["pca", "tsne", "umap"]] = Field(["pca", "tsne", "umap"], min_length=1, description="Projections for the map.")
 
 
+# ---------------------------------------------------------------- scores that others measured
+
+
+class ImportedCheckpoint(Part):
+    """What is known of a checkpoint that imported scores are of. A text stands for `run`."""
+
+    run: str | None = Field(
+        None,
+        description="What it is in this study: a base model, an entry of `checkpoints`, `model/dataset/recipe` (its last kept epoch) or `model/dataset/recipe/epoch-3`.",
+    )
+    model: Name | None = Field(None, description="Base model, of this study or any other; with `dataset` left out, the base model itself.")
+    dataset: Name | None = Field(None, description="Training set.")
+    recipe: Name | None = Field(
+        None,
+        description="Name of the way in which it was trained; default: its method, or `imported`. A name of `recipes` gets the prefix `imported-`.",
+    )
+    method: Literal["full", "lora"] | None = Field(None, description="Full fine-tuning or LoRA; default: unknown.")
+    rows: Positive | None = Field(None, description="Rows of the training set.")
+    epoch: Positive = Field(1, description="Epochs trained.")
+    seed: Seed | None = Field(None, description="Seed of the training.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_text(cls, given):
+        return {"run": given} if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _one_meaning(self):
+        if self.run is not None and len(self.model_fields_set) > 1:
+            raise ValueError("run says everything of a checkpoint of this study; remove the other keys, or run")
+        if self.run is None and self.model is None:
+            raise ValueError("give exactly one of run, model")
+        if self.dataset is None and self.model_fields_set - {"model", "run"}:
+            raise ValueError("dataset: say what it was trained on; without it this is the base model itself")
+        return self
+
+
+class ImportedBenchmark(Part):
+    """What a column or a task of imported scores is. A text stands for `benchmark`."""
+
+    benchmark: Name = Field(description="Its name here; that of a benchmark of this study, or any other.")
+    metric: str | None = Field(
+        None, min_length=1, description="Metric; of lm-eval's results the one to use. Default: the first that is there."
+    )
+    filter: str | None = Field(None, description="Filter of lm-eval to use, such as `strict-match`; default: the first that is there.")
+    shots: Annotated[int, Field(ge=0)] | None = Field(None, description="Examples in the prompt.")
+    items: Positive | None = Field(None, description="Items of the benchmark.")
+    template: str | None = Field(None, min_length=1, description="See `template` of the import.")
+    unit: Literal["fraction", "percent"] | None = Field(None, description="Unit of this column.")
+    stderr: str | None = Field(None, description="Column with the standard error, in the unit of the score.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_text(cls, given):
+        return {"benchmark": given} if isinstance(given, str) else given
+
+
+class Import(Part):
+    """Scores that others measured: lm-eval's files, a table with a row for each checkpoint, or rows of the Open LLM Leaderboard."""
+
+    file: Place = Field(
+        description="File, or a folder with lm-eval's `results_*.json` and `samples_*.jsonl`; relative to `data_root` if that is set."
+    )
+    format: Literal["lm-eval", "csv", "leaderboard"] = Field(
+        description="lm-eval's files; a table (CSV, JSON, JSON lines or Parquet); or rows of the Open LLM Leaderboard, v1 or v2, in one of these."
+    )
+    version: str | None = Field(None, min_length=1, description="What is known of the file's version, such as a date or commit.")
+    checkpoint: str | None = Field(
+        None, description="Column that names the checkpoint; default: of a table the first, of the leaderboard `fullname`."
+    )
+    checkpoints: dict[str, ImportedCheckpoint] = Field(
+        {}, description="What checkpoints of the file are; then only these are imported. Default: all, each under its own name."
+    )
+    facts: dict[Literal["model", "dataset", "recipe", "method", "rows", "epoch", "seed"], str] = Field(
+        {}, description="Of a table: columns that say what a checkpoint is, such as `{model: base, dataset: trained_on}`."
+    )
+    benchmarks: dict[str, ImportedBenchmark] = Field(
+        {},
+        description="What columns or tasks of the file are; then only these are imported. Default: lm-eval's tasks and the leaderboard's columns, and of a "
+        "table the columns whose heads have the form `benchmark:metric:shots`.",
+    )
+    unit: Literal["fraction", "percent"] | None = Field(
+        None, description="Unit of the scores of a table; default: as the values show, an error where they do not."
+    )
+    template: str | None = Field(
+        None,
+        min_length=1,
+        description="Prompt template of the scores: `study` where it is known to be that of this study; any other name makes imports with the same "
+        "name comparable. Default: what the file shows.",
+    )
+
+    @model_validator(mode="after")
+    def _of_the_format(self):
+        unused = {"lm-eval": ("checkpoint", "facts", "unit"), "leaderboard": ("facts",), "csv": ()}[self.format]
+        if key := next((key for key in unused if getattr(self, key)), None):
+            raise ValueError(f"{key}: format {self.format} has no such columns; remove the key")
+        if "model" not in self.facts and self.facts:
+            raise ValueError("facts: model is missing: name the column with the base model")
+        if self.facts and self.checkpoints:
+            raise ValueError("give exactly one of facts, checkpoints")
+        if self.format != "lm-eval" and (name := next((name for name, entry in self.benchmarks.items() if entry.filter), None)):
+            raise ValueError(f"benchmarks.{name}.filter: only lm-eval's files have filters; remove the key")
+        return self
+
+
 # ---------------------------------------------------------------- what the plan must know before any job has run
 
 
@@ -593,7 +850,9 @@ class Device(Part):
     mfu_full: Estimate = Field(description="Model FLOPs utilisation of full fine-tuning, at 6 FLOP per parameter and token.")
     mfu_lora: Estimate = Field(description="The same for LoRA, at 4 FLOP per parameter and token (no weight gradients).")
     mfu_score: Estimate = Field(description="The same for prompts, at 2 FLOP per parameter and token; of the float32 peak in float32 jobs.")
-    decode_tokens_per_second: Estimate = Field(description="Tokens per second that a 7B model generates, summed over the batch.")
+    decode_tokens_per_second: dict[Literal["hf", "hf-paged", "vllm"], Estimate] = Field(
+        min_length=1, description="Tokens per second that a 7B model in bfloat16 generates with each engine, summed over the batch."
+    )
     start_seconds: Estimate = Field(description="Seconds from job start to the first step or request: imports and loading of weights.")
 
 
@@ -601,6 +860,7 @@ class Devices(Part):
     """The table of devices."""
 
     devices: dict[Name, Device] = Field(min_length=1, description="Kinds of devices.")
+    engines: dict[Literal["hf", "hf-paged", "vllm"], str] = Field({}, description="Where the generation rates of each engine are from.")
 
 
 class Load(Part):
@@ -609,7 +869,9 @@ class Load(Part):
     items: Positive = Field(description="Items of the test set.")
     prompt_tokens: Estimate = Field(description="Tokens of one prompt including examples: [low, likely, high].")
     generated_tokens: Estimate = Field((0, 0, 0), description="Generated tokens per item; 0 if scored by likelihood.")
-    requests: Positive = Field(1, description="Requests per item: options or turns.")
+    requests: Positive = Field(
+        1, description="Requests per item, such as turns; the options of a question share its prompt and count once."
+    )
 
 
 class Comparison(Part):
@@ -643,10 +905,80 @@ class Block(Part):
     models: Names = Field(description='Base models; `"*"`: all.')
     datasets: Names = Field(description='Datasets; `"*"`: all that are not merges.')
     recipes: list[Name] = Field(min_length=1, description="Recipes.")
+    seeds: Seeds | None = Field(None, description="Train each run once with each of these seeds; default: the `seeds` of its recipe.")
     leave_one_out: bool = Field(False, description="Leave one member of each merged dataset out at a time (`without-X`).")
     set: dict[str, object] = Field({}, description="Replace these hyper-parameters of the recipe (not epochs, save_epochs or method).")
     measure_representation: bool = Field(True, description="Measure intrinsic dimension and likelihoods of these checkpoints.")
     label: str | None = Field(None, description="Name in figures; default: the key.")
+
+
+class Collection(Part):
+    """A collection of the model hub, whose models stand for one checkpoint each."""
+
+    hub_collection: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9._-]+$",
+        description="`owner/slug`, the end of the collection's address. It is read once; its models are pinned to their commits of that day.",
+    )
+
+
+TableOrCollection = Annotated[
+    Annotated[Collection, Tag("branch-keys")] | Annotated[Place, Tag("branch-word")],
+    Discriminator(lambda value: "branch-word" if isinstance(value, str) else "branch-keys"),
+]
+
+
+class OutsideCheckpoint(Part):
+    """A checkpoint that was trained elsewhere: full weights or a LoRA adapter. What is not stated counts as unknown.
+
+    With ``from`` the entry stands for many, see :mod:`sft_atlas.study.checkpoint_lists`; a checked study has none such.
+    """
+
+    from_: TableOrCollection | None = Field(
+        None,
+        alias="from",
+        exclude=True,
+        description="Stands for many checkpoints: a CSV file with the column `name` and keys of this table, or `{hub_collection: owner/slug}`. The other keys hold for all.",
+    )
+    model: Name | None = Field(
+        None, description="Base model that it was trained from, a key of `models`; required, unless a collection's cards name it."
+    )
+    hub: HubId | None = Field(None, description="Hub id.")
+    revision: str | None = Field(None, description="Commit of the hub repository; required with `hub`. `make pin` turns a branch into one.")
+    path: Place | None = Field(
+        None, description="Local folder with config and safetensors, or with a PEFT adapter; relative to `data_root` if set."
+    )
+    method: Literal["full", "lora"] | None = Field(
+        None, description="How it was trained; required with `hub`, else found from the files. Another kind of files is an error."
+    )
+    merged: bool = Field(False, description="With `method: lora`: the files are full weights, into which the adapter was merged.")
+    dataset: Name | None = Field(None, description="Training set: a key of `datasets`, or any other name. Default: unknown.")
+    recipe: Name | None = Field(
+        None,
+        description="Name that checkpoints share which were trained in the same way, none of `recipes`. Default: the checkpoint's own.",
+    )
+    rows: Positive | None = Field(None, description="Rows of the training set. Default: unknown.")
+    epochs: Positive | None = Field(None, description="Epochs. Default: unknown.")
+    seed: Seed | None = Field(None, description="Seed of the training. Default: unknown.")
+    learning_rate: float | None = Field(None, gt=0, description="Peak learning rate. Default: unknown.")
+    batch_size: Positive | None = Field(None, description="Effective batch size. Default: unknown.")
+    lr_scheduler_type: Literal["cosine", "constant", "linear"] | None = Field(None, description="Learning-rate schedule. Default: unknown.")
+    measure_representation: bool = Field(True, description="Measure intrinsic dimension and likelihoods.")
+    label: str | None = Field(None, description="Name in figures; default: the key.")
+
+    @model_validator(mode="after")
+    def _source(self):
+        if self.from_ is not None:
+            if given := [key for key in ("hub", "revision", "path", "label") if getattr(self, key) is not None]:
+                raise ValueError(f"{given[0]} belongs to one checkpoint, but from stands for many; remove one of the two")
+            return self
+        if self.model is None:
+            raise ValueError("model is missing; name the base model that it was trained from, a key of `models`")
+        if self.merged and self.method != "lora":
+            raise ValueError("merged means that an adapter was merged into full weights; it needs method: lora")
+        pinned(exactly_one(self, "hub", "path"))
+        if self.hub and self.method is None:
+            raise ValueError("method is missing; state full or lora, as the files of a hub repository are not read before they are fetched")
+        return self
 
 
 class Override(Part):
@@ -664,28 +996,110 @@ class Select(Part):
     models: list[Name] | None = Field(None, min_length=1, description="Only these base models.")
     datasets: list[Name] | None = Field(None, min_length=1, description="Only runs on these datasets, which may be `without-X`.")
     recipes: list[Name] | None = Field(None, min_length=1, description="Only these recipes.")
+    seeds: list[Seed] | None = Field(None, min_length=1, description="Only runs with these seeds.")
     blocks: list[Name] | None = Field(None, min_length=1, description="Only runs of these blocks.")
-    without: list[str] = Field([], description="Runs to leave out, as `model/dataset/recipe`; the findings name them.")
+    without: list[str] = Field(
+        [], description="Runs to leave out, as `model/dataset/recipe` (or `.../recipe-seed-1`); the findings name them."
+    )
+
+
+class CompareBackends(Part):
+    """One checkpoint scored with two inference engines: `snakemake compare_backends --config compare_backends='{backends: [hf, hf-paged]}'`."""
+
+    backends: list[Literal["hf", "hf-paged", "vllm", "endpoint"]] = Field(
+        ["hf", "hf-paged"], min_length=2, max_length=2, description="The two engines."
+    )
+    suite: Name | None = Field(None, description="Suite without a judge; default: the first one.")
+    model: Name | None = Field(None, description="Base model of the checkpoint; default: the first one.")
+    dataset: Name | None = Field(None, description="Training set of the checkpoint; default: none, the base model itself.")
+    recipe: str | None = Field(None, description="Recipe of the checkpoint.")
+    epoch: Positive | None = Field(None, description="Epoch of the checkpoint; default: its last one.")
 
 
 class Advise(Part):
     """Training sets to rank for a base model: `snakemake advise --config advise='{model: my/model, datasets: [lima, my.jsonl]}'`."""
 
-    model: str = Field(description="Base model: a key of `models`, a local folder, or `HUB_ID@REVISION`.")
-    datasets: list[str] = Field([], description="Keys of `datasets`, or files (instruction, response); default: all that are not merges.")
+    model: str = Field(
+        description="Base model: a key of `models`, a local folder, `HUB_ID@REVISION`, or, without weights, a `HUB_ID` or one of the paper's."
+    )
+    datasets: list[str] = Field(
+        [], description="Keys of `datasets`, files (instruction, response), or the paper's training sets; default: all, without merges."
+    )
+    family: str | None = Field(None, description="The base model's family, where `models` does not say it.")
+    language: str | None = Field(None, description="Its pre-training language, where `models` does not say it.")
+
+
+class Design(Part):
+    """A question to find runs for: `snakemake design --config design='{question: sets, effect: 2, budget: 200}'`."""
+
+    question: Literal["sets", "methods", "sizes", "seeds"] = Field(
+        description="What is compared: training sets; two recipes that differ in method, or in rows; or, with `seeds`, how large the noise of training is."
+    )
+    effect: float = Field(
+        gt=0,
+        description="Difference of mean gains that must be seen, percentage points; for `seeds` the standard deviation to be exceeded.",
+    )
+    budget: float = Field(gt=0, description="Device-hours, of `plan.device`.")
+    population: Literal["models", "sets", "these"] = Field(
+        "models",
+        description="What the answer holds for: base models like these, training sets like these (methods and sizes only), or these runs trained again.",
+    )
+    models: Names = Field("*", description='Base models to choose from, in the order in which they are added; `"*"`: all.')
+    datasets: Names = Field(
+        "*", description='Training sets to compare, or to compare methods and sizes on, in order; `"*"`: all that are not merges.'
+    )
+    recipes: list[Name] | None = Field(
+        None, min_length=1, description="Recipes, two for methods and sizes; default: the main recipe, or those of both methods."
+    )
+    benchmark: Name | None = Field(None, description="Benchmark; default: the mean over all.")
+    items: list[Annotated[float, Field(gt=0, le=1)]] = Field(
+        [1.0], min_length=1, description="Shares of each benchmark's items to score, such as `[0.25, 1]`."
+    )
+    comparisons: Positive | None = Field(
+        None, description="Number of comparisons that p is corrected for (Bonferroni); default: every pair of sets, else 1."
+    )
+    source: Literal["study", "published"] | None = Field(
+        None, description="Where variances are from; default: this study's gains where there are any, else the published scores."
+    )
+    seed_sd: float | None = Field(
+        None, ge=0, description="Standard deviation of a gain between seeds, points; in place of what the source says."
+    )
+    interaction_sd: float | None = Field(
+        None, ge=0, description="Standard deviation of the difference between base models (or sets) without noise, points; likewise."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self):
+        if self.population == "sets" and self.question not in ("methods", "sizes"):
+            raise ValueError("population: sets is for the questions methods and sizes; choose models or these")
+        if self.recipes and len(self.recipes) != (wanted := 2 if self.question in ("methods", "sizes") else 1):
+            raise ValueError(f"recipes names {len(self.recipes)}; the question {self.question} needs {wanted}")
+        return self
 
 
 class Release(Part):
-    """Upload of kept checkpoints to the model hub by `snakemake release`; a dry run unless `upload` is true."""
+    """Upload of kept checkpoints, and of the atlas, to the model hub by `snakemake release`; a dry run unless `upload` is true."""
 
     namespace: str = Field("your-name", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="User or organisation on the hub.")
     private: bool = Field(True, description="Create private repositories.")
+    checkpoints: bool = Field(True, description="Release the kept checkpoints; if false, the atlas alone.")
+    outside: bool = Field(
+        False,
+        description="Release checkpoints of others (`checkpoints`) too, if they are yours or their licences allow it; their weights go into your namespace.",
+    )
+    space: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="`owner/name` of a static Space on the hub that shows the atlas, whose other files are replaced; without it the atlas stays here.",
+    )
     upload: bool = Field(False, description="Upload, with the token of `hf auth login`, instead of listing what would be uploaded.")
 
     @model_validator(mode="after")
     def _named(self):
-        if self.upload and self.namespace == "your-name":
+        if self.upload and self.checkpoints and self.namespace == "your-name":
             raise ValueError("upload needs a namespace: your user or organisation on the hub")
+        if not self.checkpoints and not self.space:
+            raise ValueError("a release without checkpoints needs a space for the atlas, `owner/name`")
         return self
 
 
@@ -709,8 +1123,14 @@ class StudyFile(Part):
     data_root: Place | None = Field(None, description="Folder of relative `path` entries (`~` and `$VAR` work); default: the current one.")
     published_csv: Place | None = Field(None, exclude=True, description="Local CSV for `snakemake published`; default: the authors' file.")
     keep_weights: Literal["none", "final", "all"] = Field("final", description="Full weights to keep in the end; adapters are always kept.")
-    on_overlap: Literal["error", "report"] = Field("error", description="What to do if a training row equals a benchmark item.")
+    on_overlap: Literal["error", "report"] = Field("error", description="What to do if a benchmark item is in a training set.")
+    mix_backends: bool = Field(False, description="Let tables hold scores of one suite by several inference engines; default: an error.")
     allow_code_execution: bool = Field(False, description="Run code written by models (HumanEval, MBPP), in the sandbox.")
+    sandbox: Literal["strict", "best_effort"] = Field(
+        "strict",
+        exclude=True,
+        description="Where a protection of the sandbox is missing: strict refuses to run such code, best_effort runs it and says so in the scores.",
+    )
     threads: Positive = Field(1, description="CPU threads of each training or scoring job.")
     track: Literal["tensorboard", "trackio", "wandb"] | None = Field(
         None,
@@ -720,18 +1140,26 @@ class StudyFile(Part):
     template: TemplateOrChat = Field(
         Template(), description="Prompt template of training, perplexity and evaluation; chat: the one of each base model's tokenizer."
     )
-    models: dict[Name, Model] = Field(min_length=1, description="Base models.")
-    datasets: dict[Name, Dataset] = Field(min_length=1, description="Training sets.")
-    benchmarks: dict[Name, Benchmark] = Field(min_length=1, description="Benchmarks.")
-    suites: dict[Name, Suite] = Field(min_length=1, description="Groups of benchmarks that are scored together.")
-    recipes: dict[Name, Recipe] = Field(min_length=1, description="Ways to fine-tune.")
-    blocks: dict[Name, Block] = Field(min_length=1, description="What is trained: blocks of runs.")
+    models: dict[Name, Model] = Field({}, description="Base models; required, unless there are only `imported_scores`.")
+    datasets: dict[Name, Dataset] = Field({}, description="Training sets; required with `blocks`.")
+    benchmarks: dict[Name, Benchmark] = Field({}, description="Benchmarks; required with `models`.")
+    suites: dict[Name, Suite] = Field({}, description="Groups of benchmarks that are scored together; required with `models`.")
+    recipes: dict[Name, Recipe] = Field({}, description="Ways to fine-tune; required with `blocks`.")
+    blocks: dict[Name, Block] = Field(
+        {}, description="What is trained: blocks of runs; required, unless there are `checkpoints` or `imported_scores`."
+    )
+    checkpoints: dict[Name, OutsideCheckpoint] = Field(
+        {}, description="Checkpoints that were trained elsewhere (docs/outside-checkpoints.md)."
+    )
     overrides: list[Override] = Field([], description="Hyper-parameters of single runs that differ from their recipe.")
+    imported_scores: dict[Name, Import] = Field({}, description="Scores that others measured, which tables show beside the study's own.")
     measure: Measure = Field(Measure(), description="Settings of the measurements.")
     analyse: Analyse = Field(Analyse(), description="Settings of the analyses.")
     plan: Plan = Field(Plan(), description="Assumptions of `snakemake plan`.")
     select: Select | None = Field(None, description="Part of the study to run; usually given on the command line.")
+    compare_backends: CompareBackends | None = Field(None, exclude=True, description="What `snakemake compare_backends` compares.")
     advise: Advise | None = Field(None, exclude=True, description="What `snakemake advise` ranks; usually given on the command line.")
+    design: Design | None = Field(None, exclude=True, description="What `snakemake design` plans for; usually given on the command line.")
     release: Release = Field(Release(), description="Upload to the model hub.")
     pack: Pack = Field(Pack(), description="The archive of results.")
 

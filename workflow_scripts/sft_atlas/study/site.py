@@ -6,6 +6,7 @@ from pydantic import Field
 
 from sft_atlas.core.errors import ConfigError
 from sft_atlas.study.messages import strict_yaml, validated
+from sft_atlas.study.places import ConfigSources
 from sft_atlas.study.schema import Device, Devices, Part, Positive
 
 
@@ -38,7 +39,7 @@ class Site(SitePart):
 
 def load(path: Path) -> Site:
     """Read and check a site file; raises ConfigError with every problem found."""
-    return validated(Site, strict_yaml(Path(path)), str(path))
+    return validated(Site, strict_yaml(Path(path)), ConfigSources([path]))
 
 
 def site_file(resources) -> Path | None:
@@ -47,9 +48,18 @@ def site_file(resources) -> Path | None:
     return Path(values["site"].strip("\"'")) if "site" in values else None
 
 
-def device(path: Path, name: str, key: str) -> Device:
-    """A kind of device from the table in ``path``; ConfigError where it is not there. ``key``: the setting that names it."""
-    devices = validated(Devices, strict_yaml(path), str(path)).devices
+def rate_sources(path: Path) -> dict[str, str]:
+    """Where the generation rates of each engine in the table in ``path`` are from."""
+    return dict(_table(path).engines)
+
+
+def _table(path: Path) -> Devices:
+    return validated(Devices, strict_yaml(path), ConfigSources([path]))
+
+
+def device(path: Path, name: str, key: str, source: str | ConfigSources = "study") -> Device:
+    """A kind of device from the table in ``path``; ConfigError where it is not there. ``key`` of ``source`` is the setting that names it."""
+    devices = _table(path).devices
     if name not in devices:
-        raise ConfigError(str(path), [f"{key} is {name!r}, which is not here (there are {', '.join(devices)}); add it or name one of them"])
+        raise ConfigError(source, [f"{key}: {name!r} is not in {path} (there are {', '.join(devices)}); add it or name one of them"])
     return devices[name]

@@ -9,12 +9,14 @@ import contextlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sft_atlas.core import snakemake_records
-from sft_atlas.core.files import sha256, write_json, write_text
+from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.files import link_or_copy, read_json, sha256, write_json, write_text
 from sft_atlas.study.paths import MANIFEST, PREFLIGHT, Paths
 from sft_atlas.study.runs import WITHOUT
 from sft_atlas.study.schema import Hyperparameters
@@ -22,8 +24,8 @@ from sft_atlas.study.study import Study
 
 KINDS = {"models": "model", "datasets": "dataset", "recipes": "recipe", "suites": "suite"}  # part of the study file -> key of its results
 # What is not compared: keys that change no result, and what `study.json` adds to the entries of the study file.
-COSMETIC = {"label", "group", "family", "language", "parameters", "chance", "grid"} | Hyperparameters.memory
-SPEED = {"suites": {"batch_size"}}  # of one kind
+COSMETIC = {"label", "group", "family", "language", "parameters", "chance", "grid", "seeds"} | Hyperparameters.memory
+SPEED = {"suites": {"batch_size", "memory", "gpus"}}  # of one kind
 RESOLVED = {"smallest_rows", "merged", "members", "without"}
 BY_SUITE = ("scores", "samples", "answers", "judgements", "rescored")  # folders of a checkpoint with one file of each suite
 STATES = ("state/suites", "state/judgements")  # folders with answers and judgements that are kept between jobs
@@ -45,9 +47,27 @@ def renames(former: dict, study: Study) -> Names:
             same = (old for old in gone if old not in names and _settings(kind, before[old], names) == _settings(kind, now[name], {}))
             if old := next(same, None):
                 names[old] = name
+    seeds = {(run["recipe"], run["folder"]) for run in former.get("runs", []) if run.get("folder", run["recipe"]) != run["recipe"]}
+    found["recipes"] |= {old: found["recipes"][of] + old.removeprefix(of) for of, old in seeds if of in found["recipes"]}
+    found["recipes"] |= _seeds_of_recipes(former, file["recipes"], study, found["recipes"])
     left_out = {WITHOUT + old: WITHOUT + new for old, new in found["datasets"].items() if WITHOUT + old in former.get("datasets", {})}
     found["datasets"] |= {old: new for old, new in left_out.items() if new in study.file.leave_one_out}
     return {kind: names for kind, names in found.items() if names}
+
+
+def _seeds_of_recipes(former: dict, recipes: dict, study: Study, names: dict[str, str]) -> dict[str, str]:
+    """Former recipes whose place a seed of another recipe has taken, such as those of ``grid: {seed: [0, 1]}``; name -> folder of its runs."""
+    before, used = former.get("recipes", {}), {run.get("folder", run["recipe"]) for run in former.get("runs", [])}
+    found: dict[str, str] = {}
+    for run in study.runs.values():
+        if run.folder in (run.recipe, *used, *found.values()):
+            continue
+        settings = _settings("recipes", {**recipes[run.recipe], "seed": run.settings.seed}, {})
+        for old in before:
+            if old not in recipes and old not in names and old not in found and _settings("recipes", before[old], {}) == settings:
+                found[old] = run.folder
+                break
+    return found
 
 
 def _settings(kind: str, entry: dict, names: dict[str, str]) -> dict:
@@ -107,9 +127,10 @@ class Takeover:
         snakemake_records.delete(self.moved, folder)
         # The names that the results have now: they may change again before a call writes the study anew.
         with snakemake_records.keep_time(self.study):
-            study = json.loads(self.study.read_text(encoding="utf-8"))
+            study = read_json(self.study)
             for kind, renamed in self.names.items():
                 study[kind] = {renamed.get(name, name): entry for name, entry in study[kind].items()}
+            study["runs"] = _with_names(study.get("runs", []), self.names, "")
             write_json(self.study, study)
 
     def undo(self, folder: Path = snakemake_records.FOLDER) -> None:
@@ -133,8 +154,8 @@ def take_over(study: Study, paths: Paths, folder: Path = snakemake_records.FOLDE
     """
     file = Path(paths.study)
     taken = Takeover(file)
-    former = file.read_text(encoding="utf-8") if file.exists() else ""
-    names = renames(json.loads(former), study) if former else {}
+    former = read_json(file) if file.exists() else {}
+    names = renames(former, study) if former else {}
     if not names:
         return taken
     root = f"{paths.root}/"
@@ -174,7 +195,8 @@ def take_over(study: Study, paths: Paths, folder: Path = snakemake_records.FOLDE
     taken.names, taken.moved = names, moved
     snakemake_records.write({output: after[output] for output in [*moved.values(), *taken.records_before]}, folder)
     for kind, renamed in names.items():
-        renamed = {old: new for old, new in renamed.items() if not old.startswith(WITHOUT)}
+        entries = former[kind]  # not the folders of seeds, which follow their recipe
+        renamed = {old: new for old, new in renamed.items() if old in entries and not old.startswith(WITHOUT)}
         taken.lines += [
             f"{KINDS[kind]} {new} takes over the finished results of {old}, which has equal settings" for old, new in renamed.items()
         ]
@@ -186,7 +208,7 @@ def _copy(source: Path, target: Path, names: Names, root: str) -> None:
     if source.suffix == ".parquet":
         rewritten = _copy_table(source, target, names)
     elif source.suffix == ".json" and "weights" not in source.parts:
-        content = _with_names(json.loads(source.read_text(encoding="utf-8")), names, root)
+        content = _with_names(read_json(source), names, root)
         if "name" in content:  # of a base model or a suite
             content["name"] = target.parent.name if target.name == "model.json" else target.stem
         write_json(target, content)
@@ -200,23 +222,19 @@ def _copy(source: Path, target: Path, names: Names, root: str) -> None:
     if rewritten:
         shutil.copystat(source, target)
     else:
-        try:
-            os.link(source, target)
-        except OSError:  # another file system, or one without links
-            shutil.copy2(source, target)
+        link_or_copy(source, target)
 
 
 def _copy_table(source: Path, target: Path, names: Names) -> bool:
     import polars as pl
 
-    from sft_atlas.core.files import write_table
+    from sft_atlas.core.files import read_table, write_table
 
     keys = {KINDS[kind]: renamed for kind, renamed in names.items()}
     keys = {key: renamed for key, renamed in keys.items() if pl.read_parquet_schema(source).get(key) == pl.String}
     if not keys:
         return False
-    frame = pl.read_parquet(source, hive_partitioning=False, glob=False)
-    write_table(target, frame.with_columns(pl.col(key).replace(renamed) for key, renamed in keys.items()))
+    write_table(target, read_table(source).with_columns(pl.col(key).replace(renamed) for key, renamed in keys.items()))
     return True
 
 
@@ -228,7 +246,7 @@ def _with_names(value: object, names: Names, root: str, key: str = "") -> object
         return [_with_names(inner, names, root) for inner in value]
     if not isinstance(value, str):
         return value
-    kind = next((kind for kind, singular in KINDS.items() if singular == key), None)
+    kind = "recipes" if key == "folder" else next((kind for kind, singular in KINDS.items() if singular == key), None)
     if kind:
         return names.get(kind, {}).get(value, value)
     for prefix in (root, os.path.join(os.path.abspath(root), "")):
@@ -247,7 +265,11 @@ def before_the_graph(workflow, study: Study, paths: Paths, say: Callable[[str], 
     def build_after_takeover() -> None:
         running = any((snakemake_records.FOLDER / "locks").glob("*.lock"))  # another call, whose results must stay where they are
         if workflow.is_main_process and not workflow.touch and not (running and not dry()):
-            vars(taken).update(vars(take_over(study, paths)))
+            try:
+                vars(taken).update(vars(take_over(study, paths)))
+            except AtlasError as error:
+                print(error, file=sys.stderr)
+                sys.exit(1)
             for line in taken.lines:
                 say(line)
             if taken.moved and not dry():

@@ -4,24 +4,19 @@ import ast
 import functools
 import importlib.metadata
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
-from sft_atlas.study.lm_eval_names import LENGTHS, Names, generation_settings, lm_eval_names, package_folder
+from sft_atlas.study.lm_eval_names import LENGTHS, SCORED, Names, generation_settings, lm_eval_names, package_folder
 from sft_atlas.study.messages import nearest
 from sft_atlas.study.rendering import compiled
 from sft_atlas.study.schema import CHAT
-from sft_atlas.study.task_files import OWN_TEMPLATE, Function, judged, metadata, task_file, task_sources
+from sft_atlas.study.task_files import OWN_TEMPLATE, Function, judged, metadata, task_file, task_sources, with_first
 
-# Metrics that lm-eval computes as one number per item, by kind of task; a benchmark's score is their mean.
-SCORED = {
-    "generate_until": ("exact_match",),
-    "multiple_choice": ("acc", "acc_norm", "acc_bytes", "exact_match"),
-    "loglikelihood": ("acc",),
-}
 STRUCTURE = ("tag", "group", "group_alias", "aggregate_metric_list", "task_list", "class", "recipe")  # keys that are no field of a task
 UNSUPPORTED = {
     "class": "the task is a Python class, which brings its own data and prompts; write a task file with the same prompt",
@@ -38,11 +33,11 @@ FORMER_METRICS = re.compile(r"!function\s+(sft_atlas\.scoring(\.\S+))")  # the f
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "PyYAML", "PIL": "pillow", "antlr4": "antlr4-python3-runtime", "bs4": "beautifulsoup4"}
 
 
-def problems(path: str, template: dict | None = None, packages: bool = True) -> list[str]:
+def problems(path: str, template: dict | None = None, packages: bool = True, metric: str | None = None) -> list[str]:
     """What keeps a task file from being used; nothing where it can be.
 
     ``template``: the study's, which the prompt must be, unless the file has its own or it is a chat template; None: not compared. ``packages``: whether this Python
-    is that of the scoring jobs, so that a package missing here is missing there. Data are not read: see
+    is that of the scoring jobs, so that a package missing here is missing there. ``metric``: of the score, where it is not the first one. Data are not read: see
     :mod:`sft_atlas.study.rendering`.
     """
     try:
@@ -50,6 +45,8 @@ def problems(path: str, template: dict | None = None, packages: bool = True) -> 
     except AtlasError as error:
         return [str(error)]
     names = lm_eval_names()
+    if metric and isinstance(keys.get("metric_list"), list):
+        keys["metric_list"] = with_first(keys["metric_list"], "metric", metric)
     if isinstance(keys.get("task"), list):
         members = [member.get("task", member.get("group")) if isinstance(member, dict) else member for member in keys["task"]]
         some = ", ".join([member for member in members if isinstance(member, str)][:4])
@@ -277,6 +274,7 @@ def functions(keys: dict) -> Iterator[tuple[str, Function]]:
 
 def _functions(keys: dict, packages: bool) -> Iterator[str]:
     absent: dict[str, None] = {}
+    downloads: dict[str, None] = {}
     for key, function in functions(keys):
         module, _, name = function.rpartition(".")
         file = module_file(function)
@@ -294,8 +292,16 @@ def _functions(keys: dict, packages: bool) -> Iterator[str]:
             if defined.names is not None and name not in defined.names:
                 yield f"{key}: {file} has no function {name!r}{nearest(name, defined.names)}"
             absent |= dict.fromkeys(missing_packages(file)) if packages else {}
+            downloads |= dict.fromkeys(missing_nltk_data(file)) if packages else {}
     if absent:
         yield f"functions of the task import {', '.join(absent)}, not installed here; pip install {' '.join(map(requirement, absent))}"
+
+    for name in [] if absent else downloads:
+        yield (
+            f"functions of the task would download {name} of nltk when they run, and a job downloads nothing; run "
+            f"`python -m nltk.downloader -d FOLDER {name}` once, or unpack {name}.zip of github.com/nltk/nltk_data into FOLDER/tokenizers, and "
+            "set NLTK_DATA to FOLDER"
+        )
 
 
 def requirement(package: str) -> str:
@@ -373,12 +379,34 @@ _module: Callable[[Path], _Module] = functools.cache(_Module)
 @functools.cache
 def missing_packages(file: Path) -> tuple[str, ...]:
     """Packages that a module imports, directly or by way of lm-eval's own task modules, and that are not installed."""
-    absent, seen, waiting = {}, set(), [file]
+    return _reached(file)[1]
+
+
+@functools.cache
+def missing_nltk_data(file: Path) -> tuple[str, ...]:
+    """Tokenizers of nltk that a module, or one of lm-eval's that it imports, downloads where they are not installed, and that are not."""
+    texts = [path.read_text(encoding="utf-8", errors="replace") for path in _reached(file)[0]]
+    wanted = dict.fromkeys(name for text in texts for name in re.findall(r"nltk\.download\([\"'](punkt\w*)[\"']", text))
+    shared = [f"{folder}/nltk_data" for folder in (sys.prefix, f"{sys.prefix}/share", f"{sys.prefix}/lib")]
+    shared += [
+        f"{folder}/nltk_data" for folder in ("/usr/share", "/usr/local/share", "/usr/lib", "/usr/local/lib", os.path.expanduser("~"))
+    ]
+    folders = [folder for folder in os.environ.get("NLTK_DATA", "").split(os.pathsep) if folder] + shared
+    # As nltk finds them: unpacked or as archives.
+    return tuple(
+        name for name in wanted if not any(os.path.exists(f"{place}/tokenizers/{name}{end}") for place in folders for end in ("", ".zip"))
+    )
+
+
+@functools.cache
+def _reached(file: Path) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """The module and lm-eval's own task modules that it imports; and the packages that they import and that are not installed."""
+    absent, seen, waiting = {}, {}, [file]
     while waiting:
         current = waiting.pop()
         if current in seen:
             continue
-        seen.add(current)
+        seen[current] = None
         for level, name in _imports(current):
             if level:
                 near = current.parents[level - 1].joinpath(*name.split("."))
@@ -387,7 +415,7 @@ def missing_packages(file: Path) -> tuple[str, ...]:
                 waiting += [path for path in (_installed(name),) if path]
             elif not _is_installed(name.partition(".")[0]):
                 absent[name.partition(".")[0]] = None
-    return tuple(absent)
+    return tuple(seen), tuple(absent)
 
 
 def _imports(file: Path) -> list[tuple[int, str]]:

@@ -33,6 +33,11 @@ def _function(loader: _Loader, node: yaml.Node) -> Function:
 _Loader.add_constructor("!function", _function)
 
 
+def with_first(entries: list, key: str, value: str) -> list:
+    """A list of entries of a task file, those whose ``key`` is ``value`` first."""
+    return sorted(entries, key=lambda entry: not isinstance(entry, dict) or entry.get(key) != value)
+
+
 @functools.cache
 def task_file(path: str) -> dict[str, object]:
     """The keys of an lm-eval task file and of the files that it includes; functions by name.
