@@ -2,7 +2,7 @@
 #
 # requires  study.json, tables/; weights and scores of checkpoints for cards; for an upload `release` in the study file and a login
 #           (`hf auth login`)
-# gives     figures/{figure}.pdf and .png, findings.md; on request runs/.../epoch-{epoch}/card.md, release.json, ../{study}.tar
+# gives     figures/{figure}.pdf and .png, findings.md and .html; on request runs/.../epoch-{epoch}/card.md, release.json, ../{study}.tar
 
 
 localrules:
@@ -53,7 +53,8 @@ rule write_findings:
         study=paths.study,
         code=sources("write_findings"),
     output:
-        report(paths.findings, caption="caption.rst", category="0 Findings", labels={"figure": "findings"}),
+        text=paths.findings,
+        page=report(paths.findings_page, caption="caption.rst", category="0 Findings", labels={"figure": "findings"}),
     log:
         paths.log("write_findings"),
     conda:
@@ -66,7 +67,7 @@ rule write_findings:
         caption="Every finding with its number, interval, p, n and figure; made from the tables.",
     shell:
         "python workflow_scripts/run.py write_findings --study {input.study} --tables {params.tables} --figures {params.figures}"
-        " --output {output} --log {log}"
+        " --output {output.text} --page {output.page} --log {log}"
 
 
 # On request, like `release`.
@@ -93,18 +94,23 @@ rule write_card:
         "../envs/data.yaml"
     params:
         study=study.name,
+        facts=lambda wildcards: (
+            study.outside[key].facts_option() if (key := (wildcards.model, wildcards.dataset, wildcards.recipe)) in study.outside else ""
+        ),
         order=" ".join(study.file.suites),  # that of the scores, which Snakemake does not see in the input
     shell:
         "python workflow_scripts/run.py write_card --record {input.record} --base {input.base} --scores {input.scores}"
-        " --base-scores {input.before} --study {params.study} --epoch {wildcards.epoch} --output {output} --log {log}"
+        " --base-scores {input.before} --study {params.study} --epoch {wildcards.epoch} {params.facts} --output {output} --log {log}"
 
 
 rule release:
-    """List what a release would upload; upload it if `release.upload` is true."""
+    """List what a release would upload, checkpoints and with `release.space` the atlas; upload it if `release.upload` is true."""
     input:
-        cards=train.files(paths.card, train.kept),
-        weights=train.files(paths.weights, train.kept),
-        deleted=train.files_before_deletion(study.checkpoints),
+        no_branches,
+        cards=train.files(paths.card, train.released),
+        weights=train.files(paths.weights, train.released),
+        deleted=train.files_before_deletion(study.checkpoints) if study.file.release.checkpoints else [],
+        atlas=[paths.atlas] if study.file.release.space else [],
         code=sources("release"),
     output:
         paths.release,
@@ -116,9 +122,11 @@ rule release:
         study=study.name,
         namespace=study.file.release.namespace,
         flags=" ".join(f"--{flag}" for flag in ("private", "upload") if getattr(study.file.release, flag)),
+        space=f"--space {study.file.release.space} --atlas {paths.atlas}" if study.file.release.space else "",
+        not_ours=train.not_released,
     shell:
         "python workflow_scripts/run.py release --cards {input.cards} --study {params.study} --namespace {params.namespace:q} {params.flags}"
-        " --output {output} --log {log}"
+        " {params.space} --not-ours {params.not_ours} --output {output} --log {log}"
 
 
 rule pack:

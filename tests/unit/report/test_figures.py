@@ -13,7 +13,8 @@ import pytest
 from helpers import synthetic
 from sft_atlas.analyse import select
 from sft_atlas.core.provenance import ROOT
-from sft_atlas.report.figures import FIGURES, style
+from sft_atlas.report.figures import FIGURES, components, style
+from sft_atlas.report.figures.gains import colour_limit
 
 POOR = {
     "one model": {"models": 1, "trajectories": False, "leave_one_out": False},
@@ -150,6 +151,46 @@ def test_values_that_do_not_vary_are_drawn(name, studies):
     figure = draw(name, study, filled(frames, 0.5))
     figure.set_dpi(30)
     figure.draw_without_rendering()
+
+
+def test_colours_reach_the_largest_significant_gain_and_ignore_one_outlier():
+    gains = [0.0] * 200 + [0.30] * 20 + [0.81]
+    cells = pl.DataFrame({"gain": gains, "q": [1.0] * 200 + [0.001] * 21})
+    assert colour_limit(cells.filter(pl.col("gain") < 0.8)) == pytest.approx(30)
+    assert colour_limit(cells) == pytest.approx(60)
+    assert colour_limit(pl.DataFrame({"gain": [0.32, 0.5, 0.68, 0.81], "q": [0.01] * 4})) == pytest.approx(81)
+    assert colour_limit(cells.with_columns(q=pl.lit(None, pl.Float64))) > 0
+
+
+def test_a_colour_means_one_base_model_one_training_set_or_one_method(studies):
+    models, sets, methods = set(style.MODEL_COLOURS), set(style.DATASET_COLOURS), set(style.METHOD_COLOURS.values())
+    assert not models & sets and not methods & (models | sets) and len(models) == len(sets) == 12
+    study, _, _ = studies["full"]
+    some = list(study["datasets"])[2:4]
+    assert style.dataset_colours(study, some)[0].items() <= style.dataset_colours(study, list(study["datasets"])[:5])[0].items()
+
+
+def test_lines_from_names_to_points_do_not_cross():
+    rng = np.random.default_rng(0)
+    canvas = style.figure(style.PAGE, 3)
+    axis = canvas.subplots(1, 3)[1]
+    points = rng.normal(size=(14, 2))
+    axis.scatter(*points.T)
+    components.name_points(axis, points, [str(i) for i in range(14)], ["black"] * 14)
+    ends = [(note.xy, axis.transData.inverted().transform(axis.transAxes.transform(note.xyann))) for note in axis.texts]
+
+    def side(a, b, c):
+        return np.sign((b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]))
+
+    for (a, b), (c, d) in itertools.combinations(ends, 2):
+        assert not (side(a, b, c) * side(a, b, d) < 0 and side(c, d, a) * side(c, d, b) < 0)
+
+
+def test_the_map_is_not_drawn_twice(studies):
+    study, _, frames = studies["full"]
+    own = words(draw("model_map", study, frames))
+    others = words(draw("map_drawings", study, frames))
+    assert ("t-SNE" in own) != ("t-SNE" in others) and "PCA" in own + others
 
 
 @pytest.mark.parametrize("name", sorted(set(FIGURES) - {"model_map", "map_drawings"}))  # whose number of points is that of checkpoints

@@ -42,3 +42,16 @@ def test_a_missing_table_is_an_error_that_says_how_to_make_it(stored, run_script
     with pytest.raises(AtlasError, match=r"\.parquet is missing; make it with: snakemake "):
         run_script(plot, **options, figure="gains")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_no_fault_of_the_figure(monkeypatch, tmp_path):
+    from sft_atlas.core.disk import DiskFull
+    from sft_atlas.report.figures import style
+
+    def full(*_):
+        raise DiskFull("the file system / is full")
+
+    monkeypatch.setattr(style, "save", full)
+    with pytest.raises(DiskFull):
+        style.draw_and_save("gains", lambda: style.absent("gains", "runs"), tmp_path / "a.pdf", tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())

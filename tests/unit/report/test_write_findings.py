@@ -47,6 +47,8 @@ def page(study, frames, **more) -> str:
 def test_the_page_says_what_was_planted(planted):
     study, frames, _ = planted
     text = page(study, frames)
+    short = text.split("## In short")[1].split("## 1.")[0]
+    assert short.count(" (section ") == 5 and "are significant after correction" in short and "no significant" not in short.lower()
     assert "60 runs, 180 checkpoints, 3 base models from 3 families; 8 benchmarks, 800 items" in text
     assert "Arith and Algebra: gains correlate positively" in text
     assert "Response only: lower perplexity, larger gain; within-model r = -0.9" in text
@@ -72,6 +74,7 @@ def test_the_page_of_a_study_without_effects_claims_none(null):
     study, frames = null
     text = page(study, frames)
     assert "0 are significant" in text
+    assert "## In short No effect on this page is significant." in text
     claims = [
         "gains more",
         "gains less",
@@ -106,7 +109,8 @@ def test_every_section_names_an_existing_figure_and_lines_fit_a_terminal(planted
     text = write_findings.page(study, frames, Path("figures"))
     named = re.findall(r"^Figure: figures/(\w+)\.pdf$", text, re.M)
     assert set(named) == set(FIGURES)
-    sections = text.split("\n## ")[1:]
+    short, *sections = text.split("\n## ")[1:]
+    assert short.startswith(write_findings.SHORT)
     assert all("\nFigure: " in section for section in sections)
     assert max(map(len, text.splitlines())) <= WIDTH
 
@@ -186,8 +190,11 @@ def test_the_command_writes_a_page_that_a_terminal_can_show(planted, tmp_path, c
         tmp_path / "figures",
         "--output",
         output,
+        "--page",
+        output.with_suffix(".html"),
     ]
     subprocess.run(call, check=True, capture_output=True)
+    assert "<h1>Findings of the study synthetic</h1>" in output.with_suffix(".html").read_text()
     assert "Figure: ../figures/gains.pdf" in output.read_text()
     assert "MISSING: 2 result files of table gains" in output.read_text()
     show_findings.show(output)

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from sft_atlas.report.write_findings import SHORT
 from sft_atlas.study.paths import Paths
 
 
@@ -11,6 +12,12 @@ def show(path: Path) -> None:
     for line in path.read_text(encoding="utf-8").splitlines():
         title = line.lstrip("#").strip()
         print(f"{title}\n{('=' if line.startswith('# ') else '-') * len(title)}" if line.startswith("#") else line)
+
+
+def in_short(results: Path) -> list[str]:
+    """The summary of the findings in ``results``."""
+    page = Path(Paths(results).findings).read_text(encoding="utf-8")
+    return ["What was found:", *page.split(f"## {SHORT}\n", 1)[1].split("\n## ", 1)[0].strip().splitlines()]
 
 
 def main(args: argparse.Namespace) -> None:

@@ -1,18 +1,23 @@
 """Write the model card of one checkpoint from its provenance and scores."""
 
 import argparse
+import json
 from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import read_json, read_table, write_text
 from sft_atlas.core.markdown import table
+from sft_atlas.study.outside import FACTS
+from sft_atlas.study.result_files import without_subtasks
+from sft_atlas.study.runs import UNKNOWN
 
 
-def card(record: dict, base: dict, scores: list[dict], base_scores: list[dict], study: str, epoch: int) -> str:
+def card(record: dict, base: dict, scores: list[dict], base_scores: list[dict], study: str, epoch: int, facts: dict | None = None) -> str:
     """The card as Markdown with the hub's front matter.
 
     ``record`` is train.json, ``base`` model.json; ``scores`` and ``base_scores`` are rows of the score tables of checkpoint and base model.
-    AtlasError where these are not of the same run and epoch.
+    ``facts``: of a checkpoint that was trained elsewhere what the study says of its training. AtlasError where these are not of the same run
+    and epoch.
     """
     title = checkpoint_name(record, epoch)
     for row in scores:
@@ -20,6 +25,8 @@ def card(record: dict, base: dict, scores: list[dict], base_scores: list[dict], 
             raise AtlasError(f"a score of {row['model']}/{row['dataset']}/{row['recipe']}, epoch {row['epoch']}, is no score of {title}")
     if base["name"] != record["model"]:
         raise AtlasError(f"model.json is that of {base['name']}, the run is of {record['model']}")
+    if "outside" in record:
+        return _outside_card(record, base, scores, base_scores, study, epoch, facts or {})
     settings, template, code = record["settings"], record["template"], record["code"]
     source = base["provenance"]["settings"].get("source", {})
     adapter = settings["method"] == "lora"
@@ -69,12 +76,60 @@ The licences of the base model and of the training data apply to these weights.
 """
 
 
+def _outside_card(record: dict, base: dict, scores: list[dict], base_scores: list[dict], study: str, epoch: int, facts: dict) -> str:
+    """The card of a checkpoint that was trained elsewhere: what is known of it, and what is not."""
+    outside, title = record["outside"], checkpoint_name(record, epoch)
+    origin = outside["source"].get("hub") or outside["source"]["path"]
+    revision = outside["source"].get("commit")
+    known = {"dataset": None if record["dataset"] == UNKNOWN else record["dataset"]} | facts
+    rows = [(name, "unknown" if known.get(name) is None else _setting(known[name])) for name in ("dataset", *FACTS)]
+    lora = record["settings"].get("lora")
+    rows += [("lora", _setting({key: value for key, value in lora.items() if value is not None}))] if lora else []
+    files = [
+        (f"sha256 of {file}", f"`{digest}`")
+        for part in ("weights_sha256", "configuration_sha256")
+        for file, digest in record[part][str(epoch)].items()
+    ]
+    remarks = "\n".join(f"- {remark}" for remark in outside["remarks"]) or "None."
+    base_hub = base["provenance"]["settings"].get("source", {})
+    return f"""---
+{_front_matter(base_hub, outside["kind"] == "adapter", scores, study, title, made=())}
+---
+
+# {title}
+
+A checkpoint of {record["model"]} that was trained elsewhere ({outside["kind"]}), taken from {origin}{f" at {revision}" if revision else ""} \
+and measured in the study {study} of sft-atlas.
+
+## Scores
+
+Asked with the prompt template of the study; the one that it was trained with is not known.
+
+{_scores(scores, base_scores)}
+
+## Training, as far as it is known
+
+{_lines(["what", "value"], rows)}
+
+## What was found when it was checked against its base model
+
+{remarks}
+
+## Files
+
+{_lines(["what", "value"], files)}
+
+The licences of the checkpoint, its base model and its training data apply to these weights.
+"""
+
+
 def checkpoint_name(record: dict, epoch: int) -> str:
-    """The name of a checkpoint, from train.json."""
-    return f"{record['model']}-{record['dataset']}-{record['recipe']}-epoch-{epoch}"
+    """The name of a checkpoint, from train.json. Of one that was trained elsewhere the epoch of its folder says nothing."""
+    name = f"{record['model']}-{record['dataset']}-{record['recipe']}"
+    return name if "outside" in record else f"{name}-epoch-{epoch}"
 
 
-def _front_matter(source: dict, adapter: bool, scores: list[dict], study: str, title: str) -> str:
+def _front_matter(source: dict, adapter: bool, scores: list[dict], study: str, title: str, made: tuple = ("sft", "trl")) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     results = [EvalResult("text-generation", row["benchmark"], row["benchmark"], row["metric"], round(row["score"], 6)) for row in scores]
@@ -83,7 +138,7 @@ def _front_matter(source: dict, adapter: bool, scores: list[dict], study: str, t
         base_model_relation=("adapter" if adapter else "finetune") if source.get("hub") else None,
         library_name="peft" if adapter else "transformers",
         pipeline_tag="text-generation",
-        tags=["sft", "trl", "sft-atlas", study],
+        tags=[*made, "sft-atlas", study],
         model_name=title,
         eval_results=results or None,
     ).to_yaml()
@@ -154,10 +209,10 @@ def _lines(head: list[str], rows: list[tuple]) -> str:
 def main(args: argparse.Namespace) -> None:
 
     def rows(paths: list[Path]) -> list[dict]:
-        return [row for path in paths for row in read_table(path).to_dicts()]
+        return [row for path in paths for row in without_subtasks(read_table(path)).to_dicts()]
 
     record, base = (read_json(path) for path in (args.record, args.base))
-    text = card(record, base, rows(args.scores), rows(args.base_scores), args.study, args.epoch)
+    text = card(record, base, rows(args.scores), rows(args.base_scores), args.study, args.epoch, args.facts)
     write_text(args.output, text)
 
 
@@ -167,5 +222,6 @@ def add_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--scores", type=Path, nargs="*", default=[], help="score tables of the checkpoint")
     p.add_argument("--base-scores", type=Path, nargs="*", default=[], help="score tables of the base model")
     p.add_argument("--study", required=True)
+    p.add_argument("--facts", type=json.loads, help="what is known of the training of a checkpoint from elsewhere, as JSON")
     p.add_argument("--epoch", type=int, required=True)
     p.add_argument("--output", type=Path, required=True, help="the card, Markdown")

@@ -27,6 +27,11 @@ FIGURES: dict[str, Entry] = {
         SCORES, ("gains",), "Principal components of training sets' effects: variance explained, training sets, benchmarks."
     ),
     "variance": Entry(SCORES, ("gains",), "Variance of scores by base model, training set, method and their interactions."),
+    "noise": Entry(
+        SCORES,
+        ("noise",),
+        "Variance of gains by base model, training set, method, training once more and items; the noise of training beside that of items.",
+    ),
     "training_curves": Entry(
         INSIDE, ("history",), "Loss by epoch in training and, where rows are held out, on them, per base model and method. Crosses: lowest."
     ),
@@ -42,9 +47,9 @@ FIGURES: dict[str, Entry] = {
     "model_map": Entry(
         MAP, ("likelihood",), "Checkpoints by their log-likelihoods of the same texts, and their divergence from the base model."
     ),
-    "map_drawings": Entry(MAP, ("likelihood",), "The map of checkpoints under several projections."),
+    "map_drawings": Entry(MAP, ("likelihood",), "The map of checkpoints under other projections."),
     "map_shares": Entry(
-        MAP, ("map_shares", "map_spread"), "Factors behind distances between checkpoints, and the spread of checkpoints by epoch."
+        MAP, ("map_shares",), "Factors behind distances between checkpoints: shares of the squared distance. Grey: not significant."
     ),
     "lora_full": Entry(SCORES, ("gains",), "LoRA compared with full fine-tuning on the same base models and training sets."),
     "epochs": Entry(SCORES, ("gains",), "Mean gain by epoch, for single training sets of two sizes and for the merged set."),

@@ -4,11 +4,14 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.optimize import linear_sum_assignment
 
 from sft_atlas.analyse import consistency, select, variance
 from sft_atlas.report.figures import style
 
-SIDES = {"centred": ("base-free", style.PALETTE[0]), "gain": ("gains", style.PALETTE[1])}
+SIDES = {"centred": ("base-free", style.SERIES_COLOURS[0]), "gain": ("gains", style.SERIES_COLOURS[1])}
+
+BESIDE = 1.06  # where names begin, in widths of the panel
 
 
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
@@ -54,7 +57,7 @@ def scree_panel(axis: Axes, by_value: dict[str, variance.Components | None]) -> 
 def sets_panel(axis: Axes, components: variance.Components, study: dict) -> None:
     """Small dots: runs; large dots: their mean per training set, named."""
     places, sets = components.places[:, :2], [names[1] for names in components.observations]
-    palette = style.colours(list(study["datasets"]))
+    palette, _ = style.dataset_colours(study, list(dict.fromkeys(sets)))
     axis.scatter(*places.T, s=5, color=[palette[name] for name in sets], alpha=0.35, linewidths=0)
     names = list(dict.fromkeys(sets))
     means = np.array([places[[other == name for other in sets]].mean(axis=0) for name in names])
@@ -67,23 +70,28 @@ def loadings_panel(axis: Axes, components: variance.Components, study: dict) -> 
     """An arrow per benchmark."""
     loadings = components.loadings[:, :2]
     for tip in loadings:
-        axis.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "-|>", "color": style.PALETTE[0], "linewidth": 0.6, "mutation_scale": 5})
+        axis.annotate(
+            "", tip, (0, 0), arrowprops={"arrowstyle": "-|>", "color": style.SERIES_COLOURS[0], "linewidth": 0.6, "mutation_scale": 5}
+        )
     axis.scatter(*loadings.T, s=0)  # so that the axes reach them
     note = name_points(axis, loadings, style.labels(study, "benchmarks", components.variables), [style.GREY] * len(loadings))
     axis.set_title(f"loadings,\nn = {len(loadings)} benchmarks{note}")
 
 
 def name_points(axis: Axes, points: np.ndarray, names: list[str], colours: list[str]) -> str:
-    """Names in a column to the right of the panel, in the order of height, each with a line to its point.
+    """Names in a column to the right of the panel, each with a line to its point.
 
-    Of more names than fit, those of the points farthest from the centre; returns what a title says of that, or nothing.
+    The places are given so that the lines are shortest in total, and such lines never cross. Of more names than fit, those of the points farthest from the centre; returns what a title says of that, or nothing.
     """
     fit = max(1, int(axis.get_window_extent().height / style.DPI / 0.1))
     named = np.argsort(-np.hypot(*points.T))[:fit]
-    order = named[np.argsort(-points[named, 1])]
-    heights = np.linspace(0.98, 0.02, len(order)) if len(order) > 1 else [0.5]
-    for height, i in zip(heights, order, strict=True):
+    heights = np.linspace(0.98, 0.02, len(named)) if len(named) > 1 else np.array([0.5])
+    scale = axis.get_window_extent().size  # pixels, so that lengths are those on the page
+    places = scale * axis.transAxes.inverted().transform(axis.transData.transform(points[named]))
+    slots = scale * np.column_stack([np.full(len(named), BESIDE), heights])
+    for i, slot in zip(*linear_sum_assignment(np.linalg.norm(places[:, None] - slots, axis=2)), strict=True):
+        i, height = named[i], heights[slot]
         line = {"arrowstyle": "-", "color": colours[i], "linewidth": 0.3, "alpha": 0.6, "shrinkA": 0, "shrinkB": 1}
         text = {"fontsize": style.SMALL, "color": colours[i], "va": "center"}
-        axis.annotate(names[i], points[i], (1.06, height), textcoords=axis.transAxes, arrowprops=line, **text)
+        axis.annotate(names[i], points[i], (BESIDE, height), textcoords=axis.transAxes, arrowprops=line, **text)
     return f", {len(named)} named" if len(named) < len(points) else ""

@@ -26,7 +26,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
         image = panel(axis, part, sets, benchmarks, study)
         axis.set_title(f"{title}:\n{significant(part)}")
     style.label_lowest(axes.reshape(-1, 1))
-    words = "base models with a positive minus those with a negative effect, % (grey: q ≥ 0.05, or too few to decide)"
+    words = "base models up minus down, % of all (numbers: up : down, the rest tie; grey: q ≥ 0.05, or too few to decide)"
     style.colour_bar(canvas, image, axes, words, shrink=0.45, aspect=40, pad=0.02)
     return canvas
 
@@ -43,8 +43,11 @@ def significant(table: pl.DataFrame) -> str:
 
 
 def panel(axis: Axes, table: pl.DataFrame, sets: list[str], benchmarks: list[str], study: dict):
-    """One map from a table of consistency: dataset, benchmark, positive (share of models above 0), q, n."""
-    shown = table.with_columns(pl.when(pl.col("n") > 0).then(200 * pl.col("positive") - 100).alias("agreement"))
-    values, q = (select.array(shown, value, {"dataset": sets, "benchmark": benchmarks}) for value in ("agreement", "q"))
+    """One map from a table of consistency: dataset, benchmark, up, down, n (base models) and q. Ties count neither as up nor as down."""
+    shown = table.with_columns(agreement=pl.when(pl.col("n") > 0).then(100 * (pl.col("up") - pl.col("down")) / pl.col("n")))
+    values, q, up, down = (
+        select.array(shown, value, {"dataset": sets, "benchmark": benchmarks}) for value in ("agreement", "q", "up", "down")
+    )
     rows, columns = style.labels(study, "datasets", sets), style.labels(study, "benchmarks", benchmarks)
-    return style.heat_map(axis, values, rows, columns, 100, 0, ~(q < SIGNIFICANT))
+    texts = [[f"{a:.0f} : {b:.0f}" for a, b in zip(*pair, strict=True)] for pair in zip(up, down, strict=True)]
+    return style.heat_map(axis, values, rows, columns, 100, 0, ~(q < SIGNIFICANT), texts=texts)

@@ -32,7 +32,7 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     if merged.is_empty():
         style.explain(axes[-1], "merged set", "merged-set\nruns that keep two or more epochs")
     else:
-        lines_panel(axes[-1], merged, "method", {"full": "black", "lora": style.GREY})
+        lines_panel(axes[-1], merged, "method", style.METHOD_COLOURS)
         axes[-1].set_title(f"merged set, {', '.join(sorted(merged['schedule'].unique()))} LR\n{counts(merged)}")
         axes[-1].legend(loc="best")
     axes[0].set_ylabel("mean gain, points (band: ± 2 SE)")

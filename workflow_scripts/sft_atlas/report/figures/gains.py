@@ -2,7 +2,6 @@
 
 import textwrap
 
-import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,13 +19,16 @@ def draw(tables: dict[str, pl.DataFrame], study: dict, test: str = "paired test"
     models, datasets, benchmarks = (style.present(study, f"{key}s", cells[key]) for key in ("model", "dataset", "benchmark"))
     methods = sorted(cells["method"].unique().to_list())
     places, across = arrange(models, methods, len(benchmarks))
+    run = set(cells.select("model", "method").iter_rows())
+    # No panel for a method that a base model was not trained with; the first panel of a row has the labels.
+    places = [place for start in range(0, len(places), across) for place in _leading(places[start : start + across], run)]
     labels = style.labels(study, "benchmarks", benchmarks)
     # one number needs about 0.17 in across and 0.14 in down
     width = style.PAGE if across > 1 else min(style.PAGE, max(style.COLUMN, 1.4 + 0.28 * len(benchmarks)))
     down = len(places) // across
     height = down * (0.25 + style.rows_height(len(datasets), 0.15)) + 0.075 * max(map(len, labels)) + 0.75
     canvas, axes, panels = style.grid(width, height, places, across)
-    limit = 100 * max(float(np.nanquantile(cells["gain"].abs().to_numpy(), 0.98)), 0.01)
+    limit = colour_limit(cells)
     for axis, (model, method) in panels:
         part = cells.filter(pl.col("model") == model, pl.col("method") == method)
         image = panel(axis, part, datasets, benchmarks, study, limit)
@@ -40,6 +42,17 @@ def draw(tables: dict[str, pl.DataFrame], study: dict, test: str = "paired test"
     )
     canvas.suptitle(textwrap.fill(text, int(width * 17)), fontsize=7, x=0.01, ha="left")
     return canvas
+
+
+def colour_limit(cells: pl.DataFrame) -> float:
+    """The gain in points at which colours are darkest; ``cells`` has gain (fractions) and q."""
+    return style.colour_limit(100 * cells["gain"].to_numpy(), (cells["q"] < SIGNIFICANT).fill_null(False).to_numpy())
+
+
+def _leading(row: list[tuple[str, str] | None], run: set[tuple[str, str]]) -> list[tuple[str, str] | None]:
+    """The places of a row that were run, then empty ones."""
+    there = [place for place in row if place in run]
+    return there + [None] * (len(row) - len(there))
 
 
 def arrange(models: list[str], methods: list[str], benchmarks: int) -> tuple[list[tuple[str, str] | None], int]:

@@ -1,4 +1,4 @@
-"""Factors behind distances between checkpoints: shares of the squared distance, and the spread of checkpoints by epoch."""
+"""Factors behind distances between checkpoints: shares of the squared distance."""
 
 import numpy as np
 import polars as pl
@@ -13,19 +13,14 @@ DESIGNS = {"last": "last checkpoints, single sets", "epochs": "runs that keep ev
 
 
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
-    """Left: the shares. Right: the divergence of a base model's checkpoints from their common centre, by epoch."""
-    shares, spread = tables["map_shares"], style.known(tables["map_spread"], "spread")
+    """Bars of the shares; divergences by epoch are in the figure ``model_map``."""
+    shares = tables["map_shares"]
     if style.known(shares, "share").is_empty():
         return style.absent(
             "Factors behind distances", "runs of two or more base models or training sets with `measure_representation: true`"
         )
-    canvas = style.figure(style.PAGE, 2.6)
-    axes = canvas.subplots(1, 2, width_ratios=[1.25, 1])
-    share_panel(axes[0], shares)
-    if spread.is_empty():
-        style.explain(axes[1], "spread of checkpoints by epoch", "runs on\nsingle training sets that keep two or more epochs")
-    else:
-        spread_panel(axes[1], spread, study)
+    canvas = style.figure(style.PAGE * 0.65, 1.1 + 0.16 * (shares.height + 1.4 * shares["design"].n_unique()))
+    share_panel(canvas.subplots(), shares)
     return canvas
 
 
@@ -44,7 +39,9 @@ def share_panel(axis: Axes, shares: pl.DataFrame) -> None:
                 continue
             tested = row["p"] is not None and not np.isnan(row["p"])
             sure = tested and row["p"] < SIGNIFICANT
-            axis.barh(place, 100 * share, height=0.7, color=style.PALETTE[0] if sure else style.PALE, edgecolor=style.GREY, linewidth=0.4)
+            axis.barh(
+                place, 100 * share, height=0.7, color=style.SERIES_COLOURS[0] if sure else style.PALE, edgecolor=style.GREY, linewidth=0.4
+            )
             text = f"{100 * share:.1f} %" + (f", {p_value(row['p'])}" if tested else "")
             axis.text(100 * share + 1, place, text, fontsize=style.SMALL, va="center")
         place -= 1.4
@@ -53,19 +50,4 @@ def share_panel(axis: Axes, shares: pl.DataFrame) -> None:
     axis.set_xlim(0, 118)
     axis.set_xticks(range(0, 101, 25))
     axis.set_xlabel("share of the squared distance, %")
-    axis.set_title("PERMANOVA, each term given the others;\nblue: p < 0.05")
-
-
-def spread_panel(axis: Axes, spread: pl.DataFrame, study: dict) -> None:
-    """A line per base model and recipe; ``spread`` has model, recipe, epoch, spread (bits per byte) and runs."""
-    palette = style.colours(list(study["models"]))
-    marks = dict(zip(spread["recipe"].unique(maintain_order=True), "os^Dv<>P*X", strict=False))
-    for (model, recipe), part in spread.sort("epoch").group_by("model", "recipe", maintain_order=True):
-        label = f"{style.labels(study, 'models', [model])[0]}, {study['recipes'][recipe]['label']}, n = {part['runs'].max()}"
-        axis.plot(part["epoch"], part["spread"], "-" + marks.get(recipe, "."), color=palette[model], markersize=3, label=label)
-    axis.set_ylim(0, axis.get_ylim()[1] * (1.1 + 0.08 * len(axis.lines)))
-    axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.set_xlabel("epoch")
-    axis.set_ylabel("divergence, bits per byte")
-    axis.set_title("spread of a base model's checkpoints: divergence\nfrom their centre, mean over training sets")
-    axis.legend(loc="upper left", borderaxespad=0.2, labelspacing=0.3)
+    axis.set_title("PERMANOVA, each term given the others;\ndark: p < 0.05")

@@ -47,6 +47,8 @@ def map_panel(axis: Axes, keys: pl.DataFrame, study: dict) -> None:
 def distance_panel(axis: Axes, moved: pl.DataFrame, study: dict) -> None:
     """Mean distance to the base model by epoch, a line per method, schedule, size and kind of training set."""
     kind = pl.when(pl.col("dataset").is_in(select.kinds(study, "single"))).then(pl.lit("single sets")).otherwise(pl.lit("merged set"))
+    elsewhere = [name for name, recipe in study["recipes"].items() if recipe.get("outside")]  # their epoch is no number of epochs
+    moved = moved.filter(~pl.col("recipe").is_in(elsewhere))
     tuned = moved.filter(pl.col("epoch") > 0, ~pl.col("dataset").is_in(select.kinds(study, "without"))).with_columns(kind=kind)
     groups = ["kind", "method", "schedule", "rows"]
     ordered = tuned.sort(groups, descending=[True, False, False, False])
@@ -54,8 +56,12 @@ def distance_panel(axis: Axes, moved: pl.DataFrame, study: dict) -> None:
         line = part.group_by("epoch").agg(pl.col("distance").mean()).sort("epoch")
         size = f" {rows:,} rows," if which == "single sets" else ""
         label = f"{which}, {style.METHODS[method]},{size} {schedule}, n = {part.select(select.RUN).unique().height}"
-        shape = {"color": style.PALETTE[index % 12], "marker": style.MARKERS[method], "markersize": 3}
+        shape = {"color": style.SERIES_COLOURS[index % len(style.SERIES_COLOURS)], "marker": style.MARKERS[method], "markersize": 3}
         axis.plot(line["epoch"], line["distance"], style.LINES[method], label=label, **shape)
+    if not axis.lines:
+        axis.text(0.5, 0.5, "needs runs of this study", transform=axis.transAxes, ha="center", va="center")
+        axis.set_axis_off()
+        return
     axis.set_ylim(0, axis.get_ylim()[1] * (1 + 0.085 * len(axis.lines)))  # room for the legend above the lines
     axis.set_xlabel("epoch")
     axis.xaxis.get_major_locator().set_params(integer=True)

@@ -11,23 +11,48 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from sft_atlas.core.disk import DiskFull
 from sft_atlas.core.files import atomic
 from sft_atlas.core.log import LOG
 from sft_atlas.stats import wording
+from sft_atlas.study.runs import WITHOUT
 
 COLUMN, PAGE = 3.3, 7.0  # inches: one text column, the full text width
 DPI = 200  # of the PNG; the layout is computed at it, because text is a little wider or narrower at another
 SMALL = 6.0  # points: nothing is smaller
-# Okabe and Ito's colour-blind-safe palette without its yellow, then Tol's, for studies of up to twelve base models
-PALETTE = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#882255", "#44AA99", "#999933", "#332288", "#AA4499",
+# Base models, training sets and methods have palettes of their own, in all figures and in the atlas, so that a colour means one thing.
+# Base models: Okabe and Ito's colour-blind-safe palette without its yellow, then five darker tones. Training sets: CARTO's "Safe".
+MODEL_COLOURS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C2D04", "#54278F", "#636B2F", "#00441B", "#7A0177",
 )  # fmt: skip
+DATASET_COLOURS = (
+    "#CC6677", "#332288", "#117733", "#DDAA33", "#AA4499", "#44AA99", "#88CCEE", "#882255", "#999933", "#661100", "#6699CC", "#888888",
+)  # fmt: skip
+METHOD_COLOURS = {"full": "#1F3552", "lora": "#D81B60"}
+TERM_COLOURS = (
+    "#4D4D4D",
+    "#878787",
+    "#BABABA",
+    "#8073AC",
+    "#B2ABD2",
+    "#D8DAEB",
+    "#EEEEEE",
+)  # of a variance: main effects, interactions, rest
+SERIES_COLOURS = (
+    "#4C4C6D",
+    "#B5651D",
+    "#3B7A78",
+    "#9A9A9A",
+    "#6B4C9A",
+    "#A0522D",
+    "#2F6B3A",
+    "#7A7A3A",
+)  # anything else: panels' own series
 DIVERGING = "RdBu_r"
 GREY, PALE = "#666666", "#EEEEEE"
 MARKERS = {"full": "o", "lora": "^", "base": "*"}
 LINES = {"full": "-", "lora": "--"}
 METHODS = wording.METHODS
-METHOD_COLOURS = {"full": PALETTE[0], "lora": PALETTE[1]}
 DEPTH = "depth (0 first layer, 1 last)"
 
 mpl.rcParams.update(
@@ -80,12 +105,58 @@ def save(canvas: Figure, pdf, png) -> None:
 
 def draw_and_save(name: str, draw: Callable[[], Figure], pdf, png) -> None:
     """Draw a figure and save it. An error in it ends neither the job nor the run, whose results it does not touch: the figure, the terminal
-    and the log say what happened."""
+    and the log say what happened. DiskFull where there is no room for it."""
     try:
         save(draw(), pdf, png)
+    except DiskFull:
+        raise
     except Exception as error:  # noqa: BLE001 (logged with its traceback, and in the figure)
         LOG.exception("the figure %s was not drawn, and says so: %s", name, type(error).__name__)
         save(failed(name, error), pdf, png)
+
+
+def drawn(name: str, draw: Callable[[], Figure]) -> Figure:
+    """The figure, or one that says why it could not be drawn, as the log does."""
+    try:
+        return draw()
+    except Exception as error:  # noqa: BLE001 (logged with its traceback, and in the figure)
+        LOG.exception("the figure %s was not drawn, and says so: %s", name, type(error).__name__)
+        return failed(name, error)
+
+
+def share_axes(first: Figure, second: Figure) -> None:
+    """Give panels of two figures by one function the same limits and colours: the first of each with the same labels, the second, and so on.
+
+    Axes of names keep their places; numbers in heat maps get the colour that can be read on the new ground.
+    """
+    waiting = list(second.axes)
+    for one in first.axes:
+        labels = one.get_xlabel(), one.get_ylabel()
+        other = next((axis for axis in waiting if (axis.get_xlabel(), axis.get_ylabel()) == labels), None)
+        if other is None:
+            continue
+        waiting.remove(other)
+        for way in ("x", "y"):
+            sides = [getattr(axis, f"{way}axis").get_major_locator() for axis in (one, other)]
+            if not any(isinstance(side, mpl.ticker.FixedLocator | mpl.ticker.NullLocator) for side in sides):
+                limits = np.array([getattr(axis, f"get_{way}lim")() for axis in (one, other)])
+                for axis in (one, other):
+                    if axis.get_aspect() != "auto":  # equal units: the panel's shape gives way, not its limits
+                        axis.set_adjustable("box")
+                    getattr(axis, f"set_{way}lim")(limits[:, 0].min(), limits[:, 1].max())
+        for image, twin in zip(one.images, other.images, strict=False):
+            low, high = (choose(each) for choose, each in zip((min, max), zip(image.get_clim(), twin.get_clim(), strict=True), strict=True))
+            for axis, each in ((one, image), (other, twin)):
+                each.set_clim(low, high)
+                _readable(axis, each, high)
+
+
+def _readable(axis: Axes, image, limit: float) -> None:
+    values = image.get_array()
+    for text in axis.texts:
+        column, row = text.get_position()
+        if text.get_color() in ("white", "black") and float(column).is_integer() and float(row).is_integer():
+            text.set_color("white" if abs(values[int(row), int(column)]) > 0.62 * limit else "black")
 
 
 def failed(title: str, error: Exception) -> Figure:
@@ -115,22 +186,40 @@ def explain(axis: Axes, title: str, needed: str) -> None:
     axis.text(0.5, 0.5, lines, ha="center", va="center", transform=axis.transAxes, color=GREY, fontsize=7)
 
 
-def colours(names: list[str]) -> dict[str, str]:
-    """A colour per name, by position; repeats after twelve."""
-    return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)}
+def colours(names: list[str], palette: tuple[str, ...] = MODEL_COLOURS) -> dict[str, str]:
+    """A colour per name, by position in the study; repeats at the palette's end."""
+    return {name: palette[i % len(palette)] for i, name in enumerate(names)}
+
+
+def colour_limit(gains: np.ndarray, significant: np.ndarray) -> float:
+    """The gain in points at which colours are darkest, from the significant gains alone: most of a study's gains are near 0.
+
+    It is the largest of them, unless it is more than twice their 95 % point: then one outlier would leave all others pale. At least a point.
+    """
+    known = np.isfinite(gains)
+    sizes = np.abs(gains[known & significant] if (known & significant).any() else gains[known])
+    return max(min(float(sizes.max()), 2 * float(np.quantile(sizes, 0.95))), 1.0) if sizes.size else 1.0
+
+
+def is_dark(colour: str) -> bool:
+    """Whether white text on this colour is easier to read than black (relative luminance, WCAG 2)."""
+    channels = np.array(mpl.colors.to_rgb(colour))
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722)) < 0.179
 
 
 def dataset_colours(study: dict, names: list[str]) -> tuple[dict[str, str], list[Line2D]]:
     """A colour per training set, and the legend: by set for up to twelve; by their group beyond, or one grey where groups are many as well."""
-    if len(names) <= len(PALETTE):
-        palette = colours(names)
+    if len(names) <= len(DATASET_COLOURS):
+        every = [name for name in study["datasets"] if not name.startswith(WITHOUT)]  # by position in the study: the same in every figure
+        palette = colours([*every, *(name for name in names if name not in every)], DATASET_COLOURS)
         return palette, [
             handle(label, palette[name], line="-", size=2.5) for name, label in zip(names, labels(study, "datasets", names), strict=True)
         ]
     groups = list(dict.fromkeys(study["datasets"][name].get("group", "other") for name in names))
-    if len(groups) > len(PALETTE):
+    if len(groups) > len(DATASET_COLOURS):
         return dict.fromkeys(names, GREY), [handle(f"one of {len(names)} training sets", GREY, line="-", size=2.5)]
-    palette = colours(groups)
+    palette = colours(groups, DATASET_COLOURS)
     members = {group: [name for name in names if study["datasets"][name].get("group", "other") == group] for group in groups}
     handles = [
         handle(f"{group} ({wording.count(len(members[group]), 'training sets')})", palette[group], line="-", size=2.5) for group in groups
@@ -250,10 +339,10 @@ def thinned(axis: Axes, count: int, vertical: bool) -> int:
     return max(1, int(np.ceil((1.0 if vertical else 1.5) * SMALL / 72 * count / ((extent.height if vertical else extent.width) / DPI))))
 
 
-def heat_map(axis: Axes, values, rows: list[str], columns: list[str], limit: float, digits: int, muted=None, blank=()):
+def heat_map(axis: Axes, values, rows: list[str], columns: list[str], limit: float, digits: int, muted=None, blank=(), texts=None):
     """Draw a matrix (rows x columns, NaN where missing) with its numbers in the cells; muted cells are grey.
 
-    Cells (i, j) in ``blank`` bear no number. Where cells are too small there are no numbers, and only every so many-th label. Returns the image.
+    Cells (i, j) in ``blank`` bear no number; ``texts`` (rows x columns) stand in place of the numbers. Where cells are too small there are no numbers, and only every so many-th label. Returns the image.
     """
     values = np.asarray(values, dtype=float)
     muted = np.zeros(values.shape, bool) if muted is None else np.asarray(muted, bool)
@@ -266,7 +355,8 @@ def heat_map(axis: Axes, values, rows: list[str], columns: list[str], limit: flo
             axis.add_patch(mpl.patches.Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor="white", edgecolor=GREY, hatch="xxxx", linewidth=0))
         elif numbered and (i, j) not in blank:
             colour = GREY if muted[i, j] else "white" if abs(values[i, j]) > 0.62 * limit else "black"
-            axis.text(j, i, number(values[i, j], digits), ha="center", va="center", fontsize=SMALL, color=colour)
+            text = number(values[i, j], digits) if texts is None else texts[i][j]
+            axis.text(j, i, text, ha="center", va="center", fontsize=SMALL, color=colour)
     axis.set_xticks(range(0, len(columns), every_column), columns[::every_column], rotation=90)
     axis.set_yticks(range(0, len(rows), every_row), rows[::every_row])
     axis.tick_params(length=0)

@@ -7,11 +7,11 @@ from matplotlib.ticker import MaxNLocator
 from sft_atlas.report.figures import style
 from sft_atlas.stats.wording import count
 
-RUN = ("model", "dataset", "recipe")
+RUN = ("model", "dataset", "recipe", "seed")
 
 
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
-    """A panel per base model and method; a colour per training set (not those that leave one member out), averaged over recipes."""
+    """A panel per base model and method; a colour per training set (not those that leave one member out), averaged over recipes and seeds."""
     curves = by_epoch(style.known(tables["history"], "loss")).filter(
         ~pl.col("dataset").is_in([name for name, entry in study["datasets"].items() if entry["without"]])
     )

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from sft_atlas.analyse import consistency, select, variance
 from sft_atlas.report.figures import style
 
-COLOURS = dict(zip(variance.TERMS, ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#BBBBBB"), strict=True))
+COLOURS = dict(zip(variance.TERMS, style.TERM_COLOURS, strict=True))
+LABELS = {term: term.replace("model", "base model").replace("dataset", "training set").replace(" x ", " × ") for term in variance.TERMS}
 
 
 def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
@@ -21,14 +22,18 @@ def draw(tables: dict[str, pl.DataFrame], study: dict) -> Figure:
     axis = canvas.subplots()
     panel(axis, table, ["all", *benchmarks], ["mean", *style.labels(study, "benchmarks", benchmarks)])
     mean = table.filter(pl.col("benchmark") == "all")
-    largest = ", ".join(
-        f"{term} {100 * row['effect']:.0f} [{100 * row['low']:.0f} to {100 * row['high']:.0f}]"
-        for term in variance.TERMS[:2]
-        for row in mean.filter(pl.col("term") == term).iter_rows(named=True)
-    )
-    axis.set_title(f"mean over benchmarks, %: {largest}")
+    axis.set_title(f"mean over benchmarks, %: {in_words(mean)}")
     canvas.legend(loc="outside lower center", ncols=4)
     return canvas
+
+
+def in_words(mean: pl.DataFrame) -> str:
+    """The mean shares of base model and training set with their intervals, or why they have none."""
+    rows = [row for term in variance.TERMS[:2] for row in mean.filter(pl.col("term") == term).iter_rows(named=True)]
+    if any(np.isnan(row["low"]) for row in rows):
+        shares = ", ".join(f"{LABELS[row['term']]} {100 * row['effect']:.0f}" for row in rows)
+        return f"{shares}\n(no interval: {rows[0]['n']} base models are too few to resample)"
+    return ", ".join(f"{LABELS[r['term']]} {100 * r['effect']:.0f} [{100 * r['low']:.0f} to {100 * r['high']:.0f}]" for r in rows)
 
 
 def panel(axis: Axes, table: pl.DataFrame, benchmarks: list[str], labels: list[str]) -> None:
@@ -36,8 +41,8 @@ def panel(axis: Axes, table: pl.DataFrame, benchmarks: list[str], labels: list[s
     left = np.zeros(len(benchmarks))
     widths = 100 * select.array(table, "effect", {"term": list(COLOURS), "benchmark": benchmarks})
     for (term, colour), width in zip(COLOURS.items(), widths, strict=True):
-        axis.barh(range(len(benchmarks)), width, left=left, color=colour, label=term, height=0.8, edgecolor="white", linewidth=0.3)
-        shade = "black" if colour in ("#E69F00", "#BBBBBB", "#56B4E9") else "white"
+        axis.barh(range(len(benchmarks)), width, left=left, color=colour, label=LABELS[term], height=0.8, edgecolor="white", linewidth=0.3)
+        shade = "white" if style.is_dark(colour) else "black"
         for row in np.flatnonzero(width >= 6):
             x = left[row] + width[row] / 2
             axis.text(x, row, f"{width[row]:.0f}", ha="center", va="center", fontsize=style.SMALL, color=shade)

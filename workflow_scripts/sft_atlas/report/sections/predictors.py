@@ -36,10 +36,11 @@ def perplexity(tables: dict[str, pl.DataFrame], study: dict) -> Finding:
     return Finding(title, "perplexity_gain", [Statement(estimate, sentence) for estimate in estimates], [note])
 
 
-def estimate_of(row: dict, what: str) -> Estimate:
-    """The estimate in a row of a table of statistics."""
+def estimate_of(row: dict, what: str, attainable_p: float = np.nan) -> Estimate:
+    """The estimate in a row of a table of statistics; ``attainable_p`` is the smallest p that its test can give."""
     numbers = {key: np.nan if row[key] is None else row[key] for key in ("effect", "low", "high", "p")}
-    return Estimate(what, **numbers, n=row["n"], unit=row["unit"], interval_method=row["interval_method"])
+    of_row = {key: row[key] for key in ("n", "unit", "interval_method")}
+    return Estimate(what, **numbers, **of_row, attainable_p=attainable_p)
 
 
 def predictors(frame: pl.DataFrame) -> Finding:
@@ -106,12 +107,13 @@ def _held_out(frame: pl.DataFrame) -> list[str]:
             notes.append(f"{what}: not available in this study, needs {needed}.")
             continue
         best = part.sort("effect", descending=True).row(0, named=True)
-        interval = f"{100 * best['effect']:.0f} % [{100 * best['low']:.0f} to {100 * best['high']:.0f}]"
+        bounds = f" [{100 * best['low']:.0f} to {100 * best['high']:.0f}]" if np.isfinite(best["low"]) else ""
+        interval = f"{100 * best['effect']:.0f} %{bounds}"
         removed = f"removes {interval}" if best["effect"] > 0 else f"removes none ({interval})"
         notes.append(
             f"{what}: the best of {part.height}, {PREDICTORS[best['predictor']][0]}, {removed} of the squared error of the "
             f"{best['baseline']} (RMSE {100 * best['rmse']:.1f} against {100 * best['baseline_rmse']:.1f} points), "
-            f"n = {count(best['n'], best['unit'])}."
+            f"n = {count(best['n'], best['unit'])}{'' if bounds else ', too few for an interval'}."
         )
     return notes
 

@@ -8,8 +8,8 @@ import polars as pl
 from sft_atlas.analyse import analyse_map, select
 from sft_atlas.report.findings import Finding, Statement, compare, unavailable
 from sft_atlas.report.sections.predictors import estimate_of
-from sft_atlas.stats.estimates import Estimate, two_sided_p
-from sft_atlas.stats.wording import METHODS, SIGNIFICANT, describe, sentence_case, verdict
+from sft_atlas.stats.estimates import Estimate, smallest_p, two_sided_p
+from sft_atlas.stats.wording import METHODS, SIGNIFICANT, describe, is_significant, sentence_case, verdict
 
 TERMS = {"model": "base models", "dataset": "training sets", "method": "methods", "run": "runs", "epoch": "epochs"}
 DIVERGENCE = {"unit": " bits per byte", "digits": 3}
@@ -69,14 +69,16 @@ def base_models(likelihood: pl.DataFrame, study: dict) -> Finding:
             title, "model_map", "runs of two or more base models with `measure_representation: true` on single training sets"
         )
 
+    def clustered(estimate: Estimate, q: float) -> bool:
+        return q < SIGNIFICANT and estimate.low > chance
+
     def sentence(estimate: Estimate, q: float) -> str:
-        clustered = q < SIGNIFICANT and estimate.low > chance
-        result = "Checkpoints cluster by base model" if clustered else "No significant clustering of checkpoints by base model"
+        result = "Checkpoints cluster by base model" if clustered(estimate, q) else "No significant clustering of checkpoints by base model"
         return f"{result}; share of squared distance between base models {describe(estimate, q, scale=100, unit=' %', digits=0)}."
 
     note = f"Last checkpoints on single training sets. Share expected by chance: about {100 * chance:.0f} %."
     untested = "Too few base models and training sets for a test."
-    return Finding(title, "model_map", [Statement(share, sentence)], [untested if np.isnan(chance) else note])
+    return Finding(title, "model_map", [Statement(share, sentence, clustered)], [untested if np.isnan(chance) else note])
 
 
 def factors(shares: pl.DataFrame, effects: pl.DataFrame) -> Finding:
@@ -91,7 +93,9 @@ def factors(shares: pl.DataFrame, effects: pl.DataFrame) -> Finding:
         estimate = Estimate(what, row["share"], np.nan, np.nan, row["p"], row["n"], "checkpoints")
         statements.append(Statement(estimate, _share(row)))
     defined = effects.filter(pl.col("value").is_not_nan())
-    statements += [Statement(estimate_of(row | {"effect": row["value"]}, ""), _effect(row)) for row in defined.iter_rows(named=True)]
+    for row in defined.iter_rows(named=True):
+        attainable_p = np.nan if row["effect"] == "same set" else float(smallest_p(row["n"]))  # the others are sign-flip tests
+        statements.append(Statement(estimate_of(row | {"effect": row["value"]}, "", attainable_p), _effect(row)))
     tested = shares.filter(pl.col("p").is_not_nan())
     tests = [f"{TERMS[row['term']]} ({row['test']})" for row in tested.iter_rows(named=True)]
     notes = [f"Shares: PERMANOVA, each term given the others. Tests: {', '.join(tests) or 'too few units'}."]
@@ -126,6 +130,13 @@ def _share(row: dict):
         return f"{estimate.what}: {result}; {share}; by chance {100 * row['chance']:.1f} %."
 
     return sentence
+
+
+def _significant(row: dict):
+    """Whether an effect in a row of ``map_effects`` is significant; the share with the same set is compared with chance, not with 0."""
+    if row["effect"] != "same set":
+        return is_significant
+    return lambda estimate, q: q < SIGNIFICANT and estimate.low > row["reference"]
 
 
 def _effect(row: dict):

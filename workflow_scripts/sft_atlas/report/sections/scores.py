@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 
 from sft_atlas.analyse import select
 from sft_atlas.core.markdown import bullets, table
 from sft_atlas.report.findings import WIDTH, Finding, Statement, compare, unavailable
-from sft_atlas.stats.estimates import FEWEST_CLUSTERS, ITEM_NOISE, Estimate, combined, most_similar, paired_difference, wilson
+from sft_atlas.stats.estimates import BOTH_NOISES, FEWEST_CLUSTERS, ITEM_NOISE, Estimate, combined, most_similar, paired_difference, wilson
 from sft_atlas.stats.wording import METHODS, SIGNIFICANT, describe, is_significant, label, sentence_case, verdict
 
 POINTS = {"scale": 100, "unit": " points", "digits": 1}
@@ -19,6 +20,9 @@ def changed(gains: pl.DataFrame, study: dict) -> Finding:
     cells = select.tested(select.single(gains, study))
     if cells.is_empty():
         return unavailable(title, "gains", "runs on single training sets")
+    cells = cells.filter(pl.col("stderr").is_not_null())  # imported scores may have none
+    if cells.is_empty():
+        return unavailable(title, "gains", "gains with a standard error")
     runs = cells.group_by(select.RUN).agg(pl.col("moved").any(), (pl.col("q") < SIGNIFICANT).any().alias("significant"), pl.len())
     chance = 1 - (1 - 0.0455) ** float(runs["len"].mean())
     share = wilson(
@@ -32,11 +36,21 @@ def changed(gains: pl.DataFrame, study: dict) -> Finding:
         f"After correction over all {cells.height:,} gains (false discovery rate 5 %), {significant.height:,} are significant, {up:,} up and "
         f"{significant.height - up:,} down, in {int(runs['significant'].sum()):,} of {runs.height:,} runs.",
     ]
+    headline = (
+        f"Of {cells.height:,} gains, {significant.height:,} are significant after correction: {up:,} up, {significant.height - up:,} down."
+    )
 
     def sentence(estimate: Estimate, q: float) -> str:
         return f"{estimate.what}: {describe(estimate, q, scale=100, unit=' %', digits=0)}."
 
-    return Finding(title, "gains", [Statement(share, sentence)], notes, more_figures=("consistency",))
+    return Finding(
+        title,
+        "gains",
+        [Statement(share, sentence)],
+        notes,
+        more_figures=("consistency",),
+        headline=lambda _: headline if significant.height else None,
+    )
 
 
 def extremes(gains: pl.DataFrame, study: dict) -> Finding:
@@ -63,11 +77,22 @@ def extremes(gains: pl.DataFrame, study: dict) -> Finding:
         rows = [[benchmark, *cell[2 * i : 2 * i + 2]] for i, benchmark in enumerate(benchmarks)]
         return table(["benchmark", "highest mean gain", "lowest mean gain"], rows)
 
+    def headline(q: list[float]) -> str | None:
+        pairs = zip(statements, q, [name for name in benchmarks for _ in range(2)], strict=True)
+        found = [(one.estimate, value, name) for one, value, name in pairs if is_significant(one.estimate, value)]
+        if not found:
+            return None
+        largest, value, benchmark = max(found, key=lambda entry: abs(entry[0].effect))
+        return (
+            f"{label(study, 'datasets', largest.what)} changes {benchmark} most of all sets and benchmarks: "
+            f"mean gain {describe(largest, value, **POINTS)}; {len(found)} of {len(statements)} extremes are significant."
+        )
+
     note = (
         f"{sentence_case(METHODS[method])}, mean over {cells['model'].n_unique()} base models, in points. *: significant (p Bonferroni-corrected for "
         f"{sets} training sets, q < 0.05). Choosing the extremes of {sets} sets overstates them on average."
     )
-    return Finding(title, "gains", statements, [note, *noise_note(statements)], body)
+    return Finding(title, "gains", statements, [note, *noise_note(statements)], body, headline=headline)
 
 
 def mean_effect(part: pl.DataFrame, value: str, what: str, unit: str, seed: int, tests: int) -> Estimate:
@@ -77,18 +102,30 @@ def mean_effect(part: pl.DataFrame, value: str, what: str, unit: str, seed: int,
     """
     known = part.drop_nulls(value)
     if known["model"].n_unique() < FEWEST_CLUSTERS:
-        return combined(part[value], part["stderr"], what, unit, tests)
+        if "seed_df" not in part.columns:
+            return combined(part[value], part["stderr"], what, unit, tests)
+        training = [part[name].cast(pl.Float64).fill_null(np.nan) for name in ("seed_stderr", "run_stderr", "seed_df")]
+        runs = part.select(pl.concat_str("model", "recipe", separator="/")).to_series()
+        return combined(part[value], part["item_stderr"], what, unit, tests, training, runs)
     estimate = paired_difference(known[value], known["model"], seed, what, "base models")
     return replace(estimate, p=min(1.0, estimate.p * tests))
 
 
 def noise_note(statements: list[Statement]) -> list[str]:
     """What intervals and p of :func:`mean_effect` leave out where base models are too few, in words."""
-    if not any(statement.estimate.interval_method == ITEM_NOISE for statement in statements):
-        return []
+    methods = {statement.estimate.interval_method for statement in statements}
+    notes = []
+    if BOTH_NOISES in methods:
+        notes.append(
+            f"With fewer than {FEWEST_CLUSTERS} base models, intervals and p reflect the sampling of items and training once more with another "
+            "seed. They hold for these base models."
+        )
+    if ITEM_NOISE not in methods:
+        return notes
     return [
-        f"With fewer than {FEWEST_CLUSTERS} base models, intervals and p reflect the sampling of items only. They hold for these checkpoints, "
-        "not for another training run or another base model."
+        *notes,
+        f"With fewer than {FEWEST_CLUSTERS} base models, intervals and p {'of recipes with one seed ' if notes else ''}reflect the sampling of items only. "
+        "They hold for these checkpoints, not for another training run or another base model.",
     ]
 
 
@@ -111,17 +148,33 @@ def similar_sets(gains: pl.DataFrame, study: dict) -> Finding:
         wide.to_numpy(), errors.to_numpy(), [labels.index(name) for name in pair.what.split(" and ") if name in labels]
     )
 
+    def beyond_shared_error(estimate: Estimate) -> Estimate:
+        return replace(estimate, low=min(estimate.low - shared, estimate.effect))
+
+    def significant(estimate: Estimate, q: float) -> bool:
+        return is_significant(beyond_shared_error(estimate), q)
+
     def sentence(estimate: Estimate, q: float) -> str:
-        beyond = replace(estimate, low=min(estimate.low - shared, estimate.effect))
-        result = verdict(beyond, q, "gains correlate positively", "gains correlate negatively", "no significant correlation of gains")
+        result = verdict(
+            beyond_shared_error(estimate),
+            q,
+            "gains correlate positively",
+            "gains correlate negatively",
+            "no significant correlation of gains",
+        )
         return f"{estimate.what}: {result}; r = {describe(estimate, q)}."
 
+    known = np.isfinite(errors.to_numpy().astype(float)).any()
+    allowed = (
+        f"which could account for up to {shared:.2f} of r; the verdict allows for that"
+        if known
+        else "of unknown size, so that the verdict cannot allow for it"
+    )
     note = (
         "p is for the highest r of all pairs, shuffling base models and benchmarks independently. Gains of a base model share the error of "
-        f"its base score, which could account for up to {shared:.2f} of r; the verdict allows for that. Observations are base models x "
-        "benchmarks."
+        f"its base score, {allowed}. Observations are base models x benchmarks."
     )
-    return Finding(title, "similarity", [Statement(pair, sentence)], [note], more_figures=("components", "variance"))
+    return Finding(title, "similarity", [Statement(pair, sentence, significant)], [note], more_figures=("components", "variance"))
 
 
 def methods(gains: pl.DataFrame, study: dict) -> Finding:
@@ -140,9 +193,12 @@ def methods(gains: pl.DataFrame, study: dict) -> Finding:
     def body(q: list[float]) -> list[str]:
         overall, *single = [(statement.estimate, value) for statement, value in zip(statements, q, strict=True)]
         shown = [overall, *(pair for pair in single if is_significant(*pair))]
-        rest = [estimate.what for estimate, value in single if not is_significant(estimate, value)]
         texts = [sentence(*pair) for pair in shown]
-        return bullets(texts + ([f"No significant difference on {', '.join(rest)} (all tested; see the figure)."] if rest else []), WIDTH)
+        rest = [pair for pair in single if not is_significant(*pair)]
+        for decidable, words in ((True, "No significant difference"), (False, "Cannot be decided with so few units")):
+            if names := [estimate.what for estimate, _ in rest if estimate.decidable is decidable]:
+                texts.append(f"{words} on {', '.join(names)} (see the figure).")
+        return bullets(texts, WIDTH)
 
     return Finding(title, "lora_full", statements, select.units_note(pairs), body)
 
@@ -163,12 +219,26 @@ def epochs_and_size(gains: pl.DataFrame, study: dict) -> Finding:
             continue
         change = select.epoch_change(frame)
         add(name, change, f"{name}, epoch {change['first'].min()} to {change['last'].max()}")
+    notes += [f"Single sets: {line}" for line in _recipes_without_course(gains, study)]
     pairs = select.size_pairs(gains, study)
     if pairs.is_empty():
         notes.append("Size: not available in this study, needs runs on the same training sets at two sizes.")
     else:
         add("Size", pairs, f"{pairs['small'].min():,} to {pairs['large'].max():,} rows")
     return Finding(title, "epochs", statements, notes, more_figures=("training_curves",))
+
+
+def _recipes_without_course(gains: pl.DataFrame, study: dict) -> list[str]:
+    """Which recipes that keep two or more epochs :func:`sft_atlas.analyse.select.trajectories` leaves out."""
+    single = gains.filter(pl.col("dataset").is_in(select.kinds(study, "single")))
+    several = single.filter(pl.col("epoch").n_unique().over(select.RUN) > 1)["recipe"].unique(maintain_order=True)
+    taken = select.trajectories(gains, study)["recipe"].unique(maintain_order=True).to_list()
+    others = [study["recipes"][name]["label"] for name in several if name not in taken]
+    if not others:
+        return []
+    return [
+        f"runs of {', '.join(study['recipes'][name]['label'] for name in taken)}; left out, as of another method or schedule: {', '.join(others)}."
+    ]
 
 
 def leave_one_out(scores: pl.DataFrame, study: dict) -> Finding:
