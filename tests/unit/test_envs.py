@@ -4,12 +4,11 @@ import ast
 import functools
 import re
 import sys
-from importlib.metadata import packages_distributions, requires
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 import yaml
-from packaging.requirements import Requirement
 
 from sft_atlas.core.job import modules
 from sft_atlas.core.provenance import ROOT
@@ -31,20 +30,10 @@ def normal(name: str) -> str:
 
 @functools.cache
 def installed(environment: str) -> frozenset[str]:
-    """The distributions that the pins of an environment bring, by what those installed here require."""
-    parts = yaml.safe_load((ROOT / f"envs/{environment}.yaml").read_text())["dependencies"]
+    """The distributions of an environment."""
+    parts = yaml.safe_load((ROOT / f"envs/{environment}.yaml").read_text(encoding="utf-8"))["dependencies"]
     pins = next(part["pip"] for part in parts if isinstance(part, dict))
-    brought, waiting = set(), [Requirement(pin).name for pin in pins]
-    while waiting:
-        name = normal(waiting.pop())
-        if name not in brought:
-            brought.add(name)
-            needed = map(Requirement, (requires(name) or []) if name in KNOWN else [])
-            waiting += [entry.name for entry in needed if entry.marker is None or entry.marker.evaluate({"extra": ""})]
-    return frozenset(brought)
-
-
-KNOWN = {normal(name) for names in DISTRIBUTIONS.values() for name in names}
+    return frozenset(normal(pin.split("==")[0]) for pin in pins)
 
 
 def source(module: str) -> Path | None:
