@@ -6,15 +6,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import yaml
 
 from helpers import folders as workflow_tests
-from helpers.lab import Lab
+from helpers.lab import Lab, endings
+from helpers.waiting import HANG
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,12 +55,27 @@ class ClusterFolder(Folder):
     def site(self, **changes) -> None:
         (self.path / "slurm/site.yaml").write_text(yaml.safe_dump(SITE | changes))
 
+    def situation(self) -> str:
+        """What Snakemake printed, what Slurm says of all jobs, and the ends of the logs that were written last."""
+        printed = self.path / "printed.txt"
+        logs = [path for folder in ("logs", "results") for path in (self.path / folder).rglob("*.log") if path.is_file()]
+        newest = sorted(logs, key=lambda path: path.stat().st_mtime)[-6:]
+        return "\n".join([endings([printed], 4000) if printed.exists() else "", self.lab.situation(), endings(newest, 1500)])
+
     def start(self, *arguments: str) -> subprocess.Popen:
         """Start Snakemake in a process group of its own; what it prints goes to `printed`."""
         with (self.path / "printed.txt").open("w") as handle:
             return subprocess.Popen(
                 self.command(*arguments), cwd=self.path, env=self.environment(), stdout=handle, stderr=handle, start_new_session=True
             )
+
+    def finish(self, process: subprocess.Popen) -> None:
+        """Wait until a Snakemake of :meth:`start` has done everything."""
+        try:
+            status = process.wait(HANG)
+        except subprocess.TimeoutExpired:
+            status = f"none after {HANG} s"
+        assert status == 0, f"Snakemake's status: {status}\n{self.situation()}"
 
     def unlock(self) -> None:
         """Remove the lock that a killed Snakemake left."""
@@ -83,18 +96,6 @@ class ClusterFolder(Folder):
         return [line.split()[0] for line in lines if line.split(maxsplit=1)[1] == str(self.path)]
 
 
-def until(
-    condition: Callable[[], object], process: subprocess.Popen | None = None, folder: ClusterFolder | None = None, seconds: float = 120
-):
-    """Wait until a condition holds and return its value; fails when Snakemake ends first, or after too long."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        ended = process is not None and process.poll() is not None
-        assert not ended and time.monotonic() < deadline, folder.printed[-3000:] if folder else "too slow"
-        time.sleep(0.1)
-    return value
-
-
 def on_cluster(folder: ClusterFolder, lab: Lab) -> ClusterFolder:
     folder.lab = lab
     shutil.copytree(ROOT / "slurm", folder.path / "slurm", dirs_exist_ok=True)
@@ -102,15 +103,17 @@ def on_cluster(folder: ClusterFolder, lab: Lab) -> ClusterFolder:
     return folder
 
 
-class Faults(NamedTuple):
-    """The folder of the probes, and the Snakemake that runs them."""
+class Probes(ClusterFolder):
+    """A folder with the jobs of faults.smk, and the Snakemake that runs them."""
 
-    path: Path
     process: subprocess.Popen
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "snakemake", "--snakefile", "faults.smk", "--profile", "slurm", *QUICK, *arguments]
 
 
 def stop(process: subprocess.Popen) -> None:
     """End what a test left running."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait(timeout=60)
+        process.wait(HANG)

@@ -4,23 +4,32 @@
     lab.up(); lab.run("sinfo"); lab.down()
 
 Nodes claim more cores, memory and GPUs than the machine has. No systemd, no control groups: memory limits are enforced by sampling.
+
+Several labs can run side by side, as each takes ports of its own. Its daemons are nobody's children; so a keeper, which is this file run
+as a program, waits until the process that started the lab has ended, however it ends, and then ends the lab and removes its folder.
 """
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable
+import sys
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import psutil
 
+from helpers import debian
+from helpers.waiting import EXPLAIN, HANG, until
+
+HELPERS = str(Path(__file__).resolve().parents[1])
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "slurmdbd", "munge", "mariadb-server")
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "slurmdbd", "munged", "mariadbd")
-PORT = 16817  # first of a block of 4 + nodes
+FIRST_PORT, BLOCK, BLOCKS = 20_000, 16, 500  # below the ports that systems give to clients; a lab uses 3 + nodes of a block
 GPUS = 8
 
 SLURM_CONF = """
@@ -53,10 +62,13 @@ SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=1,sched_min_interval=0,bf_interval=1,batch_sched_delay=0,default_queue_depth=10000,max_rpc_cnt=0
 KillWait=2
 OverTimeLimit=0
-SlurmdTimeout=10
-SlurmctldTimeout=10
+SlurmdTimeout=300
+SlurmctldTimeout=300
+MessageTimeout=100
+TCPTimeout=60
+BatchStartTimeout=300
 InactiveLimit=0
-MinJobAge=300
+MinJobAge=3600
 DefMemPerCPU=100
 JobRequeue=1
 AccountingStorageType=accounting_storage/slurmdbd
@@ -94,23 +106,61 @@ GRANT ALL ON slurm_acct.* TO slurm@'127.0.0.1';
 """
 
 
-def missing() -> list[str]:
-    """Programs of Slurm that are not installed."""
-    return [name for name in PROGRAMS if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]
-
-
 def install() -> str | None:
     """Install the Debian packages; returns why that is not possible, or nothing."""
-    if not missing():
-        return None
-    if os.geteuid() or not shutil.which("apt-get"):
-        return f"{', '.join(missing())} not installed, and only root with apt-get could change that ({' '.join(PACKAGES)})"
-    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    for call in (["apt-get", "update"], ["apt-get", "install", "--yes", "--no-install-recommends", *PACKAGES]):
-        done = subprocess.run(call, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            return f"{' '.join(call[:2])} failed: {done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.returncode}"
-    return None
+    return debian.install(PACKAGES, PROGRAMS)
+
+
+def take_ports(count: int, address: str):
+    """The first of ``count`` free ports in a row, and an open file; the ports are taken by no other lab while it is open."""
+    for index in range(BLOCKS):
+        first = FIRST_PORT + index * BLOCK
+        try:
+            handle = open(Path(tempfile.gettempdir()) / f"sft-atlas-lab-{first}.lock", "w")  # noqa: SIM115 (stays open)
+        except PermissionError:  # another user's
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for port in range(first, first + count):
+                with socket.socket() as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind((address, port))
+            return first, handle
+        except OSError:
+            handle.close()
+    raise AssertionError(f"no {count} free ports between {FIRST_PORT} and {FIRST_PORT + BLOCKS * BLOCK}")
+
+
+def members(root: Path) -> list[psutil.Process]:
+    """The processes of a lab: its daemons, jobs, and the clients that use it."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            with process.oneshot():
+                mine = process.environ().get("SLURM_CONF", "").startswith(f"{root}/") or any(
+                    f"{root}/" in word for word in process.cmdline()
+                )
+        except psutil.Error:
+            continue
+        if mine and process.pid != os.getpid():
+            found.append(process)
+    return found
+
+
+def endings(files: Iterable[Path], characters: int) -> str:
+    """The last characters of text files, each under its name."""
+    return "\n".join(f"--- {path}\n{path.read_text(errors='replace')[-characters:]}" for path in files)
+
+
+def keep(root: Path) -> None:
+    """Wait for the end of standard input; then kill what is left of the lab and remove its folder."""
+    sys.stdin.buffer.read()
+    while left := members(root):  # again, because a process may have started another meanwhile
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(left, timeout=5)
+    shutil.rmtree(root, ignore_errors=True)
 
 
 class Lab:
@@ -127,33 +177,36 @@ class Lab:
 
     def up(self) -> None:
         """Start everything and wait until the nodes take jobs."""
+        keeper = [sys.executable, __file__, str(self.root)]
+        self.keeper = subprocess.Popen(keeper, stdin=subprocess.PIPE, start_new_session=True, env=os.environ | {"PYTHONPATH": HELPERS})
+        self.port, self._lock = take_ports(3 + self.nodes, socket.gethostbyname(self.host))
         self._configure()
         munge = self.root / "munge"
         self._run("munged", "--force", f"--socket={munge}/socket", f"--key-file={munge}/key", f"--pid-file={self.root}/pid/munged",
                   f"--log-file={self.root}/log/munged.log", f"--seed-file={munge}/seed")  # fmt: skip
         self._database()
         self._run("slurmdbd")
-        self._until(lambda: self._answers("sacctmgr", "--noheader", "show", "cluster"), "slurmdbd")
+        until(lambda: self._answers("sacctmgr", "--noheader", "show", "cluster"), explain=self.situation)
         for entry in (["cluster", "lab"], ["account", "lab", "Cluster=lab"], ["user", "root", "Account=lab", "Cluster=lab"]):
             self._answers("sacctmgr", "--quiet", "--immediate", "add", *entry)
         self._run("slurmctld", "-f", self.environment["SLURM_CONF"])
-        self._until(lambda: self._answers("scontrol", "ping"), "slurmctld")
+        until(lambda: self._answers("scontrol", "ping"), explain=self.situation)
         for node in self.names:
             self.start_node(node)
-        self._until(lambda: all(self.state(node) in ("idle", "mixed") for node in self.names), "slurmd")
+        until(lambda: all(self.state(node) in ("idle", "mixed") for node in self.names), explain=self.situation)
 
     def down(self) -> None:
-        """Cancel every job and end every process that this Slurm started."""
+        """Cancel every job, end every process of this Slurm and remove its folder."""
         if self._process("slurmctld"):
             self._answers("scancel", "--quiet", "--user=root")
-            self._until(lambda: not self.run("squeue", "--noheader"), "the end of jobs")
+            until(lambda: not self.run("squeue", "--noheader"), explain=self.situation)
         for name in ("slurmctld", *(f"slurmd-{node}" for node in self.names), "slurmdbd", "mariadbd", "munged"):
             if process := self._process(name):
                 process.terminate()
-                psutil.wait_procs([process], timeout=20, callback=None)
-                if process.is_running():
-                    process.kill()
-        self.kill_steps()
+                psutil.wait_procs([process], timeout=60)
+        self.keeper.stdin.close()  # ends the rest
+        self.keeper.wait(HANG)
+        self._lock.close()
 
     def client(self) -> dict[str, str]:
         """The environment of a program that uses this Slurm; one thread for each job, as the machine is small."""
@@ -165,9 +218,30 @@ class Lab:
 
     def run(self, *call: str) -> str:
         """What a Slurm client prints; AssertionError where it fails."""
-        done = subprocess.run(call, env=self.client(), capture_output=True, text=True, timeout=60)
+        done = subprocess.run(call, env=self.client(), capture_output=True, text=True, timeout=HANG)
         assert done.returncode == 0, f"{' '.join(call)}: {done.stderr}"
         return done.stdout.strip()
+
+    def situation(self) -> str:
+        """What Slurm says of its nodes and jobs, and the accounting of all jobs so far, and the ends of the daemons' logs."""
+        said = []
+        for call in (
+            ["sinfo", "--Node", "--format=%N %P %T %E"],
+            ["squeue", "--states=all", "--format=%i %k %T %M of %l %r %N"],
+            [
+                "sacct",
+                "--allocations",
+                "--duplicates",
+                "--parsable2",
+                "--format=JobID,State,ExitCode,Elapsed,Timelimit,ReqMem,NodeList,Comment",
+            ],
+        ):
+            try:
+                done = subprocess.run(call, env=self.client(), capture_output=True, text=True, timeout=EXPLAIN)
+                said.append(f"--- {call[0]}\n{done.stdout}{done.stderr}")
+            except subprocess.TimeoutExpired:
+                said.append(f"--- {call[0]}\nno answer in {EXPLAIN} s")
+        return "\n".join([*said, endings(sorted((self.root / "log").glob("*.log")), 600)])
 
     # ---------------------------------------------------------------- nodes
 
@@ -176,20 +250,32 @@ class Lab:
         self._run("slurmd", "-f", self.environment["SLURM_CONF"], "-N", node)
 
     def kill_node(self, node: str) -> None:
-        """What a power cut does to a node: its daemon and all it started are gone at once."""
+        """What a power cut does to a node: its daemon and all it started are gone at once.
+
+        The controller is told: it would notice after SlurmdTimeout, which must be longer than a busy machine takes to answer.
+        """
         process = self._process(f"slurmd-{node}")
         process.send_signal(signal.SIGKILL)
         self.kill_steps(node)
+        self.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=power cut")
+
+    def steps(self) -> list[psutil.Process]:
+        """The processes that run the job steps of this Slurm."""
+        found = []
+        for process in psutil.process_iter(["name"]):
+            with contextlib.suppress(psutil.Error):
+                if process.info["name"].startswith("slurmstepd") and Path(process.cwd()).is_relative_to(self.root):
+                    found.append(process)
+        return found
 
     def kill_steps(self, node: str = "") -> None:
         """Kill the job steps of a node (or of all) and everything that they started."""
         doomed = []
-        for process in psutil.process_iter(["name"]):
+        for process in self.steps():
             try:
-                if process.info["name"].startswith("slurmstepd") and Path(process.cwd()).is_relative_to(self.root):
-                    children = process.children(recursive=True)
-                    nodes = {child.environ().get("SLURMD_NODENAME") for child in process.children()}
-                    doomed += [process, *children] if not node or node in nodes else []
+                children = process.children(recursive=True)
+                nodes = {child.environ().get("SLURMD_NODENAME") for child in process.children()}
+                doomed += [process, *children] if not node or node in nodes else []
             except psutil.Error:
                 continue
         for process in doomed:
@@ -211,11 +297,11 @@ class Lab:
             "root": self.root,
             "host": self.host,
             "address": socket.gethostbyname(self.host),
-            "port": PORT,
-            "dbd_port": PORT + 1,
-            "sql_port": PORT + 2,
-            "first": PORT + 3,
-            "last": PORT + 2 + self.nodes,
+            "port": self.port,
+            "dbd_port": self.port + 1,
+            "sql_port": self.port + 2,
+            "first": self.port + 3,
+            "last": self.port + 2 + self.nodes,
             "nodes": self.nodes,
             "gpus": GPUS,
         }
@@ -246,7 +332,7 @@ class Lab:
             subprocess.Popen(
                 [
                     *("mariadbd", "--no-defaults", "--user=root", f"--datadir={data}", f"--socket={self.root}/db.sock"),
-                    *(f"--pid-file={self.root}/pid/mariadbd", "--bind-address=127.0.0.1", f"--port={PORT + 2}", "--skip-name-resolve"),
+                    *(f"--pid-file={self.root}/pid/mariadbd", "--bind-address=127.0.0.1", f"--port={self.port + 2}", "--skip-name-resolve"),
                     *("--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=128M", "--innodb-log-file-size=16M"),
                     *("--innodb-lock-wait-timeout=900", f"--init-file={self.root}/etc/init.sql"),
                 ],
@@ -256,18 +342,18 @@ class Lab:
                 stderr=handle,
                 start_new_session=True,
             )
-        ask = ("mariadb", "--no-defaults", "-h127.0.0.1", f"-P{PORT + 2}", "-uslurm", "-pslurm", "-e", "select 1", "slurm_acct")
-        self._until(lambda: self._answers(*ask), "mariadbd")
+        ask = ("mariadb", "--no-defaults", "-h127.0.0.1", f"-P{self.port + 2}", "-uslurm", "-pslurm", "-e", "select 1", "slurm_acct")
+        until(lambda: self._answers(*ask), explain=self.situation)
 
     def _run(self, *call: str) -> None:
         """Run a program that ends or goes into the background by itself."""
         log = self.root / "log" / f"{call[0]}.out"
         with log.open("w") as handle:
-            done = subprocess.run(call, env=self.client(), stdin=subprocess.DEVNULL, stdout=handle, stderr=handle, timeout=60)
+            done = subprocess.run(call, env=self.client(), stdin=subprocess.DEVNULL, stdout=handle, stderr=handle, timeout=HANG)
         assert done.returncode == 0, f"{' '.join(call)}: {log.read_text()}"
 
     def _answers(self, *call: str) -> bool:
-        return subprocess.run(call, env=self.client(), stdin=subprocess.DEVNULL, capture_output=True, timeout=60).returncode == 0
+        return subprocess.run(call, env=self.client(), stdin=subprocess.DEVNULL, capture_output=True, timeout=HANG).returncode == 0
 
     def _process(self, name: str) -> psutil.Process | None:
         """The running process behind a pid file."""
@@ -278,9 +364,6 @@ class Lab:
         except (OSError, ValueError, psutil.Error):
             return None
 
-    def _until(self, condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            logs = "\n".join(f"{path.name}: {path.read_text()[-600:]}" for path in sorted((self.root / "log").glob("*.log")))
-            assert time.monotonic() < deadline, f"{what} does not come up\n{logs}"
-            time.sleep(0.1)
+
+if __name__ == "__main__":
+    keep(Path(sys.argv[1]))

@@ -12,7 +12,7 @@ from sft_atlas.study import site
 
 SITE = site.load(Path("slurm/site.yaml"))
 FAULTS = ("none", "time", "memory", "cancelled", "failing")
-REQUEST = requests.JobRequest(gpus=0, mem_mb=500, minutes=1)
+REQUEST = requests.JobRequest(gpus=0, mem_mb=500, minutes=60)
 
 
 def want(wildcards, attempt):

@@ -19,7 +19,7 @@ def main(args: argparse.Namespace) -> None:
         if args.fault == "failing":
             raise AtlasError("the probe fails, as it should")
         if args.fault != "none":
-            time.sleep(600)
+            time.sleep(3600)
     args.output.touch()
 
 

@@ -6,23 +6,26 @@ import signal
 
 import pytest
 
-from helpers.cluster import ClusterFolder, Folder, on_cluster, stop, until
+from helpers.cluster import ClusterFolder, Folder, on_cluster, stop
+from helpers.held import held
+from helpers.waiting import HANG, until
 
 TARGET = "results/tiny/runs/llama-strings/spelling/full/train.json"
-LAST = "results/tiny/runs/llama-strings/spelling/full/epoch-40/weights"
+LAST = "results/tiny/runs/llama-strings/spelling/full/epoch-6/weights"
 STATE = "state/llama-strings/spelling/full/trainer"
+STEP = 4  # the first after an epoch is kept: three steps are an epoch
 
 
 @pytest.fixture
 def longer(finished, lab, tmp_path) -> ClusterFolder:
-    """The finished study with a recipe that takes long enough to be interrupted."""
+    """The finished study with a recipe of more epochs."""
     return lengthened(finished, lab, tmp_path / "longer")
 
 
 def lengthened(finished, lab, path) -> ClusterFolder:
     copied = finished.copy(path)
     folder = on_cluster(ClusterFolder(copied.path, copied.study), lab)
-    folder.study["recipes"]["full"] |= {"epochs": 40, "save_epochs": [1, 40]}
+    folder.study["recipes"]["full"] |= {"epochs": 6, "save_epochs": [1, 6]}
     folder.write(folder.study)
     return folder
 
@@ -56,25 +59,29 @@ def states(lab, folder) -> dict[str, list[str]]:
 
 
 def start_now(lab, job: str, *more: str) -> None:
-    """Have Slurm start a requeued job at once; it would let two minutes pass."""
-    until(lambda: lab.run("squeue", "--noheader", f"--jobs={job}", "--format=%T") == "PENDING")
+    """Have Slurm start a requeued job once nothing of its first start is left; it would let two minutes pass.
+
+    Started earlier, it fails at once where the end of the first start is reported after the second has begun: that is taken for its own.
+    """
+    until(lambda: not lab.steps(), explain=lab.situation)
+    until(lambda: lab.run("squeue", "--noheader", f"--jobs={job}", "--format=%T") == "PENDING", explain=lab.situation)
     lab.run("scontrol", "update", f"JobId={job}", "StartTime=now", *more)
 
 
 def test_training_goes_on_when_its_node_fails(longer, lab, undisturbed):
     process = longer.start(TARGET, LAST)
     try:
-        until(an_epoch_is_kept(longer), process, longer)
-        [job] = longer.waiting_and_running()
-        node = lab.run("squeue", "--noheader", f"--jobs={job}", "--format=%N")
-        lab.kill_node(node)
-        until(lambda: lab.state(node).startswith("down"), process, longer)
+        with held(longer, STEP):
+            until(an_epoch_is_kept(longer), process, longer.situation)
+            [job] = longer.waiting_and_running()
+            node = lab.run("squeue", "--noheader", f"--jobs={job}", "--format=%N")
+            lab.kill_node(node)
         start_now(lab, job)
-        assert process.wait(timeout=180) == 0, longer.printed[-3000:]
+        longer.finish(process)
     finally:
         stop(process)
         lab.start_node(node)
-    until(lambda: lab.state(node) == "idle")
+    until(lambda: lab.state(node) == "idle", explain=lab.situation)
     assert states(lab, longer)[job] == ["NODE_FAIL", "COMPLETED"]  # the same job, started again by Slurm
     assert record(longer)["resumed"] and record(longer)["weights_sha256"] == undisturbed["weights_sha256"]
 
@@ -83,13 +90,14 @@ def test_trainer_states_may_be_on_the_nodes_own_disk(longer, lab, undisturbed, t
     longer.site(scratch=f"{tmp_path}/disk-of-$SLURMD_NODENAME")
     process = longer.start(TARGET, LAST)
     try:
-        until(an_epoch_is_kept(longer), process, longer)
-        [job] = longer.waiting_and_running()
-        node = lab.run("squeue", "--noheader", f"--jobs={job}", "--format=%N")
-        assert longer.result(STATE).resolve().is_relative_to(tmp_path / f"disk-of-{node}")
-        lab.run("scontrol", "requeue", job)
+        with held(longer, STEP):
+            until(an_epoch_is_kept(longer), process, longer.situation)
+            [job] = longer.waiting_and_running()
+            node = lab.run("squeue", "--noheader", f"--jobs={job}", "--format=%N")
+            assert longer.result(STATE).resolve().is_relative_to(tmp_path / f"disk-of-{node}")
+            lab.run("scontrol", "requeue", job)
         start_now(lab, job, f"ReqNodeList={node}")
-        assert process.wait(timeout=180) == 0, longer.printed[-3000:]
+        longer.finish(process)
     finally:
         stop(process)
     assert record(longer)["resumed"] and record(longer)["weights_sha256"] == undisturbed["weights_sha256"]
@@ -99,19 +107,17 @@ def test_trainer_states_may_be_on_the_nodes_own_disk(longer, lab, undisturbed, t
 def test_a_killed_snakemake_finds_its_jobs_again(longer, lab, undisturbed):
     process = longer.start(TARGET, LAST)
     try:
-        until(an_epoch_is_kept(longer), process, longer)
-        [job] = longer.waiting_and_running()
-        lab.run("scontrol", "suspend", job)  # so that it is still there when the next Snakemake looks
-        process.kill()  # the main process alone, as a crash of the login node would
-        process.wait(timeout=60)
-        longer.unlock()
-        process = longer.start(TARGET, LAST)
-        until(
-            lambda: f"Waiting for them instead of submitting them again. To give them up: scancel {job}" in longer.printed, process, longer
-        )
-        assert longer.waiting_and_running() == [job]
-        lab.run("scontrol", "resume", job)
-        assert process.wait(timeout=180) == 0, longer.printed[-3000:]
+        with held(longer, STEP):
+            until(an_epoch_is_kept(longer), process, longer.situation)
+            [job] = longer.waiting_and_running()
+            process.kill()  # the main process alone, as a crash of the login node would
+            process.wait(HANG)
+            longer.unlock()
+            process = longer.start(TARGET, LAST)
+            waiting = f"Waiting for them instead of submitting them again. To give them up: scancel {job}"
+            until(lambda: waiting in longer.printed, process, longer.situation)
+            assert longer.waiting_and_running() == [job]
+        longer.finish(process)
     finally:
         stop(process)
     assert states(lab, longer) == {job: ["COMPLETED"]}  # one submission in all
@@ -131,16 +137,16 @@ def test_a_killed_snakemake_finds_a_group_of_jobs_again(finished, lab, tmp_path)
         (folder.path / target).unlink()
     process = folder.start(*targets)
     try:
-        [job] = until(folder.waiting_and_running, process, folder)
-        until(lambda: lab.run("squeue", "--noheader", f"--jobs={job}", "--format=%T") == "RUNNING", process, folder)
+        [job] = until(folder.waiting_and_running, process, folder.situation)
+        until(lambda: lab.run("squeue", "--noheader", f"--jobs={job}", "--format=%T") == "RUNNING", process, folder.situation)
         lab.run("scontrol", "suspend", job)
         process.kill()
-        process.wait(timeout=60)
+        process.wait(HANG)
         folder.unlock()
         process = folder.start(*targets)
-        until(lambda: f"scancel {job} " in folder.printed, process, folder)
+        until(lambda: f"scancel {job} " in folder.printed, process, folder.situation)
         lab.run("scontrol", "resume", job)
-        assert process.wait(timeout=180) == 0, folder.printed[-3000:]
+        folder.finish(process)
     finally:
         stop(process)
     assert states(lab, folder) == {job: ["COMPLETED"]}
@@ -150,33 +156,33 @@ def test_a_killed_snakemake_finds_a_group_of_jobs_again(finished, lab, tmp_path)
 def test_settings_that_changed_meanwhile_stop_the_call(longer, lab):
     process = longer.start(TARGET, LAST)
     try:
-        until(an_epoch_is_kept(longer), process, longer)
-        [job] = longer.waiting_and_running()
-        lab.run("scontrol", "suspend", job)
-        process.kill()
-        process.wait(timeout=60)
-        longer.unlock()
-        longer.study["recipes"]["full"]["learning_rate"] = 1e-4
-        longer.write(longer.study)
-        printed = longer.run(TARGET, LAST, ok=False)
-        assert f"scancel {job}" in printed and "settings that have changed in the study file" in printed
-        assert longer.waiting_and_running() == [job]
+        with held(longer, STEP):
+            until(an_epoch_is_kept(longer), process, longer.situation)
+            [job] = longer.waiting_and_running()
+            process.kill()
+            process.wait(HANG)
+            longer.unlock()
+            longer.study["recipes"]["full"]["learning_rate"] = 1e-4
+            longer.write(longer.study)
+            printed = longer.run(TARGET, LAST, ok=False)
+            assert f"scancel {job}" in printed and "settings that have changed in the study file" in printed
+            assert longer.waiting_and_running() == [job]
+            lab.run("scancel", job)
     finally:
         stop(process)
-        lab.run("scancel", job)
 
 
 def test_ctrl_c_cancels_the_jobs(longer, lab):
     process = longer.start(TARGET, LAST)
     try:
-        until(an_epoch_is_kept(longer), process, longer)
-        [job] = longer.waiting_and_running()
-        lab.run("scontrol", "suspend", job)  # so that it cannot end by itself before it is cancelled
-        os.killpg(process.pid, signal.SIGINT)
-        process.wait(timeout=60)
+        with held(longer, STEP):
+            until(an_epoch_is_kept(longer), process, longer.situation)
+            [job] = longer.waiting_and_running()
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(HANG)
+            until(lambda: not longer.waiting_and_running(), explain=longer.situation)
     finally:
         stop(process)
-    until(lambda: not longer.waiting_and_running(), seconds=30)
     assert states(lab, longer) == {job: ["CANCELLED"]}
     assert not (longer.path / TARGET).exists() and an_epoch_is_kept(longer)()
 
@@ -202,13 +208,14 @@ def test_a_run_that_slurm_ends_saves_its_state_before(longer, lab, undisturbed):
     log.unlink()  # that of the finished study
     process = longer.start(TARGET, LAST)
     try:
-        until(lambda: log.exists() and "resumed from None" in log.read_text(), process, longer)
-        [job] = longer.waiting_and_running()
-        lab.run("scancel", "--signal=TERM", job)  # to all processes of its steps, as before a time limit or a preemption
-        until(lambda: "the state is saved" in log.read_text(), process, longer)
+        with held(longer, 1):
+            until(lambda: log.exists() and "resumed from None" in log.read_text(), process, longer.situation)
+            [job] = longer.waiting_and_running()
+            lab.run("scancel", "--signal=TERM", job)  # to all processes of its steps, as before a time limit or a preemption
+            until(lambda: "the state is saved" in log.read_text(), process, longer.situation)
         lab.run("scontrol", "requeue", job)
         start_now(lab, job)
-        assert process.wait(timeout=180) == 0, longer.printed[-3000:]
+        longer.finish(process)
     finally:
         stop(process)
     assert record(longer)["resumed"] and record(longer)["weights_sha256"] == undisturbed["weights_sha256"]

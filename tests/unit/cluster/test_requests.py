@@ -68,14 +68,14 @@ def test_a_merged_adapter_is_held_and_scored_in_float32():
     assert lora.mem_mb > 1.4 * full.mem_mb and lora.minutes > 2 * full.minutes
 
 
-@pytest.mark.parametrize("kind", ["prepare_dataset", "merge_datasets", "check_overlap", "collect", "plot", "write_findings"])
+@pytest.mark.parametrize("kind", ["prepare_dataset", "merge_datasets", "check_overlap", "collect", "plot", "write_findings", "write_atlas"])
 def test_a_job_without_a_model_needs_no_gpu(kind):
     assert job_requests("h100").of(kind, {}).partition == "cpu"
 
 
 def test_a_study_that_states_nothing_gets_upper_bounds():
     demo = load(ROOT / "config/demo.yaml")
-    run = {"model": "llama-strings", "dataset": "all", "recipe": "merged-full"}
+    run = {"model": "qwen3-numbers", "dataset": "all", "recipe": "merged-full"}
     for name in ("h100", "cpu"):
         all_requests = job_requests(name, demo)
         for kind in ("pretrain_demo_model", "train", "evaluate", "measure_layers", "measure_representation", "measure_perplexity"):

@@ -10,26 +10,49 @@ from pathlib import Path
 from sft_atlas.cluster import requests, slurm
 from sft_atlas.study.site import Site
 
-ON_GPU = ("train", "evaluate", "evaluate_vllm", "generate", "measure_perplexity", "measure_representation", "measure_similarity")
+ON_GPU = (
+    "train",
+    "answer_adapters",
+    "evaluate",
+    "generate",
+    "measure_perplexity",
+    "measure_representation",
+    "measure_similarity",
+    "compare_backends",
+)
 # Jobs of a checkpoint run in one allocation, one after the other.
-OF_A_CHECKPOINT = ("evaluate", "evaluate_vllm", "generate", "measure_layers", "measure_representation")
+OF_A_CHECKPOINT = ("evaluate", "generate", "measure_layers", "measure_representation")
 
 
 class ClusterInputs:
-    """Resources of jobs. ``gpus_of_run`` gives the GPUs of a training run, ``local_gpus`` says whether local jobs share GPUs."""
+    """Resources of jobs. ``gpus``: functions from wildcards to the GPUs of a job, by rule; ``local_gpus`` says whether local jobs share GPUs."""
 
-    def __init__(self, workflow, site: Site | None, job_requests: requests.JobRequests | None, local_gpus: bool, gpus_of_run: Callable):
+    def __init__(self, workflow, site: Site | None, job_requests: requests.JobRequests | None, local_gpus: bool, gpus: dict[str, Callable]):
         self.workflow, self.site, self.job_requests = workflow, site, job_requests
-        self.local_gpus, self.gpus_of_run = local_gpus, gpus_of_run
+        self.local_gpus, self.gpus = local_gpus, gpus
 
     def in_group(self, rule: str) -> bool:
         """Whether the profile groups the jobs of a rule. All jobs of a group must request the same partition and GPUs."""
         return rule in self.workflow.group_settings.overwrite_groups
 
-    def resources(self, rule: str, nodes: int = 1) -> dict[str, object]:
-        """Resources of the jobs of a rule, which run on ``nodes`` nodes, as functions of wildcards and attempt; in local runs GPUs alone."""
+    def batching(self, gpus: int) -> dict[str, object]:
+        """How many jobs that answer for adapters can run at once, on a machine with ``gpus`` or else its cores; on a cluster how long each may
+        take."""
         if self.site is None:
-            return {"gpu": self.gpus_of_run if rule == "train" else 1} if self.local_gpus and rule in ON_GPU else {}
+            return {"slots": gpus or int(self.workflow.resource_settings.cores or 1)}
+        return {
+            "slots": 1,
+            "limit": self.site.max_minutes,
+            "minutes": lambda job: self.job_requests.of(job.rule.name, job.wildcards).minutes,
+        }
+
+    def resources(self, rule: str, nodes: int = 1, keys: Callable[[], dict[str, object]] | None = None) -> dict[str, object]:
+        """Resources of the jobs of a rule, which run on ``nodes`` nodes, as functions of wildcards and attempt; in local runs GPUs alone.
+
+        ``keys`` gives model, dataset, recipe, epoch and suite of a job without wildcards.
+        """
+        if self.site is None:
+            return {"gpu": self.gpus.get(rule, 1)} if self.local_gpus and rule in ON_GPU else {}
 
         site, known = self.site, {}
 
@@ -37,7 +60,7 @@ class ClusterInputs:
             """The request of a job, computed once for all its resources."""
             key = (*wildcards, attempt)
             if key not in known:
-                known[key] = self._request(rule, wildcards, attempt)
+                known[key] = self._request(rule, wildcards, attempt, keys() if keys else wildcards)
             return known[key]
 
         def mem_mb(wildcards, attempt):
@@ -70,8 +93,10 @@ class ClusterInputs:
         facts = {"slurm_account": site.account, "qos": site.qos, "constraint": site.constraint}
         return resources | {key: value for key, value in facts.items() if value}
 
-    def _request(self, rule: str, wildcards, attempt: int) -> requests.JobRequest:
-        request = self.job_requests.of(rule, wildcards)
+    def _request(self, rule: str, wildcards, attempt: int, keys) -> requests.JobRequest:
+        request = self.job_requests.of(rule, keys)
+        if rule in ("evaluate", "generate", "answer_adapters"):
+            request = replace(request, gpus=request.gpus and self.gpus[rule](wildcards))
         if rule == "measure_layers" and self.in_group(rule):
             request = replace(request, gpus=self.job_requests.gpus)
         share = self.job_requests.share(rule, wildcards) if self.in_group(rule) else 1

@@ -12,6 +12,8 @@ from sft_atlas.models.size import ADAM_BYTES, BYTES, adapter_parameters, width
 from sft_atlas.plan import cost
 from sft_atlas.plan.cost import Triple
 from sft_atlas.plan.forecast import Forecast
+from sft_atlas.study import adapter_batches
+from sft_atlas.study.paths import Paths
 from sft_atlas.study.runs import BASE
 from sft_atlas.study.schema import Load
 from sft_atlas.study.site import Site
@@ -35,16 +37,22 @@ PLAIN = {
     "check_overlap": (60, 16 * GIGABYTE),
     "check_invariants": (60, 8 * GIGABYTE),
     "collect": (30, 8 * GIGABYTE),
+    "export": (30, 8 * GIGABYTE),
     "measure_contamination": (240, 24 * GIGABYTE),
     "score_clean_items": (60, 8 * GIGABYTE),
     "rescore_samples": (120, 8 * GIGABYTE),
+    "write_lm_eval_results": (60, 16 * GIGABYTE),
+    "import_scores": (30, 8 * GIGABYTE),
+    "write_imported_results": (15, 8 * GIGABYTE),
     "measure_dataset": (60, 16 * GIGABYTE),
     "measure_similarity": (240, 24 * GIGABYTE),
     "analyse_predictors": (120, 16 * GIGABYTE),
     "analyse_layers": (120, 16 * GIGABYTE),
     "analyse_map": (120, 24 * GIGABYTE),
+    "analyse_noise": (30, 8 * GIGABYTE),
     "plot": (30, 8 * GIGABYTE),
     "write_findings": (30, 8 * GIGABYTE),
+    "write_atlas": (60, 16 * GIGABYTE),
 }
 
 
@@ -128,10 +136,32 @@ class JobRequests:
     def _evaluate(self, wildcards, model: str, parameters: float) -> JobRequest:
         benchmarks = self.study.file.suites[wildcards["suite"]].benchmarks
         loads = [self._load(name) for name in benchmarks]
-        seconds = cost.scoring_seconds(parameters, loads, self.device, self.forecast.in_float32(model, wildcards["recipe"]))
+        engine = self.forecast.engine(wildcards["suite"])
+        if engine not in self.device.decode_tokens_per_second:
+            engine = min(
+                self.device.decode_tokens_per_second, key=lambda name: self.device.decode_tokens_per_second[name][0]
+            )  # the slowest
+        seconds = cost.scoring_seconds(parameters, loads, self.device, self.forecast.in_float32(model, wildcards["recipe"], engine), engine)
         return JobRequest(self.gpus, self._loaded(wildcards, model, parameters), _minutes(seconds[2]))
 
-    _generate = _evaluate_vllm = _evaluate
+    _generate = _evaluate
+
+    def _compare_backends(self, wildcards, model: str, parameters: float) -> JobRequest:
+        """A score with each of two engines, one after the other."""
+        one = self._evaluate(wildcards, model, parameters)
+        return replace(one, minutes=2 * one.minutes)
+
+    def _answer_adapters(self, wildcards, model: str, parameters: float) -> JobRequest:
+        """As long as the jobs take for which it answers, one after another."""
+        output = Paths.fill(self.forecast.paths.adapter_batch, **wildcards)
+        requests = [self._evaluate(dict(wildcards) | member, model, parameters) for member in adapter_batches.read(output)]
+        one = self._evaluate(dict(wildcards) | {"recipe": self._adapter_recipe}, model, parameters)
+        return replace(one, minutes=max(SHORTEST, sum(request.minutes for request in requests)))
+
+    @property
+    def _adapter_recipe(self) -> str:
+        names = [*self.study.file.recipes, *(each.folder for each in self.study.outside.values())]
+        return next(name for name in names if self.study.is_adapter(name))
 
     def _measure_representation(self, wildcards, model: str, parameters: float) -> JobRequest:
         seconds = self.forecast.representation_seconds(parameters)
@@ -161,7 +191,7 @@ class JobRequests:
     def _loaded(self, wildcards, model: str, parameters: float) -> int:
         """Memory to load a checkpoint for reading: in its own type, or in float32 where an adapter is merged into it."""
         recipe = wildcards["recipe"]
-        adapter = recipe != BASE and self.study.file.recipes[recipe].method == "lora"
+        adapter = recipe != BASE and self.study.is_adapter(recipe)
         return self._memory(1.25 * (4 if adapter else BYTES[self.study.all_models[model].dtype]) * parameters)
 
     def _load(self, benchmark: str) -> Load:
