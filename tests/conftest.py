@@ -6,6 +6,8 @@ import os
 
 import pytest
 
+import user_cache  # noqa: F401 (keeps bytecode where Python is told to keep none)
+from helpers import skips
 from helpers.tokenizer import make_tokenizer
 from sft_atlas.core import job
 
@@ -49,6 +51,28 @@ def tiny_base(tiny_tokenizer, tmp_path_factory):
     return manifest
 
 
+@pytest.fixture(scope="module")
+def base(tiny_base):
+    """:func:`tiny_base` as jobs read it."""
+    from sft_atlas.models.base_model import ModelFolder
+
+    return ModelFolder.read(tiny_base)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(base):
+    from sft_atlas.models.base_model import load_tokenizer
+
+    return load_tokenizer(base)
+
+
+@pytest.fixture(scope="module")
+def model(base):
+    from sft_atlas.models.base_model import load_model
+
+    return load_model(base)
+
+
 @pytest.fixture(scope="session")
 def run_script():
     """Call a script's ``main`` with options as keywords: ``max_length=3`` is ``--max-length 3``, a list repeats its option, a tuple has its values."""
@@ -72,3 +96,17 @@ def pytest_collection_modifyitems(items):
         if not torch.cuda.is_available():
             for item in marked:
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU; there is none here"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session):
+    """With `CI` in the environment a test that is skipped fails the run, unless :mod:`helpers.skips` lists the reason."""
+    if os.environ.get("CI") and skips.unexpected(skips.reports(session.config)) and session.exitstatus in (0, 5):
+        session.exitstatus = 1
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if os.environ.get("CI") and (found := skips.unexpected(skips.reports(config))):
+        terminalreporter.section("skipped without a listed reason")
+        for line in found:
+            terminalreporter.line(f"FAILED {line}")

@@ -17,6 +17,7 @@ TABLES = {
     "analyse_predictors": ("gains", "perplexity", "properties", "similarity"),
     "analyse_layers": ("gains", "layers"),
     "analyse_map": ("likelihood",),
+    "analyse_noise": ("gains",),
 }
 READ_STDIN = ("resolve_study", "plan", "pack")  # the study comes on standard input
 OUTPUTS = ("--output", "--log", "--state", "--folder")

@@ -209,6 +209,13 @@ for key, values in {
 
 
 @kind
+def block_seeds(study, folder, rng):
+    name = rng.choice(list(study["blocks"]))
+    study["blocks"][name]["seeds"] = rng.choice([seeds for seeds in ([0], [0, 1], [1, 2]) if seeds != study["blocks"][name].get("seeds")])
+    return f"{name}.seeds = {study['blocks'][name]['seeds']}"
+
+
+@kind
 def override(study, folder, rng):
     study["overrides"] = [] if study.get("overrides") else [{"models": ["llama"], "set": {"learning_rate": 3e-3}}]
     return str(study["overrides"])

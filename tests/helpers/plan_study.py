@@ -14,7 +14,7 @@ DEVICE = Device(
     mfu_full=(0.2, 0.4, 0.5),
     mfu_lora=(0.2, 0.4, 0.5),
     mfu_score=(0.2, 0.4, 0.5),
-    decode_tokens_per_second=(500, 1000, 2000),
+    decode_tokens_per_second={"hf": (500, 1000, 2000), "hf-paged": (1000, 2000, 4000), "vllm": (2000, 5000, 10000)},
     start_seconds=(0, 10, 20),
 )
 

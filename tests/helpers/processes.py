@@ -6,9 +6,9 @@ import os
 import socket
 import subprocess
 import sys
-import time
 import traceback
 
+from helpers.waiting import HANG, until
 from sft_atlas.core.provenance import ROOT
 
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"} | {
@@ -19,7 +19,7 @@ ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHON
 def python(*words, env=(), **options):
     """Run Python to its end; the output is captured."""
     return subprocess.run(
-        [sys.executable, *map(str, words)], env=ENVIRONMENT | dict(env), capture_output=True, text=True, timeout=60, **options
+        [sys.executable, *map(str, words)], env=ENVIRONMENT | dict(env), capture_output=True, text=True, timeout=HANG, **options
     )
 
 
@@ -34,14 +34,6 @@ def started(*words, env=(), **options):
         process.communicate()
 
 
-def until(condition, seconds=20):
-    """Wait for a condition; fails when it does not come true."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"still not true after {seconds} s"
-        time.sleep(0.01)
-
-
 def alive(pid):
     try:
         os.kill(pid, 0)
@@ -50,7 +42,7 @@ def alive(pid):
     return True
 
 
-def exit_codes(processes: int, function, seconds=120) -> list[int]:
+def exit_codes(processes: int, function) -> list[int]:
     """Call ``function(rank)`` in each process of a distributed job (gloo); they are forked, so that nothing is imported again.
 
     The first that fails ends the others, as `accelerate launch` does it.
@@ -76,7 +68,7 @@ def exit_codes(processes: int, function, seconds=120) -> list[int]:
     for process in started:
         process.start()
     try:
-        until(lambda: any(process.exitcode for process in started) or all(process.exitcode == 0 for process in started), seconds)
+        until(lambda: any(process.exitcode for process in started) or all(process.exitcode == 0 for process in started))
     finally:
         for process in started:
             process.kill()
@@ -84,9 +76,9 @@ def exit_codes(processes: int, function, seconds=120) -> list[int]:
     return [process.exitcode for process in started]
 
 
-def forked(processes: int, function, seconds=120) -> None:
+def forked(processes: int, function) -> None:
     """The same, where no process may fail."""
-    assert exit_codes(processes, function, seconds) == [0] * processes
+    assert exit_codes(processes, function) == [0] * processes
 
 
 def shard_on_the_cpu() -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from sft_atlas.study.paths import Paths
+from sft_atlas.study.runs import run_folder
 from sft_atlas.tables.collect import ANSWERED
 
 LAYERS, ITEMS, EPOCHS = 6, 100, (1, 2, 3)
@@ -49,7 +50,7 @@ def collected(effect: float = 1.0, seed: int = 0) -> tuple[dict, Path, dict[str,
 
 def every_table(study: dict, root: Path) -> dict[str, pl.DataFrame]:
     """All tables of a study that was written: collected ones, similarity, and the tables of statistics."""
-    from sft_atlas.analyse import analyse_layers, analyse_map, analyse_predictors
+    from sft_atlas.analyse import analyse_layers, analyse_map, analyse_noise, analyse_predictors
     from sft_atlas.study import paths
     from sft_atlas.tables.collect import collect
 
@@ -57,11 +58,18 @@ def every_table(study: dict, root: Path) -> dict[str, pl.DataFrame]:
     frames["similarity"] = pl.read_parquet(root / "tables" / "similarity.parquet")
     frames["predictors"] = analyse_predictors.table(frames, study)
     frames["layer_curves"], frames["layer_peaks"] = analyse_layers.curves(frames, study)
+    frames["noise"] = analyse_noise.noise(frames["gains"], study)
     result = analyse_map.vectors(frames["likelihood"])
     for name in ("shares", "effects", "spread"):
         frames[f"map_{name}"] = getattr(analyse_map, name)(result, study)
     assert set(paths.REPORTED) <= set(frames)
     return frames
+
+
+def at(model: str, dataset: str, recipe: str, epoch: int) -> pl.Expr:
+    """Which rows of a table are of this checkpoint."""
+    keys = {"model": model, "dataset": dataset, "recipe": recipe, "epoch": epoch}
+    return pl.all_horizontal(pl.col(name) == value for name, value in keys.items())
 
 
 def multiplied(study: dict, frames: dict[str, pl.DataFrame], times: int) -> tuple[dict, dict[str, pl.DataFrame]]:
@@ -85,12 +93,21 @@ def multiplied(study: dict, frames: dict[str, pl.DataFrame], times: int) -> tupl
             label = entry["label"] if i == 0 else f"{entry['label']} {i}"
             entries.setdefault(renamed(name, i), {**entry, "without": without, "label": label})
     runs = {
-        (run["model"], name, run["recipe"]): {**run, "dataset": name}
+        (run["model"], name, run["folder"]): {**run, "dataset": name}
         for run in study["runs"]
         for i in range(times)
         for name in [renamed(run["dataset"], i)]
     }
     return {**study, "datasets": entries, "runs": list(runs.values())}, {name: copies(frame) for name, frame in frames.items()}
+
+
+def with_seeds(study: dict, recipe: str, dataset: str, seeds: tuple[int, ...]) -> dict:
+    """The study with its runs of a recipe on a training set trained once with each seed; 0 is the recipe's own."""
+    runs = []
+    for run in study["runs"]:
+        own = (run["recipe"], run["dataset"]) == (recipe, dataset)
+        runs += [{**run, "seed": seed, "folder": run_folder(recipe, seed, 0)} for seed in seeds] if own else [run]
+    return {**study, "runs": runs}
 
 
 @functools.cache
@@ -156,7 +173,16 @@ def study_json(
 
 def _run(model: str, dataset: str, recipe: dict, name: str, block: str) -> dict:
     settings = {key: recipe[key] for key in ("method", "rows", "schedule", "epochs", "save_epochs")}
-    return {"model": model, "dataset": dataset, "recipe": name, **settings, "blocks": [block], "measure_representation": True}
+    return {
+        "model": model,
+        "dataset": dataset,
+        "recipe": name,
+        "seed": 0,
+        "folder": name,
+        **settings,
+        "blocks": [block],
+        "measure_representation": True,
+    }
 
 
 class World:
@@ -204,7 +230,7 @@ def write(root: Path, study: dict, effect: float = 1.0, seed: int = 0) -> Path:
         _properties(paths.fill(paths.properties, dataset=dataset, rows=256), dataset, rng)
     _similarity(paths.fill(paths.similarity, place="tables"), world.datasets, rng)
     for run in study["runs"]:
-        keys = {key: run[key] for key in ("model", "dataset", "recipe")}
+        keys = {"model": run["model"], "dataset": run["dataset"], "recipe": run["folder"]}
         _training(paths, keys, run, rng)
         for epoch in run["save_epochs"]:
             at = {**keys, "epoch": epoch}
@@ -234,9 +260,10 @@ def _checkpoint(paths: Paths, keys: dict, study: dict, probability: np.ndarray, 
         stderr = score.std(axis=1, ddof=1) / ITEMS**0.5
         columns = {"benchmark": names, "metric": ["exact_match"] * len(names), "score": score.mean(axis=1), "stderr": stderr}
         columns |= {"n": [ITEMS] * len(names), "backend": ["hf"] * len(names), "scale": [1.0] * len(names)}
-        _save(paths.fill(paths.scores, **at), at, columns | {name: [None] * len(names) for name in ANSWERED})
+        _save(paths.fill(paths.scores, **at), at, columns | {name: [None] * len(names) for name in ANSWERED} | {"shots": [0] * len(names)})
+        prompts = [f"{name} {item}" for name in names for item in range(ITEMS)]
         text = [""] * (ITEMS * len(names))
-        columns = {"benchmark": np.repeat(names, ITEMS), "item": np.tile(np.arange(ITEMS), len(names)), "prompt": text, "target": text}
+        columns = {"benchmark": np.repeat(names, ITEMS), "item": np.tile(np.arange(ITEMS), len(names)), "prompt": prompts, "target": text}
         columns |= {"output": text, "extracted": text, "score": score.ravel(), "cluster": [None] * len(text)}
         _save(paths.fill(paths.samples, **at), at, columns)
 
@@ -307,7 +334,7 @@ def _training(paths: Paths, keys: dict, run: dict, rng: np.random.Generator) -> 
     columns["validation_loss"] = pl.Series(held_out if run["method"] == "full" else [None] * steps, dtype=pl.Float64)
     columns |= {"learning_rate": np.full(steps, 1e-4), "grad_norm": rng.lognormal(0, 0.3, steps)}
     _save(paths.fill(paths.history, **keys), keys, columns)
-    Path(paths.fill(paths.record, **keys)).write_text(json.dumps({"settings": {**run}, **counts, **speed}))
+    Path(paths.fill(paths.record, **keys)).write_text(json.dumps({"settings": {**run, **keys}, **counts, **speed}))
 
 
 def _perplexity(path: str, model: str, dataset: str, nll: float, rng: np.random.Generator) -> None:

@@ -24,7 +24,10 @@ CONTRACT = {
     "analyse": ("core", "study", "tables", "stats"),
     "report": ("core", "study", "tables", "stats", "analyse"),
     "published": ("core", "study", "stats", "analyse", "report"),
-    "plan": ("core", "study", "models"),
+    "atlas": ("core", "study", "tables", "stats", "analyse", "report", "published"),
+    "plan": ("core", "study", "models", "tables", "stats", "analyse"),
+    "reproduce": ("core", "study", "tables", "stats", "analyse", "report", "published", "plan"),
+    "machine": ("core", "study", "evaluate", "report"),
     "cluster": ("core", "study", "models", "plan"),
 }
 

@@ -1,8 +1,12 @@
 """The small study, run to the end once, and copies of it that a test may change."""
 
+import os
+import sys
+
 import pytest
 
 from helpers.folders import Folder, fresh, small_demo
+from sft_atlas.core import warm
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +27,14 @@ def copied(finished, tmp_path) -> Folder:
 def empty(tmp_path) -> Folder:
     """The small study, nothing run."""
     return fresh(tmp_path / "empty", small_demo())
+
+
+@pytest.fixture
+def served(copied, monkeypatch) -> Folder:
+    """The copied study as the current directory, with a warm server."""
+    monkeypatch.chdir(copied.path)
+    monkeypatch.setenv(warm.VARIABLE, "")
+    monkeypatch.setenv("PATH", os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]]))
+    warm.start(".snakemake", ".snakemake/warm.log")
+    yield copied
+    warm.start.server.kill()

@@ -2,11 +2,13 @@
 
 import json
 import re
+import shutil
 
 import polars as pl
 
 MEASURED = {"evaluate", "measure_layers", "measure_representation"}
-TABLES = {"score_clean_items", "resolve_study", "collect", "analyse_predictors", "analyse_layers", "analyse_map", "plot", "write_findings"}
+TABLES = {"score_clean_items", "resolve_study", "collect", "analyse_predictors", "analyse_layers", "analyse_map", "analyse_noise"}
+TABLES |= {"plot", "write_findings", "write_atlas"}
 
 
 def test_a_learning_rate_trains_the_runs_of_that_recipe_only(copied):
@@ -51,6 +53,40 @@ def test_edits_at_once_are_all_seen_although_the_overlap_check_is_pending(copied
     assert planned["check_overlap"] == 1 and planned["train_full"] == 2 and planned["train_lora"] == 4 + 2
     assert planned["evaluate"] == 20 + 4 + 1  # every checkpoint, those on the new set, and the one that leaves it out
     assert copied.planned("cards", "--config", "select={recipes: [lora]}")["write_card"] == 4 + 2
+
+
+def test_a_seed_that_is_added_trains_its_own_run_alone_and_reaches_the_findings(copied):
+    run = {"models": ["llama-strings"], "datasets": ["spelling"], "recipes": ["lora"]}
+    copied.study["blocks"]["seeds"] = {**run, "seeds": [0, 1]}
+    copied.write(copied.study)
+    planned = copied.planned()
+    assert (
+        all(planned[rule] == 1 for rule in ("train_lora-seed-1", *MEASURED)) and set(planned) == {"train_lora-seed-1"} | MEASURED | TABLES
+    )
+    before = copied.result("runs/llama-strings/spelling/lora/train.json").read_bytes()
+    copied.run("results/small/findings.md")
+    assert copied.result("runs/llama-strings/spelling/lora/train.json").read_bytes() == before
+    records = [
+        json.loads(copied.result(f"runs/llama-strings/spelling/{folder}/train.json").read_text()) for folder in ("lora", "lora-seed-1")
+    ]
+    assert [record["settings"]["seed"] for record in records] == [0, 1] and records[0]["train_loss"] != records[1]["train_loss"]
+    assert records[0]["inputs"]["data"] == records[1]["inputs"]["data"], "both train on the same rows"
+    runs = pl.read_parquet(copied.result("tables/runs.parquet")).filter(pl.col("seed") == 1)
+    assert runs.select("model", "dataset", "recipe").rows() == [("llama-strings", "spelling", "lora")]
+    page = " ".join(copied.result("findings.md").read_text().split())
+    assert "combinations of base model, training set and recipe were trained with 2 seeds" in page
+    assert re.search(r"LoRA: (trained once more with another seed|the mean gain over benchmarks was the same with each of 2 seeds)", page)
+
+
+def test_a_seed_takes_over_the_results_of_a_recipe_that_differed_in_the_seed_alone(copied):
+    study = copied.study
+    study["recipes"] = {"adapter" if name == "lora" else name: recipe for name, recipe in study["recipes"].items()}
+    study["recipes"]["adapter"] |= {"seed": 1, "seeds": [0, 1]}
+    study["blocks"]["single"]["recipes"] = ["full", "adapter"]
+    copied.write(study)
+    assert "recipe adapter-seed-0 takes over the finished results of lora" in copied.run("-n", "--quiet=rules")
+    planned = copied.planned()
+    assert planned["train_adapter"] == 4 and "train_adapter-seed-0" not in planned and planned["evaluate"] == 4
 
 
 def test_settings_of_memory_and_speed_train_and_measure_nothing(copied):
@@ -102,6 +138,14 @@ def test_a_deleted_score_is_scored_again(copied):
     assert planned["evaluate"] == 1 and not any(name.startswith("train") for name in planned)
 
 
+def test_a_run_is_trained_again_when_its_damaged_weights_were_deleted_with_its_record(copied):
+    run = copied.result("runs/llama-strings/spelling/lora")
+    shutil.rmtree(run / "epoch-2/weights")
+    assert not copied.planned()  # the scores are there
+    (run / "train.json").unlink()
+    assert copied.planned()["train_lora"] == 1
+
+
 def test_touching_an_input_without_changing_it_makes_nothing(copied):
     (copied.path / "config/benchmarks/generate.yaml").touch()
     assert not copied.planned()
@@ -123,7 +167,7 @@ def test_touching_a_large_training_set_makes_nothing(copied):
 def test_editing_a_figure_draws_that_figure(copied):
     source = copied.path / "workflow_scripts/sft_atlas/report/figures/gains.py"
     source.write_text(source.read_text() + "\n# edited\n")
-    assert copied.planned() == {"plot": 1}
+    assert copied.planned() == {"plot": 1, "write_atlas": 1}
 
 
 def test_editing_training_makes_nothing_until_asked(copied):
@@ -230,7 +274,7 @@ def test_a_block_is_a_target(empty):
 def test_a_selection_that_matches_nothing_ends_before_any_job_and_lists_what_exists(empty):
     printed = empty.run("-n", "--config", "select={models: [lama-strings]}", ok=False)
     assert (
-        "study.yaml + --config: select.models: no run has the model 'lama-strings'; did you mean 'llama-strings'? (there are llama-strings, qwen3-numbers)"
+        "--config select, column 18: select.models[0]: no run has the model 'lama-strings'; did you mean 'llama-strings'? (there are llama-strings, qwen3-numbers)"
         in printed
     )
 

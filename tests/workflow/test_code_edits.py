@@ -13,8 +13,11 @@ import pytest
 
 from helpers.folders import ROOT, fresh, small_demo
 from helpers.imports import MODULES, imported_by, reached, with_helpers
+from sft_atlas.core.files import write_json
+from sft_atlas.study import study as studies
 
-TARGETS = ("all", "cards", "rescore", "contamination", "correctness", "published", "release", "advise")
+TARGETS = ("all", "cards", "rescore", "contamination", "correctness", "published", "release", "advise", "design", "reproduce")
+MORE = {"advise": {"model": "llama-strings"}, "design": {"question": "sets", "effect": 5, "budget": 10}}
 # Jobs whose results are expensive, or decide those of expensive jobs: an edit of their code rebuilds nothing.
 NOT_REBUILT = {
     *("pretrain_demo_model", "fetch_model", "fetch_dataset", "fetch_benchmark", "fetch_published"),
@@ -69,13 +72,15 @@ def file_of(module: str) -> str:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     """The small study with an empty file for every output of every target, and all its jobs."""
-    folder = fresh(tmp_path_factory.mktemp("built"), small_demo() | {"advise": {"model": "llama-strings"}})
+    folder = fresh(tmp_path_factory.mktemp("built"), small_demo() | MORE)
     folder.result("tables").mkdir(parents=True)
     folder.result("tables/gains.parquet").touch()  # an advice learns from it
-    every = jobs(folder.run("--dry-run", "--forceall", *TARGETS))
-    for path in (folder.path / name for job in every for name in job.outputs):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir() if path.name == "weights" else path.touch()
+    for _ in range(2):  # an advice also learns from published scores, where they are on disk
+        every = jobs(folder.run("--dry-run", "--forceall", *TARGETS))
+        for path in (folder.path / name for job in every for name in job.outputs):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir(exist_ok=True) if path.name == "weights" else path.touch()
+        write_json(folder.result("study.json"), studies.from_config(folder.study, "study.yaml").resolved())  # which each call reads
     for path in folder.path.rglob("*"):
         os.utime(path, (OLD, OLD))
     return folder, every

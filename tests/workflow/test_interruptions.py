@@ -5,13 +5,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
 
+from helpers.held import held
+from helpers.waiting import HANG, until
+
 TARGET = "results/small/runs/llama-strings/spelling/full/train.json"
-LAST = "results/small/runs/llama-strings/spelling/full/epoch-40/weights"
+LAST = "results/small/runs/llama-strings/spelling/full/epoch-6/weights"
+STEP = 4  # the first after an epoch is kept: three steps are an epoch
 
 
 def start(folder, *arguments):
@@ -24,13 +27,6 @@ def start(folder, *arguments):
         text=True,
         start_new_session=True,
     )
-
-
-def wait_for(condition, process, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None and time.monotonic() < deadline, process.stdout.read() if process.poll() is not None else "too slow"
-        time.sleep(0.01)
 
 
 def jobs_of(folder):
@@ -47,14 +43,14 @@ def jobs_of(folder):
 
 def lengthened(finished, path):
     folder = finished.copy(path)
-    folder.study["recipes"]["full"] |= {"epochs": 40, "save_epochs": [1, 40]}
+    folder.study["recipes"]["full"] |= {"epochs": 6, "save_epochs": [1, 6]}
     folder.write(folder.study)
     return folder
 
 
 @pytest.fixture
 def longer(finished, tmp_path):
-    """The finished study with a recipe that takes long enough to be interrupted."""
+    """The finished study with a recipe that has more epochs."""
     return lengthened(finished, tmp_path / "longer")
 
 
@@ -70,16 +66,14 @@ def undisturbed(finished, tmp_path_factory) -> dict:
 def test_training_goes_on_after_an_interruption(longer, undisturbed, how):
     state = longer.result("state/llama-strings/spelling/full/trainer")
     process = start(longer)
-    wait_for(lambda: len(list(state.glob("checkpoint-*/complete"))) > 0, process)
-    if how == signal.SIGKILL:
-        process.kill()  # the main process alone: its jobs must not go on behind the user's back
-    else:
-        os.killpg(process.pid, how)  # Ctrl-C reaches the whole foreground group
-    process.wait(timeout=60)
-    deadline = time.monotonic() + 20
-    while jobs_of(longer) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not jobs_of(longer), [p.cmdline() for p in jobs_of(longer)]
+    with held(longer, STEP):
+        until(lambda: list(state.glob("checkpoint-*/complete")), process)
+        if how == signal.SIGKILL:
+            process.kill()  # the main process alone: its jobs must not go on behind the user's back
+        else:
+            os.killpg(process.pid, how)  # Ctrl-C reaches the whole foreground group
+        process.wait(HANG)
+        until(lambda: not jobs_of(longer), explain=lambda: str([each.cmdline() for each in jobs_of(longer)]))
     assert not (longer.path / TARGET).exists()
     assert list(state.glob("checkpoint-*/complete"))
 
@@ -94,20 +88,22 @@ def test_training_goes_on_after_an_interruption(longer, undisturbed, how):
 
 def test_a_second_snakemake_is_not_unlocked_from_under_the_first(longer):
     process = start(longer)
-    wait_for(lambda: list((longer.path / ".snakemake/locks").glob("*")), process)
+    until(lambda: list((longer.path / ".snakemake/locks").glob("*")), process)
     release = [sys.executable, "workflow_scripts/run.py", "release_lock"]
     done = subprocess.run(release, cwd=longer.path, env=longer.environment(), capture_output=True, text=True)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait(timeout=60)
+    process.wait(HANG)
     assert done.returncode == 1 and "already running" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_recipe_changed_meanwhile_is_not_resumed(longer):
     state = longer.result("state/llama-strings/spelling/full/trainer")
     process = start(longer)
-    wait_for(lambda: len(list(state.glob("checkpoint-*/complete"))) > 0, process)
-    process.kill()
-    process.wait(timeout=60)
+    with held(longer, STEP):
+        until(lambda: list(state.glob("checkpoint-*/complete")), process)
+        process.kill()
+        process.wait(HANG)
+        until(lambda: not jobs_of(longer))
     longer.study["recipes"]["full"]["learning_rate"] = 1e-4
     longer.write(longer.study)
     subprocess.run([sys.executable, "workflow_scripts/run.py", "release_lock"], cwd=longer.path, env=longer.environment(), check=True)

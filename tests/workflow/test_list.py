@@ -1,5 +1,7 @@
 """`snakemake --list`, where people look for what they can ask for."""
 
+import shutil
+
 from sft_atlas.core.provenance import ROOT
 
 
@@ -14,3 +16,10 @@ def test_targets_come_first_and_jobs_last(empty):
     for target in ("data", "train", "scores", "tables", "figures"):
         assert f"  {target} " in printed[: positions[1]] and target in readme
     assert (ROOT / "config/smollm2.yaml").exists()  # the README's other study
+
+
+def test_the_doctor_runs_in_the_workflow_and_writes_nothing_but_its_log(empty):
+    shutil.copy(ROOT / "pyproject.toml", empty.path)
+    printed = empty.run("doctor", "--quiet", "all")
+    assert "| Python " in printed and "small has here what it needs." in printed
+    assert [path.name for path in (empty.path / "results/small").rglob("*") if path.is_file()] == ["doctor.log"]

@@ -1,6 +1,14 @@
 """Mistakes that users make: one clear message before any job, no traceback, a failing exit code."""
 
+import json
+import platform
+import re
+import sys
+
 import pytest
+
+from helpers import lesser_kernel
+from helpers.lesser_kernel import PRCTL
 
 
 def spoil(study, path, value):
@@ -39,6 +47,7 @@ def test_a_wrong_study_file(empty, path, value, words):
     empty.write(empty.study)
     printed = empty.run("-n", ok=False)
     assert all(word in printed for word in words), printed
+    assert re.search(rf"^study\.yaml:\d+:\d+: {re.escape(words[1])}", printed, re.MULTILINE), printed
     assert "Traceback" not in printed and 'File "' not in printed
     assert not (empty.path / "results").exists()
 
@@ -47,7 +56,28 @@ def test_a_key_that_stands_twice(empty):
     with open(empty.path / "study.yaml", "a") as handle:
         handle.write("\nseed: 3\nseed: 4\n")
     printed = empty.run("plan", "--quiet", "all", ok=False)  # as `make plan` calls it
-    assert "'seed' is repeated" in printed and "Traceback" not in printed and 'File "' not in printed
+    assert re.search(r"study\.yaml:\d+:1: key 'seed' is repeated", printed) and "Traceback" not in printed and 'File "' not in printed
+
+
+def test_what_snakemake_reads_before_the_workflow_is_refused_with_its_place(empty):
+    empty.write(empty.study)
+    (empty.path / "open.yaml").write_text("recipes:\n  full: {rows: 3\n")
+    calls = [
+        (["--lint"], ["open.yaml"], r"open\.yaml:3:1: not valid YAML"),
+        (["plan"], ["absent.yaml"], r"absent\.yaml: there is no such file"),
+    ]
+    for arguments, files, words in calls:
+        printed = empty.run(*arguments, "--configfile", "study.yaml", *files, ok=False)
+        assert re.search(f"^{words}", printed, re.MULTILINE) and "Traceback" not in printed and 'File "' not in printed
+
+
+def test_advice_without_anything_to_learn_from_ends_in_one_line(empty):
+    printed = empty.run("-n", "advise", "--config", "advise={model: llama-strings, datasets: [spelling]}", ok=False)
+    assert (
+        "\nthere is nothing to learn from: this study has no gains yet" in printed
+        and "Traceback" not in printed
+        and 'File "' not in printed
+    )
 
 
 def test_a_data_file_that_is_not_there(empty):
@@ -64,12 +94,33 @@ def test_a_training_set_that_is_a_benchmark_is_a_warning_of_the_dry_run(empty):
     empty.study["benchmarks"]["quiz"] = {"path": "my/items.jsonl", "task": "config/benchmarks/generate.yaml"}
     empty.study["suites"]["tasks"]["benchmarks"].append("quiz")
     empty.write(empty.study)
-    assert "study.yaml: datasets.mine and benchmarks.quiz read the same file (my/items.jsonl)" in empty.run("-n")
+    assert re.search(r"study\.yaml:\d+:3: datasets\.mine and benchmarks\.quiz read the same file \(my/items\.jsonl\)", empty.run("-n"))
     empty.study["benchmarks"]["quiz"]["task"] = "config/benchmarks/boolq.yaml"
     empty.write(empty.study)
     printed = empty.run("-n", ok=False)
-    assert "study.yaml: config/benchmarks/boolq.yaml: doc_to_text: " in printed and "'passage' is undefined" in printed
+    assert re.search(r"study\.yaml:\d+:5: config/benchmarks/boolq\.yaml:\d+:1: doc_to_text: .*'passage' is undefined", printed)
     assert "Traceback" not in printed
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.machine() not in PRCTL, reason="another kernel is simulated with seccomp filters")
+def test_code_is_refused_before_any_job_where_its_sandbox_would_lack_a_wall(empty):
+    item = {"prompt": "def f(x):\n", "test": "def check(f): assert f(1) == 2", "entry_point": "f", "canonical_solution": "    return 2\n"}
+    (empty.path / "my").mkdir()
+    (empty.path / "my/code.jsonl").write_text("".join(json.dumps(item | {"prompt": f"# {i}\ndef f(x):\n"}) + "\n" for i in range(3)))
+    columns = {"instruction": "prompt", "response": "canonical_solution"}
+    empty.study["benchmarks"]["code"] = {"path": "my/code.jsonl", "task": "config/benchmarks/humaneval.yaml", "columns": columns}
+    empty.study["suites"]["code"] = {"benchmarks": ["code"], "max_length": 256, "max_new_tokens": 16}
+    empty.study["allow_code_execution"] = True
+    empty.write(empty.study)
+    empty.starter = (sys.executable, lesser_kernel.__file__, "namespaces")
+    printed = empty.run("-n", "scores")
+    assert "suites.code: its jobs are refused on this machine, whose sandbox for code lacks namespaces" in printed
+    printed = empty.run("scores", ok=False)
+    assert "lacks what the sandbox for code written by models needs: namespaces" in printed and "`sandbox: best_effort`" in printed
+    assert "Traceback" not in printed and not empty.result("models").exists() and not empty.result("data").exists()
+    empty.study["sandbox"] = "best_effort"
+    empty.write(empty.study)
+    assert empty.run("-n", "-p", "scores").count("runs with `sandbox: best_effort` on") == 1
 
 
 def test_a_failing_job_says_why_and_the_others_go_on(empty):
