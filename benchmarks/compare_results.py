@@ -37,6 +37,11 @@ def hash_difference(one: Path, other: Path) -> str | None:
     return None if left == right else "hashes of published weights differ"
 
 
+def states(root: Path) -> set[Path]:
+    """Files that are no results: states of unfinished runs, answers and judgements that are kept for later jobs."""
+    return {path.relative_to(root) for path in (root / "state").rglob("*")}
+
+
 def compare(one: Path, other: Path, renamed: dict[str, str]) -> tuple[int, list[str]]:
     """(number of files compared, what differs)."""
     differences, compared = [], 0
@@ -46,7 +51,7 @@ def compare(one: Path, other: Path, renamed: dict[str, str]) -> tuple[int, list[
         "runs/**/train.json": hash_difference,
     }
     for pattern, difference in kinds.items():
-        left, right = ({path.relative_to(root) for path in root.glob(pattern)} for root in (one, other))
+        left, right = ({path.relative_to(root) for path in root.glob(pattern)} - states(root) for root in (one, other))
         differences += [f"{path}: is in one of the folders only" for path in sorted(left ^ right)]
         for path in sorted(left & right):
             compared += 1

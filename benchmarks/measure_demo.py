@@ -9,6 +9,7 @@ Runs Snakemake in a copy of the repository, so the results of the checkout stay 
 import argparse
 import contextlib
 import os
+import re
 import statistics
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from harness import ROOT, copy_workflow, machine, print_table, run, snakemake
 
 from sft_atlas.plan.forecast import logged_seconds
 
+CPU_SECONDS = re.compile(r'"cpu_seconds": ([0-9.]+)')
 BASE = "import torch; from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM"
 # What each kind of job that needs torch imports.
 IMPORTS = {
@@ -57,12 +59,13 @@ class PeakMemory(threading.Thread):
             self.mib = max(self.mib, total / 2**20)
 
 
-def job_seconds(logs: Path) -> dict[str, list[float]]:
-    """Wall seconds of every finished job by kind, from the logs; they leave out the start of the process."""
+def job_seconds(logs: Path) -> dict[str, list[tuple[float, float]]]:
+    """Wall and CPU seconds of every finished job by kind, from the logs; wall seconds leave out the start of the process."""
     seconds = defaultdict(list)
     for path in logs.rglob("*.log"):
         if (wall := logged_seconds(path)) is not None:
-            seconds[path.relative_to(logs).parts[0].removesuffix(".log")].append(wall)
+            cpu = float(CPU_SECONDS.findall(path.read_text(encoding="utf-8", errors="replace"))[-1])
+            seconds[path.relative_to(logs).parts[0].removesuffix(".log")].append((wall, cpu))
     return seconds
 
 
@@ -72,7 +75,7 @@ def import_seconds(code: str, repeats: int = 3) -> float:
     return statistics.median(run([sys.executable, "-c", code], env=environment).cpu for _ in range(repeats))
 
 
-def run_demo(study: str, folder: Path) -> dict[str, list[float]]:
+def run_demo(study: str, folder: Path) -> dict[str, list[tuple[float, float]]]:
     """Run a study twice, print what both calls took, and return the job times of the first."""
     copy_workflow(folder)
     command = snakemake("--configfile", f"config/{study}.yaml", "--cores", "2")
@@ -91,12 +94,22 @@ def run_demo(study: str, folder: Path) -> dict[str, list[float]]:
     return jobs
 
 
-def report_jobs(jobs: dict[str, list[float]]) -> None:
-    """Print how long the jobs of each kind took, longest sum first."""
-    ordered = sorted(jobs.items(), key=lambda item: -sum(item[1]))
-    rows = ((kind, len(walls), f"{statistics.median(walls):.2f}", f"{sum(walls):.0f}") for kind, walls in ordered)
+def report_jobs(jobs: dict[str, list[tuple[float, float]]]) -> None:
+    """Print how long the jobs of each kind took, most CPU time first."""
+    rows = []
+    for kind, pairs in sorted(jobs.items(), key=lambda item: -sum(cpu for _, cpu in item[1])):
+        walls, cpus = zip(*pairs, strict=True)
+        rows.append(
+            (
+                kind,
+                len(pairs),
+                *(f"{number:.{digits}f}" for times in (walls, cpus) for number, digits in ((statistics.median(times), 2), (sum(times), 0))),
+            )
+        )
+    every = [pair for pairs in jobs.values() for pair in pairs]
+    rows.append(("all", len(every), "", f"{sum(wall for wall, _ in every):.0f}", "", f"{sum(cpu for _, cpu in every):.0f}"))
     print()
-    print_table(["kind of job", "jobs", "median wall s", "total wall s"], rows)
+    print_table(["kind of job", "jobs", "median wall s", "total wall s", "median CPU s", "total CPU s"], rows)
 
 
 def report_imports() -> None:
