@@ -88,6 +88,8 @@ onstart:
     workflow.scheduler.job_rate_limiter = None
     if not graph.only_watches(workflow):
         begin_run()
+    if workflow.local_exec:
+        processes.name_to_jobs()
     # Jobs on a cluster or in conda environments cannot share imported libraries.
     if (
         not graph.only_watches(workflow)

@@ -17,6 +17,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] in ([], ["-h"], ["--help"]):
         print(__doc__)
     elif sys.argv[1] not in warm.RULES or not warm.forward(sys.argv):
-        from sft_atlas.core import job
+        from sft_atlas.core import job, processes
 
+        processes.end_with_snakemake()
         job.run(sys.argv[1], sys.argv[2:])

@@ -17,11 +17,11 @@ LAST = "results/small/runs/llama-strings/spelling/full/epoch-6/weights"
 STEP = 4  # the first after an epoch is kept: three steps are an epoch
 
 
-def start(folder, *arguments):
+def start(folder, **environment):
     return subprocess.Popen(
-        folder.command(TARGET, LAST, *arguments),
+        folder.command(TARGET, LAST),
         cwd=folder.path,
-        env=folder.environment(),
+        env=folder.environment(**environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -62,10 +62,14 @@ def undisturbed(finished, tmp_path_factory) -> dict:
     return json.loads((folder.path / TARGET).read_text())
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_training_goes_on_after_an_interruption(longer, undisturbed, how):
+@pytest.mark.parametrize(
+    "how, environment",
+    [(signal.SIGKILL, {}), (signal.SIGKILL, {"SFT_ATLAS_WARM": "0"}), (signal.SIGINT, {})],
+    ids=["kill", "kill without a warm server, as on a GPU", "Ctrl-C"],
+)
+def test_training_goes_on_after_an_interruption(longer, undisturbed, how, environment):
     state = longer.result("state/llama-strings/spelling/full/trainer")
-    process = start(longer)
+    process = start(longer, **environment)
     with held(longer, STEP):
         until(lambda: list(state.glob("checkpoint-*/complete")), process)
         if how == signal.SIGKILL:
@@ -103,7 +107,7 @@ def test_a_recipe_changed_meanwhile_is_not_resumed(longer):
         until(lambda: list(state.glob("checkpoint-*/complete")), process)
         process.kill()
         process.wait(HANG)
-        until(lambda: not jobs_of(longer))
+        until(lambda: not jobs_of(longer), explain=lambda: str([each.cmdline() for each in jobs_of(longer)]))
     longer.study["recipes"]["full"]["learning_rate"] = 1e-4
     longer.write(longer.study)
     subprocess.run([sys.executable, "workflow_scripts/run.py", "release_lock"], cwd=longer.path, env=longer.environment(), check=True)

@@ -27,11 +27,11 @@ def listening(address):
 def serving(scripts, folder, *modules, path=""):
     """A running warm server: (its process, its address)."""
     address = folder / "warm.sock"
-    with open(folder / "warm.log", "w") as log:
-        streams = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log}
+    with open(folder / "warm.log", "w") as log, warm.listen(str(address)) as listener:
+        streams = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log, "pass_fds": [listener.fileno()]}
         environment = {"SECRET": "of the server", "PYTHONPATH": f"{scripts}:{path}"}
-        with started("-m", "sft_atlas.core.warm", address, *modules, env=environment, **streams) as server:
-            until(lambda: listening(address))
+        with started("-m", "sft_atlas.core.warm", listener.fileno(), *modules, env=environment, **streams) as server:
+            listener.close()
             yield server, address
 
 
@@ -171,7 +171,7 @@ def test_the_workflow_starts_a_server_that_waits_without_importing(tmp_path, mon
     try:
         address = tmp_path / f"warm-{os.getpid()}.sock"
         assert os.environ[warm.VARIABLE] == str(address)
-        until(lambda: listening(address))
+        assert listening(address)  # at once, however long Python takes to start: a job that found no server would run cold
         with open(f"/proc/{warm.start.server.pid}/maps") as maps:
             assert "torch" not in maps.read()
         warm.start.server.stdin.close()
@@ -191,7 +191,6 @@ def test_a_server_that_ends_late_leaves_the_next_ones_socket_and_those_of_killed
             monkeypatch.setattr(os, "getpid", lambda pid=pid: pid)
             warm.start(str(tmp_path), str(tmp_path / "warm.log"))
             servers.append(warm.start.server)
-            until(lambda pid=pid: listening(tmp_path / f"warm-{pid}.sock"))
         servers[0].stdin.close()
         assert servers[0].wait(HANG) == 0
         assert [path.name for path in tmp_path.glob("*.sock")] == [f"warm-{os.getpid()}.sock"]

@@ -1,7 +1,13 @@
 """Which process on which machine a record was written by, and whether that process goes on. Standard library and psutil only."""
 
+import json
 import os
+import select
+import signal
+import threading
 from collections.abc import Mapping
+
+SNAKEMAKE = "SFT_ATLAS_SNAKEMAKE"  # variable that names the local Snakemake to its jobs
 
 
 def this_process() -> dict[str, object]:
@@ -21,3 +27,28 @@ def is_running(process: Mapping) -> bool | None:
         return abs(psutil.Process(process["pid"]).create_time() - process["process_began"]) < 1
     except psutil.NoSuchProcess:
         return False
+
+
+def name_to_jobs() -> None:
+    """Have the jobs that this process starts on this machine end when it does: see :func:`end_with_snakemake`."""
+    os.environ[SNAKEMAKE] = json.dumps(this_process())
+
+
+def end_with_snakemake() -> None:
+    """In a job: get SIGTERM when the local Snakemake behind it is gone, even by SIGKILL; the shell between them would go on.
+
+    Nothing happens where no Snakemake is named, where it is not to be seen (a container with process ids of its own), and without Linux.
+    """
+    snakemake = json.loads(os.environ.pop(SNAKEMAKE, "null"))  # for this process only: it passes the signal to those that it starts
+    if not snakemake or not hasattr(os, "pidfd_open") or not is_running(snakemake):
+        return
+    try:
+        descriptor = os.pidfd_open(snakemake["pid"])
+    except OSError:  # gone meanwhile, or a kernel before 5.3
+        return
+    threading.Thread(target=_end_after, args=(descriptor,), daemon=True).start()
+
+
+def _end_after(descriptor: int) -> None:
+    select.select([descriptor], [], [])
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGTERM)

@@ -56,19 +56,29 @@ def start(folder: str, log: str) -> int:
     import atexit
     import subprocess
 
-    address = os.path.join(
-        folder, f"warm-{os.getpid()}.sock"
-    )  # of this call alone: the server of a killed one may end later than ours starts
+    address = os.path.join(folder, f"warm-{os.getpid()}.sock")  # of this call alone: a killed one's server may end later than ours starts
     _remove_stale(folder)
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    with open(log, "a") as handle:
+    with open(log, "a") as handle, listen(address) as listener:  # at once: no job comes before the server can be asked
         environment = os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": package}
-        command = [sys.executable, "-m", "sft_atlas.core.warm", address]
-        server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=handle, stderr=handle, env=environment)
+        command = [sys.executable, "-m", "sft_atlas.core.warm", str(listener.fileno())]
+        streams = {"stdin": subprocess.PIPE, "stdout": handle, "stderr": handle}
+        server = subprocess.Popen(command, pass_fds=[listener.fileno()], env=environment, **streams)
     os.environ[VARIABLE] = address
     start.server = server  # keeps its stdin open: end of file there tells the server that we are gone
     atexit.register(_stop, server, address)
     return server.pid
+
+
+def listen(address: str) -> socket.socket:
+    """The socket of a server, which this user alone can ask."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(address)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(address)
+    os.chmod(address, 0o600)
+    listener.listen(1024)
+    return listener
 
 
 def _stop(server, address: str) -> None:
@@ -136,22 +146,16 @@ def _pass_on(number: int, process: int) -> None:
 # ---------------------------------------------------------------- server
 
 
-def serve(address: str, modules: Sequence[str]) -> None:
-    """Answer jobs at the socket ``address`` until standard input ends; the first job waits for the ``modules`` to be imported."""
+def serve(listener: socket.socket, modules: Sequence[str]) -> None:
+    """Answer jobs that ask at ``listener`` until standard input ends; the first job waits for the ``modules`` to be imported."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the jobs themselves
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(address)
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(address)
-    os.chmod(address, 0o600)
-    listener.listen(1024)
     ready = None
     while True:
         readable, _, _ = select.select([listener, 0], [], [])
         if 0 in readable:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(address)
+                os.unlink(listener.getsockname())
             return
         connection, _ = listener.accept()
         ready = _preload(modules) if ready is None else ready
@@ -228,6 +232,6 @@ def _die_with(connection: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], sys.argv[2:] or PRELOAD)
+    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:] or PRELOAD)
     sys.stdout.flush()
     os._exit(0)  # at once: tearing down every imported module can take 20 seconds

@@ -1,0 +1,54 @@
+"""Jobs end with the Snakemake that started them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from helpers.processes import alive, python, started
+from helpers.waiting import until
+from sft_atlas.core import processes
+
+SNAKEMAKE = """
+import os, subprocess, sys
+from sft_atlas.core import processes
+processes.name_to_jobs()
+subprocess.run(["sh", "-c", sys.argv[1] + "; true"])
+"""
+JOB = """
+import os, sys, time
+from sft_atlas.core import processes
+processes.end_with_snakemake()
+print(os.getpid(), processes.SNAKEMAKE in os.environ, flush=True)
+time.sleep(3600)
+"""
+linux = pytest.mark.skipif(sys.platform != "linux", reason="a process cannot be waited for by others than its parent")
+
+
+@linux
+def test_a_job_ends_when_snakemake_is_killed_though_the_shell_between_them_goes_on():
+    with started("-c", SNAKEMAKE, f"{sys.executable} -c '{JOB}'", stdout=subprocess.PIPE) as snakemake:
+        pid, named = snakemake.stdout.readline().split()
+        assert named == "False"  # a process that the job starts gets the signal from the job alone
+        snakemake.send_signal(signal.SIGKILL)
+        until(lambda: not alive(int(pid)))
+
+
+@linux
+@pytest.mark.parametrize(
+    "named",
+    [
+        None,
+        {"pid": 99999999, "process_began": 0.0, "host": os.uname().nodename},
+        {"pid": os.getpid(), "process_began": 0.0, "host": "another"},
+    ],
+    ids=["none", "gone or in a container", "another machine"],
+)
+def test_a_job_whose_snakemake_is_not_to_be_seen_runs_on(named):
+    environment = {} if named is None else {processes.SNAKEMAKE: json.dumps(named)}
+    job = JOB.replace("time.sleep(3600)", "import threading; print(threading.active_count())")
+    ended = python("-c", job, env=environment)
+    assert ended.returncode == 0 and ended.stdout.split()[1:] == ["False", "1"], ended.stderr
