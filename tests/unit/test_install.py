@@ -14,8 +14,8 @@ from packaging.utils import canonicalize_name
 
 import install
 import lock
+from sft_atlas.core import optional_packages
 from sft_atlas.core.provenance import ROOT
-from sft_atlas.study.checks import BITSANDBYTES, TRACKERS
 
 DECLARED = lock.declaration()
 LOCKS = {path: (ROOT / path).read_text(encoding="utf-8") for path in (lock.MAIN, lock.VLLM, lock.OPTIONAL)}
@@ -65,7 +65,7 @@ def test_every_package_of_a_lock_has_hashes_and_no_address(path):
 
 
 def test_optional_packages_are_the_ones_that_error_messages_name_and_change_nothing_that_is_installed():
-    assert GROUPS["optional"] == [BITSANDBYTES, TRACKERS["wandb"]]
+    assert {lock.name_of(pin) for pin in GROUPS["optional"]} == optional_packages.LOCKED
     assert {"bitsandbytes", "wandb"} <= OPTIONAL.keys() and not OPTIONAL.keys() & PACKAGES.keys()
     assert lock.OPTIONAL in (ROOT / ".ci/run").read_text(encoding="utf-8")
 

@@ -173,7 +173,11 @@ def test_results_that_are_there_cost_nothing(tmp_path):
         paths.fill(paths.scores, model="ant0", dataset="red", recipe="full", epoch=10, suite="short"),
     )))  # fmt: skip
     after = design.costs(config, question, DEVICES, tmp_path)
-    assert after.runs[0, 0, 0].tolist() == [0, 0, 0] and after.runs[0, 0, 1].tolist() == before.runs[0, 0, 1].tolist()
+    assert [each[0, 0, 0].tolist() for each in (after.left.training, after.left.scoring)] == [[0, 0, 0]] * 2
+    assert after.left.training[0, 0, 1].tolist() == before.left.training[0, 0, 1].tolist()
+    own, more = after.of(Size(2, 2, 1)), after.of(Size(3, 2, 1))
+    whole = before.of(Size(2, 2, 1))  # where nothing is done: a model that the study does not have has no results
+    assert own < whole and np.subtract(more, own) == pytest.approx(np.divide(whole, 2), rel=0.05)
 
 
 def test_what_the_plan_cannot_forecast_is_named(tmp_path):
@@ -206,7 +210,7 @@ def test_the_recommended_block_is_the_cheapest_that_can_and_fits_into_the_study(
     assert len(proposed) == best["runs"] and {run.dataset for run in proposed} == {"red", "blue"}
     lines = text.replace("\n", " ")
     assert f"Recommended: {best['models']} base models x 2 training sets" in lines and "| recommended " in text
-    assert "stated: seed_sd" in text and "stated: interaction_sd" in text and "no correction, as there is one comparison" in lines
+    assert "stated: seed_sd" in text and "stated: interaction_sd" in text and "Correction: none, as there is one comparison" in lines
     assert "Holds for: base models like these, on the same items." in text and "as the findings" not in text
 
 

@@ -87,7 +87,7 @@ FAULTS = {
     "class": (GENERATE + "class: !function task.Squad\n", "class: the task is a Python class"),
     "no module": (GENERATE + "process_docs: !function nowhere.f\n", "process_docs: `!function nowhere.f`: there is no nowhere.py in"),
     "no function": (GENERATE + "process_docs: !function utils.proces\n", "utils.py has no function 'proces'; did you mean 'process'?"),
-    "package": (GENERATE + "process_docs: !function needs.f\n", "functions of the task import langdetekt, not installed here; pip install langdetekt"),
+    "package": (GENERATE + "process_docs: !function needs.f\n", "functions of the task import langdetekt, not installed here; "),
     "include": ("include: base.yaml\n", "base.yaml: there is no such file; correct the `include` that names it"),
     "include of itself": ("include: task.yaml\n", "includes itself"),
     "no YAML": ("a: [\n", "task.yaml is not an lm-eval task file: while parsing"),

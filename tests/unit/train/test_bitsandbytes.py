@@ -11,13 +11,14 @@ from safetensors.torch import load_file
 
 from helpers import tiny
 from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.optional_packages import how_to_install
 from sft_atlas.models.base_model import load_model, nf4
-from sft_atlas.study.checks import BITSANDBYTES, bitsandbytes_missing
+from sft_atlas.study.checks import bitsandbytes_missing
 from sft_atlas.study.schema import Hyperparameters, Recipe
 from sft_atlas.train import hardware, memory, trainer
 from sft_atlas.train.micro_batch import BatchPlan
 
-needs_bitsandbytes = pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason=f"needs {BITSANDBYTES}")
+needs_bitsandbytes = pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is None, reason="needs bitsandbytes")
 LORA = {"method": "lora", "lora": {"rank": 4, "alpha": 8}, "learning_rate": 1e-2}
 
 
@@ -90,13 +91,17 @@ def test_without_bitsandbytes_the_study_and_the_job_say_what_to_install(monkeypa
 
     assert (
         bitsandbytes_missing(file)
-        == f"recipes.q.load_in_4bit: bitsandbytes is not installed; pip install {BITSANDBYTES}, or remove the key"
+        == f"recipes.q.load_in_4bit: bitsandbytes is not installed; {how_to_install('bitsandbytes')}, or remove the key"
     )
     file.recipes = {"e": Recipe(method="full", optim="adamw_8bit", **base)}
     assert bitsandbytes_missing(file).startswith("recipes.e.optim: bitsandbytes is not installed")
     file.recipes = {"plain": Recipe(method="full", **base)}
     assert bitsandbytes_missing(file) is None
-    with pytest.raises(AtlasError, match=f"optim: adamw_8bit needs bitsandbytes, .*pip install {BITSANDBYTES}"):
+    with pytest.raises(
+        AtlasError, match=r"optim: adamw_8bit needs bitsandbytes, .*-m pip install --no-deps --require-hashes -r envs/locks/optional"
+    ):
         hardware.check_kernels(Hyperparameters(method="full", optim="adamw_8bit", **base), "cpu")
-    with pytest.raises(AtlasError, match=f"load_in_4bit needs bitsandbytes, .*pip install {BITSANDBYTES}"):
+    with pytest.raises(
+        AtlasError, match=r"load_in_4bit needs bitsandbytes, .*-m pip install --no-deps --require-hashes -r envs/locks/optional"
+    ):
         nf4(torch.float32)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sft_atlas.core import optional_packages
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.study.checks import TRACKERS, tracker_missing
 from sft_atlas.study.schema import Hyperparameters
@@ -104,7 +105,7 @@ def test_tensorboard_shows_every_step_and_changes_nothing(trained):
 
 
 def test_trackio_writes_a_local_database(trained):
-    pytest.importorskip("trackio", reason=f"needs {TRACKERS['trackio']}")
+    pytest.importorskip("trackio", reason=f"needs {optional_packages.IN_NO_LOCK['trackio']}")
     run, folder = trained
     tracked, plain = run("trackio"), run(None)
     assert same(tracked, plain)
@@ -118,7 +119,7 @@ def test_trackio_writes_a_local_database(trained):
 
 
 def test_wandb_is_offline_without_a_key(trained, environment):
-    pytest.importorskip("wandb", reason=f"needs {TRACKERS['wandb']}")
+    pytest.importorskip("wandb", reason="needs wandb")
     environment.delenv("WANDB_API_KEY", raising=False)
     run, folder = trained
     tracked, plain = run("wandb"), run(None)
@@ -142,7 +143,7 @@ def test_a_key_of_wandb_is_in_no_variable_of_ours(environment, tmp_path):
 @pytest.mark.parametrize("tracker", TRACKERS)
 def test_a_tracker_that_is_not_installed_is_an_error_with_the_line_to_install_it(monkeypatch, tmp_path, tracker):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    assert tracker_missing(tracker) == f"track: {tracker} is not installed; pip install {TRACKERS[tracker]}, or remove the key"
+    assert tracker_missing(tracker) == f"track: {tracker} is not installed; {optional_packages.how_to_install(tracker)}, or remove the key"
     assert tracker_missing(None) is None
     with pytest.raises(AtlasError, match=f"track: {tracker} is not installed"):
         Tracking(tracker, tmp_path, "mine").attach(None, "m/d/r")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from types import ModuleType, SimpleNamespace
 
 from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.optional_packages import pip_install
 from sft_atlas.study.messages import nearest
 from sft_atlas.study.schema import StudyFile
 
@@ -162,7 +163,7 @@ def _distinct(name: str, count: int, seed: int, side: str) -> Iterator[Item]:
 def _no_pycosat(*_) -> None:
     raise AtlasError(
         "tasks.zebra_puzzles: needs the package pycosat, which `make env` leaves out because it must be compiled; "
-        "install a C compiler, then run .venv/bin/python -m pip install pycosat"
+        f"install a C compiler, then run {pip_install('pycosat')}"
     )
 
 

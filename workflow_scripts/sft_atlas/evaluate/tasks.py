@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import read_json, sha256, write_json
+from sft_atlas.core.optional_packages import pip_install
 from sft_atlas.evaluate.engines.tokens import kept_ids
 from sft_atlas.evaluate.scores import SAMPLES
 from sft_atlas.models.prompt_template import render_after, response_prefix
@@ -307,7 +308,7 @@ def load_task(path: Path, template: dict | None, registered: RegistryTask | None
     try:
         config = load_yaml(path)
     except Exception as error:  # noqa: BLE001 (importing the module of a task's function runs any code)
-        install = f"; pip install {task_checks.requirement(error.name)}" if isinstance(error, ModuleNotFoundError) and error.name else ""
+        install = f"; {pip_install(task_checks.requirement(error.name))}" if isinstance(error, ModuleNotFoundError) and error.name else ""
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise AtlasError(f"{path}: a module of its functions cannot be imported: {reason}{install}") from None
     config = {key: value for key, value in config.items() if value is not None}

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sft_atlas.core.disk import size_text
+from sft_atlas.core.optional_packages import how_to_install
 from sft_atlas.machine.needs import Needs
 
 SECONDS = 5  # for each question to the hub or a program
@@ -137,13 +138,13 @@ def kernels(needs: Needs) -> list[Finding]:
     """Optional packages that recipes, suites and trackers name."""
     known = {
         "flash_attn_interface": ("flash attention 3", "install it from https://github.com/Dao-AILab/flash-attention (hopper/)"),
-        "flash_attn": ("flash attention 2", "pip install flash-attn --no-build-isolation; without it, attention is torch's SDPA"),
-        "liger_kernel": ("Liger kernels", "pip install liger-kernel==0.8.5"),
-        "bitsandbytes": ("bitsandbytes", "pip install bitsandbytes==0.50.2"),
+        "flash_attn": ("flash attention 2", f"{how_to_install('flash-attn')}; without it, attention is torch's SDPA"),
+        "liger_kernel": ("Liger kernels", how_to_install("liger-kernel")),
+        "bitsandbytes": ("bitsandbytes", how_to_install("bitsandbytes")),
         "vllm": ("vLLM", "snakemake --sdm conda installs it for the suites that use it (envs/vllm.yaml)"),
-        "tensorboard": ("tensorboard", "pip install tensorboard==2.21.0"),
-        "trackio": ("trackio", "pip install trackio==0.43.0"),
-        "wandb": ("wandb", "pip install wandb==0.31.0"),
+        "tensorboard": ("tensorboard", how_to_install("tensorboard")),
+        "trackio": ("trackio", how_to_install("trackio")),
+        "wandb": ("wandb", how_to_install("wandb")),
     }
     found = []
     for module, (name, remedy) in known.items():

@@ -12,6 +12,7 @@ from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.files import hash_weights, read_json, sha256, write_json
 from sft_atlas.core.integrity import damage, require_whole_weights
 from sft_atlas.core.log import LOG
+from sft_atlas.core.optional_packages import how_to_install
 from sft_atlas.core.provenance import record_provenance
 from sft_atlas.study.paths import RECORD, epoch_of, name_folder, named_folder
 
@@ -252,7 +253,7 @@ def nf4(compute):
 
     if importlib.util.find_spec("bitsandbytes") is None:
         raise AtlasError(
-            "load_in_4bit needs bitsandbytes, which is not installed; pip install bitsandbytes==0.50.2, or remove load_in_4bit"
+            f"load_in_4bit needs bitsandbytes, which is not installed; {how_to_install('bitsandbytes')}, or remove load_in_4bit"
         )
     form = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": compute}
     return BitsAndBytesConfig(load_in_4bit=True, **form)

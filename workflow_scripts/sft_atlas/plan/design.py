@@ -130,10 +130,9 @@ def sight(size: Size, parts: Components, asked: Design, comparisons: int) -> Sig
         return Sight(units, why=f"sign flips of {count(units, UNITS[asked.population])} reach no p below {smallest_p(units):.2g}")
     if found is None:
         noise = (parts.run is None and (size.seeds > 1 or size.items < 1)) or (size.items < 1 and parts.score is None)
-        unknown = (parts.cell or parts.model or parts.dataset) is None
-        lacking = "the variance of the difference between units is not known (state interaction_sd)"
-        lacking = "the noise of training and of items is not known" if noise and not unknown else lacking
-        return Sight(units, why=lacking)
+        if noise and (parts.cell or parts.model or parts.dataset):
+            return Sight(units, why="the noise of training and of items is not known")
+        return Sight(units, why="the variance of the difference between units is not known (state interaction_sd)")
     ratio = power.sign_flip_ratio(units, level)
     deviation = float(np.sqrt(found))
     seen = [float(ratio * np.sqrt(end)) for end in (found, *ends)]
@@ -169,27 +168,35 @@ def sight_of_seeds(size: Size, parts: Components, asked: Design) -> Sight:
 
 
 @dataclass(frozen=True)
-class Costs:
-    """Device-hours (low, likely, high) that are left to do: of runs, and of scoring base models."""
+class Hours:
+    """Device-hours (low, likely, high) of the runs of all recipes and of scoring the base models."""
 
-    runs: np.ndarray  # base models x training sets x seeds x 3, recipes together
+    training: np.ndarray  # base models x training sets x seeds x 3
+    scoring: np.ndarray  # the same shape
     bases: np.ndarray  # base models x 3
-    scoring: float  # share of scoring in all of it
+
+    def of(self, size: Size) -> np.ndarray:
+        """Of the first base models, training sets and seeds."""
+        runs = np.s_[: size.models, : size.sets, : size.seeds]
+        scoring = self.scoring[runs].sum(axis=(0, 1, 2)) + self.bases[: size.models].sum(axis=0)
+        return self.training[runs].sum(axis=(0, 1, 2)) + size.items * scoring
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Device-hours of designs: what is ``left`` to do of them, and as a ``whole``."""
+
+    left: Hours
+    whole: Hours
     seeds: tuple[int, ...]
 
-    @cached_property
-    def _sums(self) -> np.ndarray:
-        """Of the first base models, training sets and seeds, with their base models."""
-        sums = self.runs
-        for axis in range(3):
-            sums = sums.cumsum(axis=axis)
-        return sums + self.bases.cumsum(axis=0)[:, None, None]
-
     def of(self, size: Size) -> Triple:
-        """Of a design; models that the study does not have cost as much as the mean of those that it has."""
-        models = min(size.models, len(self.bases))
-        total = self._sums[models - 1, size.sets - 1, size.seeds - 1] * size.models / models
-        return tuple((total * (1 - self.scoring * (1 - size.items))).tolist())
+        """What is left of a design; each model that the study does not have costs the mean of those that it has, from the start."""
+        here = min(size.models, len(self.left.bases))
+        hours = self.left.of(replace(size, models=here))
+        if size.models > here:
+            hours = hours + (size.models - here) / here * self.whole.of(replace(size, models=here))
+        return tuple(hours.tolist())
 
 
 def block(size: Size, question: Question, seeds: tuple[int, ...], one_seed: bool = False) -> dict:
@@ -231,23 +238,27 @@ def costs(config: dict, question: Question, devices: Path, root: Path) -> Costs:
             f"the study says too little to forecast {', '.join(unknown)}: state plan.tokens, plan.load and models.NAME.parameters, as `snakemake plan` lists"
         )
 
-    def hours(logs: Iterable[str]) -> Triple:
-        return cost.scale(cost.add(jobs[log].device_seconds for log in logs if jobs[log].left), 1 / 3600)
-
     scored: dict[tuple, list[str]] = {}
     for checkpoint, suite in plain.scorings():
         scored.setdefault(checkpoint.run, []).append(str(plain.log_of(checkpoint, suite)))
-    bases = np.array([hours(scored[Checkpoint.of_base(model).run]) for model in question.models])
-    shape = (len(question.models), len(question.datasets), len(seeds))
-    runs, training = np.zeros((*shape, 3)), 0.0
-    for run in study.runs.values():
-        if question.block in run.blocks:
-            train, score = hours([paths.log("train", *run.key)]), hours(scored[run.key])
-            place = question.models.index(run.model), question.datasets.index(run.dataset), seeds.index(run.settings.seed)
-            runs[place] += cost.add([train, score])
-            training += train[1]
-    total = float(runs[..., 1].sum() + bases[:, 1].sum())
-    return Costs(runs, bases, 1 - training / total if total else 0.0, seeds)
+
+    def of_all(there: bool) -> Hours:
+        """Of every run and base model; ``there``: finished jobs too."""
+
+        def hours(logs: Iterable[str]) -> Triple:
+            return cost.scale(cost.add(jobs[log].device_seconds for log in logs if there or jobs[log].left), 1 / 3600)
+
+        bases = np.array([hours(scored[Checkpoint.of_base(model).run]) for model in question.models])
+        training = np.zeros((len(question.models), len(question.datasets), len(seeds), 3))
+        scoring = np.zeros_like(training)
+        for run in study.runs.values():
+            if question.block in run.blocks:
+                place = question.models.index(run.model), question.datasets.index(run.dataset), seeds.index(run.settings.seed)
+                training[place] += hours([paths.log("train", *run.key)])
+                scoring[place] += hours(scored[run.key])
+        return Hours(training, scoring, bases)
+
+    return Costs(of_all(there=False), of_all(there=True), seeds)
 
 
 # ---------------------------------------------------------------- all designs
@@ -457,26 +468,26 @@ def notes(designs: Designs, label: str) -> Iterator[str]:
             needed = max(1, int(np.ceil(parts.run.variance / asked.effect**2)))
             yield f"Seeds needed for a gain's standard error by training of at most {asked.effect:g} points, with the noise of the source: {needed}."
     elif asked.population == "these":
-        noise = "items and of training" if parts.score else "training; that of items is not known and left out"
-        yield f"Test: t, two-sided, noise of {noise} (Satterthwaite's degrees of freedom)." + (
-            " The items of two checkpoints count as unrelated: an upper bound, as in the findings." if parts.score else ""
-        )
+        if parts.score:
+            yield (
+                "Test: t, two-sided, noise of items and of training (Satterthwaite's degrees of freedom). The items of two checkpoints count as "
+                "unrelated: an upper bound, as in the findings."
+            )
+        else:
+            yield "Test: t, two-sided, noise of training; that of items is not known and left out (Satterthwaite's degrees of freedom)."
     else:
         unit = UNITS[asked.population]
         yield f"Test: two-sided sign flips of whole {unit}, as in the findings (exact up to {EXACT_CLUSTERS}); it supposes normal effects for the power alone."
         fewest = next((n for n in range(2, EXACT_CLUSTERS + 1) if smallest_p(n) <= level), None)
-        yield (
-            f"At this level it needs {fewest} {unit} or more, however large the difference."
-            if fewest
-            else f"No number of {unit} up to {EXACT_CLUSTERS} reaches this level exactly; compare fewer."
-        )
+        if fewest:
+            yield f"At this level it needs {fewest} {unit} or more, however large the difference."
+        else:
+            yield f"No number of {unit} up to {EXACT_CLUSTERS} reaches this level exactly; compare fewer."
     if asked.question != "seeds":
-        several = (
-            f"Bonferroni over {count(question.comparisons, 'comparisons')}: level {level:.2g}"
-            if question.comparisons > 1
-            else "no correction, as there is one comparison: level 0.05"
-        )
-        yield f"Correction: {several}."
+        if question.comparisons > 1:
+            yield f"Correction: Bonferroni over {count(question.comparisons, 'comparisons')}: level {level:.2g}."
+        else:
+            yield "Correction: none, as there is one comparison: level 0.05."
         if any(np.isfinite(row.sight.low + row.sight.high) for row in designs.shown):
             yield "In brackets: the smallest difference with every component at the low and the high end of its 95 % interval."
     if parts.confounded and asked.question != "seeds":
@@ -493,7 +504,7 @@ def notes(designs: Designs, label: str) -> Iterator[str]:
         yield "Training sets are taken as they are: what only other sets would show is in no number."
     yield (
         f"Device-hours ({label}): training and scoring of the runs and of their base models, as `snakemake plan` forecasts them, likely (low to high); results that are "
-        "there cost nothing. The budget is compared with the likely hours."
+        "there cost nothing, and a base model beyond the study's costs the mean of its own. The budget is compared with the likely hours."
     )
 
 
@@ -594,25 +605,14 @@ def shortcomings(study: Study, root: Path, published: Path | None = None) -> lis
             f"**{count(models, 'base models')} cannot show that one training set is better than another for base models like these**: the test over "
             f"base models needs {needed}. What is found holds for these base models alone"
         )
-        within = smallest("these", 1)
-        lines.append(
-            text
-            + (
-                f", where two sets must differ by {within:.2g} points to be told apart with power {POWER}, by {source}"
-                if np.isfinite(within)
-                else ""
-            )
-        )
+        if np.isfinite(within := smallest("these", 1)):
+            text += f", where two sets must differ by {within:.2g} points to be told apart with power {POWER}, by {source}"
+        lines.append(text)
     elif np.isfinite(one := smallest("models", 1)):
-        pairs = len(common) * (len(common) - 1) // 2
-        every = smallest("models", pairs)
-        corrected = (
-            ""
-            if pairs == 1
-            else f"; with p corrected for all {pairs} pairs, by {every:.2g}"
-            if np.isfinite(every)
-            else f"; with p corrected for all {pairs} pairs, none can"
-        )
+        pairs, corrected = len(common) * (len(common) - 1) // 2, ""
+        if pairs > 1:
+            every = smallest("models", pairs)
+            corrected = f"; with p corrected for all {pairs} pairs, " + (f"by {every:.2g}" if np.isfinite(every) else "none can")
         lines.append(
             f"Two training sets must differ by {one:.2g} points (mean over benchmarks) to be told apart with power {POWER} for base models like these"
             f"{corrected} ({count(models, 'base models')}, {count(fewest, 'seeds')}; variances of {source})"

@@ -118,8 +118,8 @@ def opening(study: dict, tables: dict[str, pl.DataFrame], tests: int, missing: d
         f"{count(table['benchmark'].n_unique(), 'benchmarks')}, {span(items)} items per checkpoint."
     )
     reading = (
-        f"A gain is a score minus that of the base model on the same items, in percentage points. Square brackets hold 95 % intervals, "
-        f"over the n given unless stated otherwise. q is p corrected for the {tests} tests on this page (Benjamini-Hochberg). "
+        f"A gain is a score minus that of the base model on the same items, in percentage points. Square brackets hold 95 % "
+        f"intervals over the n given: Student's t for mean differences, otherwise a bootstrap, unless another method is named. q is p corrected for the {tests} tests on this page (Benjamini-Hochberg). "
         f"An effect is called significant where its interval excludes 0 and q < 0.05."
     )
     lines = [f"# Findings of the study {study['study']}", "", *wrap(size, WIDTH), "", *wrap(f"{reading} {caveat}".strip(), WIDTH)]

@@ -4,6 +4,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Collection, Iterator
 
+from sft_atlas.core.optional_packages import how_to_install
 from sft_atlas.study import task_checks
 from sft_atlas.study.messages import nearest, renamed
 from sft_atlas.study.runs import BASE, UNKNOWN, WITHOUT, run_folder
@@ -79,21 +80,14 @@ def suites(file: StudyFile, packages: bool = True) -> list[str]:
     return listed + [problem for name, suite in file.suites.items() for problem in _suite(file, name, suite, unusable)]
 
 
-TRACKERS = {  # tracker -> its pin
-    "tensorboard": "tensorboard==2.21.0",
-    "trackio": "trackio==0.43.0",
-    "wandb": "wandb==0.31.0",
-}
+TRACKERS = ("tensorboard", "trackio", "wandb")
 
 
 def tracker_missing(tracker: str | None) -> str | None:
     """The error where a tracker is not installed in this Python."""
     if tracker is None or importlib.util.find_spec(tracker):
         return None
-    return f"track: {tracker} is not installed; pip install {TRACKERS[tracker]}, or remove the key"
-
-
-BITSANDBYTES = "bitsandbytes==0.50.2"
+    return f"track: {tracker} is not installed; {how_to_install(tracker)}, or remove the key"
 
 
 def bitsandbytes_missing(file: StudyFile) -> str | None:
@@ -102,7 +96,7 @@ def bitsandbytes_missing(file: StudyFile) -> str | None:
     if not needing or importlib.util.find_spec("bitsandbytes"):
         return None
     key = "load_in_4bit" if file.recipes[needing[0]].load_in_4bit else "optim"
-    return f"recipes.{needing[0]}.{key}: bitsandbytes is not installed; pip install {BITSANDBYTES}, or remove the key"
+    return f"recipes.{needing[0]}.{key}: bitsandbytes is not installed; {how_to_install('bitsandbytes')}, or remove the key"
 
 
 def _something(file: StudyFile) -> Iterator[str]:

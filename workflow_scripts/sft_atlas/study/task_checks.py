@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.optional_packages import pip_install
 from sft_atlas.study.lm_eval_names import LENGTHS, SCORED, Names, generation_settings, lm_eval_names, package_folder
 from sft_atlas.study.messages import nearest
 from sft_atlas.study.rendering import compiled
@@ -294,7 +295,7 @@ def _functions(keys: dict, packages: bool) -> Iterator[str]:
             absent |= dict.fromkeys(missing_packages(file)) if packages else {}
             downloads |= dict.fromkeys(missing_nltk_data(file)) if packages else {}
     if absent:
-        yield f"functions of the task import {', '.join(absent)}, not installed here; pip install {' '.join(map(requirement, absent))}"
+        yield f"functions of the task import {', '.join(absent)}, not installed here; {pip_install(' '.join(map(requirement, absent)))}"
 
     for name in [] if absent else downloads:
         yield (

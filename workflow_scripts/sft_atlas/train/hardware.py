@@ -8,6 +8,7 @@ import os
 import sys
 
 from sft_atlas.core.errors import AtlasError
+from sft_atlas.core.optional_packages import how_to_install
 from sft_atlas.models.base_model import ModelFolder
 from sft_atlas.study.schema import Hyperparameters
 
@@ -62,9 +63,9 @@ def _supports_flash(base: ModelFolder) -> bool:
 def check_kernels(settings: Hyperparameters, device_type: str) -> None:
     """Raise AtlasError where the recipe needs kernels that are not installed or cannot run here."""
     if settings.liger and not installed("liger_kernel"):
-        raise AtlasError("liger: true needs liger-kernel, which is not installed; pip install liger-kernel==0.8.5, or remove liger")
+        raise AtlasError(f"liger: true needs liger-kernel, which is not installed; {how_to_install('liger-kernel')}, or remove liger")
     if settings.optim == "adamw_8bit" and not installed("bitsandbytes"):
-        raise AtlasError("optim: adamw_8bit needs bitsandbytes, which is not installed; pip install bitsandbytes==0.50.2, or remove optim")
+        raise AtlasError(f"optim: adamw_8bit needs bitsandbytes, which is not installed; {how_to_install('bitsandbytes')}, or remove optim")
     if settings.liger and device_type == "cpu":
         raise AtlasError("liger: true needs a GPU, and there is none here; remove liger")
 
