@@ -118,7 +118,7 @@ def verdict(claim: Claim, q: dict[Statistic, test_claims.Test], results: int, mi
         return NOT_HERE, f"needs {claim.needs}"
     if missing:
         return MISSING, f"{missing:,} of {count(results, 'results')}"
-    return NOT_HERE, f"its {count(results, 'results')} are there, but are too few: needs {claim.needs}"
+    return NOT_HERE, f"all {count(results, 'results')} of this study are there, and cannot show it: that takes {claim.needs}"
 
 
 def _units(claim: Claim, q: dict[Statistic, test_claims.Test]) -> str:
