@@ -16,7 +16,7 @@ from sft_atlas.analyse.inputs import AdviseInputs
 from sft_atlas.atlas import inputs as atlas_inputs
 from sft_atlas.cluster import recover, requests
 from sft_atlas.cluster.inputs import ClusterInputs
-from sft_atlas.core import gpus, job_order, processes, snapshot, warm
+from sft_atlas.core import executors, gpus, job_order, processes, snapshot, warm
 from sft_atlas.core.errors import AtlasError, ConfigError
 from sft_atlas.core.interrupts import Interrupts
 from sft_atlas.core.parameters import untracked
@@ -211,6 +211,7 @@ site, device = load_site()
 GPUS = gpus.list_gpus() if site is None else []
 
 warm.put_python_on_path()
+executors.quote_python()
 
 if site:
     if site.scratch:

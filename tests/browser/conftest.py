@@ -8,13 +8,16 @@ from sft_atlas.atlas import write_atlas
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (make env)")
 
+LIBRARY = "libatomic.so.1"  # of Playwright's driver, a Node.js; a machine with a compiler has it
+
 
 @pytest.fixture(scope="session")
 def browser():
     """Debian's Chromium, without a window."""
-    reason = None if atlases.chromium() else debian.install(("chromium",), ("chromium",))
-    if not (path := atlases.chromium()):
-        pytest.skip(f"needs a Chromium: apt-get install chromium, or name one in CHROMIUM ({reason})")
+    needed = (LIBRARY,) if atlases.chromium() else ("chromium", LIBRARY)
+    reason = debian.install(("chromium", "libatomic1"), needed)
+    if not (path := atlases.chromium()) or reason:
+        pytest.skip(f"needs a Chromium, or name one in CHROMIUM, and {LIBRARY}: apt-get install chromium libatomic1 ({reason})")
     with playwright.sync_playwright() as started:
         opened = started.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield opened

@@ -1,5 +1,6 @@
 """Install Debian's packages that tests need, where that is possible."""
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -10,13 +11,23 @@ LOCKED = ("Could not get lock", "Unable to lock", "Unable to acquire the dpkg", 
 PATIENCE = 600  # seconds that another program may keep the package manager busy
 
 
-def missing(programs: Sequence[str]) -> list[str]:
-    """Programs that are not installed."""
-    return [name for name in programs if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]
+def missing(names: Sequence[str]) -> list[str]:
+    """Programs, and shared libraries (``lib*.so*``), that are not installed."""
+    return [
+        name for name in names if not (_is_library(name) if ".so" in name else shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin"))
+    ]
+
+
+def _is_library(name: str) -> bool:
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
 
 
 def install(packages: Sequence[str], programs: Sequence[str], patience: float = PATIENCE, pause: float = 5) -> str | None:
-    """Install ``packages`` unless their ``programs`` are there; returns why that is not possible, or nothing.
+    """Install ``packages`` unless their ``programs`` and libraries are there; returns why that is not possible, or nothing.
 
     Waits while the package manager is busy, up to ``patience`` seconds, and tries again after a failed download.
     """

@@ -50,3 +50,7 @@ def test_another_failure_is_tried_three_times(apt):
 def test_who_may_not_install_is_told_what_is_missing(apt, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert debian.install(["tools"], ["tool"]) == "tool not installed, and only root with apt-get could change that (tools)"
+
+
+def test_a_library_is_missing_where_it_cannot_be_loaded():
+    assert debian.missing(["libc.so.6", "libnone.so.1", "sh"]) == ["libnone.so.1"]

@@ -55,7 +55,10 @@ def test_a_verdict_says_why_there_is_none():
     claim = claims.of_paper("perplexity", "r", [], direction=-1, needs="perplexities")
     assert reproduce.verdict(claim, {}, 12, 3) == ("missing", "3 of 12 results")
     assert reproduce.verdict(claim, {}, 0, 0) == ("not in this study", "needs perplexities")
-    assert reproduce.verdict(claim, {}, 12, 0) == ("not in this study", "all 12 results of this study are there, and cannot show it: that takes perplexities")
+    assert reproduce.verdict(claim, {}, 12, 0) == (
+        "not in this study",
+        "all 12 results of this study are there, and cannot show it: that takes perplexities",
+    )
     open_one = replace(claim, statistics=[replace(PERPLEXITY, less=0.4)])
     assert reproduce.verdict(open_one, test_claims.correct([open_one]), 12, 0) == ("cannot be decided", "with n = 6 base models")
     few = replace(claim, statistics=[replace(PERPLEXITY, least=0.25, n=2)])
