@@ -12,6 +12,7 @@ from helpers.tokenizer import make_tokenizer
 from sft_atlas.core import job
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
+os.environ.pop("PYTHONUNBUFFERED", None)  # processes of the tests print as a user's do
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two threads on models this small wait for each other: twice the CPU time
 
 

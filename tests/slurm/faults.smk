@@ -1,6 +1,7 @@
 # One job for each fault, sent through the project's own profile with the project's own way of asking for more after a failure.
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -8,8 +9,12 @@ sys.path.insert(0, os.path.abspath("workflow_scripts"))
 os.environ["PYTHONPATH"] = os.path.abspath("workflow_scripts")
 
 from sft_atlas.cluster import requests, slurm
+from sft_atlas.core import executors
 from sft_atlas.study import site
 
+executors.quote_python()
+
+PYTHON = shlex.quote(sys.executable)
 SITE = site.load(Path("slurm/site.yaml"))
 FAULTS = ("none", "time", "memory", "cancelled", "failing")
 REQUEST = requests.JobRequest(gpus=0, mem_mb=500, minutes=60)
@@ -44,4 +49,4 @@ rule probe:
         slurm_partition="cpu",
         slurm_account="lab",
     shell:
-        "{sys.executable} probe.py --fault {wildcards.fault} --mem-mb {resources.mem_mb} --output {output} --log {log}"
+        "{PYTHON} probe.py --fault {wildcards.fault} --mem-mb {resources.mem_mb} --output {output} --log {log}"

@@ -205,7 +205,7 @@ def test_a_file_that_was_rewritten_under_its_old_time_is_read_again(original):
 @pytest.fixture
 def another_run(original):
     """A process whose run began and goes on."""
-    code = "import sys, pathlib; from sft_atlas.core import snapshot; snapshot.begin(pathlib.Path(sys.argv[1])); print(); sys.stdin.read()"
+    code = "import sys, pathlib; from sft_atlas.core import snapshot; snapshot.begin(pathlib.Path(sys.argv[1])); print(flush=True); sys.stdin.read()"
     environment = os.environ | {"PYTHONPATH": str(PACKAGE.parent)}
     process = subprocess.Popen([sys.executable, "-c", code, ROOT], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     process.stdout.readline()
