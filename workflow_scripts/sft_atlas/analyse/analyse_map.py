@@ -89,10 +89,14 @@ def project(values: np.ndarray, how: str, seed: int) -> tuple[np.ndarray, str]:
         return plane, f"PCA, {share.sum():.0%} of the variance"
     if how == "tsne":
         from openTSNE import TSNE
+        from openTSNE.affinity import PerplexityBasedNN
+        from scipy.spatial.distance import pdist, squareform
 
         near = min(30, (len(values) - 1) / 3)
-        tsne = TSNE(perplexity=near, initialization="pca", neighbors="exact", negative_gradient_method="bh", n_jobs=1, random_state=seed)
-        return np.asarray(tsne.fit(principal)), f"t-SNE, perplexity {near:.0f}"
+        # From distances: looking for neighbours itself, openTSNE 1.0.4 imports pynndescent, also where it does not use it, and that compiles for 20 s.
+        affinities = PerplexityBasedNN(squareform(pdist(principal)), perplexity=near, metric="precomputed", n_jobs=1)
+        tsne = TSNE(perplexity=near, initialization="pca", negative_gradient_method="bh", n_jobs=1, random_state=seed)
+        return np.asarray(tsne.fit(principal, affinities=affinities)), f"t-SNE, perplexity {near:.0f}"
     from umap import UMAP
 
     near = min(15, len(values) // 3)
