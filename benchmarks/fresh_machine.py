@@ -85,7 +85,15 @@ def shared(pythons: list[Path]) -> list[Path]:
 
 def inside(root: Path, visible: list[Path], user: str, folder: Path, command: list[str]) -> list[str]:
     """The command that runs ``command`` in a folder of the root, with mounts and processes of its own."""
-    lines = ["set -e", f"cd {shlex.quote(str(root))}", "mount --rbind /dev dev", "mount --rbind /sys sys", "mount -t proc proc proc"]
+    place = shlex.quote(str(root))
+    lines = [
+        "set -e",
+        f"mount --bind {place} {place}",
+        f"cd {place}",
+        "mount --rbind /dev dev",
+        "mount --rbind /sys sys",
+        "mount -t proc proc proc",
+    ]
     for path in visible:
         source, target = shlex.quote(str(path.resolve())), shlex.quote(str(path).lstrip("/"))
         lines += [
@@ -94,9 +102,15 @@ def inside(root: Path, visible: list[Path], user: str, folder: Path, command: li
             f"mount -o remount,bind,ro {target}",
         ]
     lines.append("chmod 755 root")  # Pythons may be below /root, also of this machine
-    start = f"umask 077; cd {shlex.quote(str(folder))}; exec {shlex.join(command)}"
-    account = [] if user == "root" else [f"--userspec={UID}:{UID}"]
-    lines.append(f"exec {shlex.join(['chroot', *account, '.', '/bin/sh', '-c', start])}")
+    account = "" if user == "root" else f"setpriv --reuid={UID} --regid={UID} --clear-groups"
+    lines += [  # not chroot, in which the kernel refuses the namespaces that the sandbox makes
+        "mkdir -p old",
+        "pivot_root . old",
+        "umount -l old",
+        f"cd {shlex.quote(str(folder))}",
+        "umask 077",
+        f"exec {account} {shlex.join(command)}",
+    ]
     return ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "sh", "-c", "\n".join(lines)]
 
 

@@ -252,9 +252,11 @@ def add_own_modules(python):
     shutil.copyfile(os.path.join(ROOT, "envs", "user_cache.py"), os.path.join(place, "sft_atlas_user_cache.py"))
     with open(os.path.join(place, "sft_atlas_user_cache.pth"), "w", encoding="utf-8") as out:
         out.write("import sft_atlas_user_cache\n")
-    with open(os.path.join(place, "sft_atlas.pth"), "w", encoding="utf-8") as out:
-        # Relative: a clone whose .venv is a link to this environment imports its own code.
-        out.write(os.path.relpath(os.path.join(ROOT, "workflow_scripts"), place) + "\n")
+    # Relative: a clone whose .venv is a link to this environment imports its own code. In ASCII: Python 3.11 and 3.12 read this file so in the
+    # locale C, and do not start if it cannot be read.
+    sources = ascii(os.path.relpath(os.path.join(ROOT, "workflow_scripts"), place))
+    with open(os.path.join(place, "sft_atlas.pth"), "w", encoding="ascii") as out:
+        out.write(f"import os, sys; sys.path.append(os.path.normpath(os.path.join(sys._getframe(1).f_locals['sitedir'], {sources})))\n")
 
 
 def required_by_torch(python):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -30,7 +31,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="a process cannot be 
 
 @linux
 def test_a_job_ends_when_snakemake_is_killed_though_the_shell_between_them_goes_on():
-    with started("-c", SNAKEMAKE, f"{sys.executable} -c '{JOB}'", stdout=subprocess.PIPE) as snakemake:
+    with started("-c", SNAKEMAKE, f"{shlex.quote(sys.executable)} -c '{JOB}'", stdout=subprocess.PIPE) as snakemake:
         pid, named = snakemake.stdout.readline().split()
         assert named == "False"  # a process that the job starts gets the signal from the job alone
         snakemake.send_signal(signal.SIGKILL)

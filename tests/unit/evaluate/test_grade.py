@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.sandboxed import WHOLE
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.evaluate import grade
@@ -19,6 +20,7 @@ FILES = [OWN, pytest.param(CASES, marks=pytest.mark.skipif(not CASES.exists(), r
 GOOD = {"kind": "gsm8k", "output": "#### 18", "target": "18", "correct": True}
 
 
+@WHOLE
 @pytest.mark.parametrize("path", FILES, ids=["own", "shared"])
 def test_every_answer_is_graded_as_a_person_graded_it(path):
     graded = [grade.grade(row, f"line {line}", line) for line, row in grade.read(path)]

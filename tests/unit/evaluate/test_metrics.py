@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from helpers import speaking, styles
+from helpers.sandboxed import WHOLE
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.data import records
 from sft_atlas.data.fetch_benchmark import benchmark_items
@@ -164,6 +165,7 @@ def test_the_form_that_was_asked_for_is_counted_apart():
         assert (result["exact_match"], result["strict"], result["formed"]) == expected, output
 
 
+@WHOLE
 def test_code_that_is_not_the_answers_own_is_not_run(tmp_path):
     """An answer that parses but tries to leave the sandbox fails, and nothing happens outside."""
     item = {"prompt": "def f(x):\n", "test": "def check(f): assert f(1) == 2", "entry_point": "f", "answer": ""}
@@ -237,6 +239,7 @@ def test_through_lm_eval_a_right_oracle_gets_every_point_and_a_wrong_one_none(ev
     assert changes["items_changed"].sum() == 0
 
 
+@WHOLE
 def test_scores_say_what_the_sandbox_lacked_and_only_those_of_code(tmp_path, monkeypatch):
     item = {"instruction": "f", "prompt": "def f(x):\n", "test": "def check(f): assert f(1) == 2", "entry_point": "f"}
     files = []

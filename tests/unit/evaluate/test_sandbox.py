@@ -13,6 +13,7 @@ import pytest
 
 from helpers import hostile_programs
 from helpers.hostile_programs import FORGING, FORGING_OTHERS, HARMFUL, TESTS
+from helpers.sandboxed import LACKING, WHOLE
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.evaluate import jail, sandbox
 from sft_atlas.evaluate.sandbox import Limits, Outcome, run
@@ -22,8 +23,6 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="namespaces, seccomp 
 HERE = Path(__file__)
 OUTSIDE = HERE.parent / "written-by-a-hostile-sample.txt"
 LESSER_KERNEL = Path(hostile_programs.__file__).with_name("lesser_kernel.py")
-LACKING = sandbox.missing() if sys.platform == "linux" else ("Linux",)
-WHOLE = pytest.mark.skipif(bool(LACKING), reason=f"this kernel lacks {', '.join(LACKING)}, and the sandbox refuses to run without")
 FEATURES = {"landlock": jail.NO_LANDLOCK, "seccomp": jail.NO_SECCOMP, "namespaces": jail.NO_NAMESPACES, "tmpfs": jail.NO_QUOTA}
 
 
@@ -211,6 +210,7 @@ ENFORCEABLE = pytest.mark.skipif(
 )
 
 
+@WHOLE
 @ENFORCEABLE
 @pytest.mark.parametrize("feature", FEATURES)
 def test_without_a_protection_nothing_runs_and_both_remedies_are_named(feature, tmp_path):
