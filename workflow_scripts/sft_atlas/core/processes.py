@@ -1,6 +1,5 @@
 """Which process on which machine a record was written by, and whether that process goes on. Standard library and psutil only."""
 
-import json
 import os
 import select
 import signal
@@ -31,22 +30,32 @@ def is_running(process: Mapping) -> bool | None:
 
 def name_to_jobs() -> None:
     """Have the jobs that this process starts on this machine end when it does: see :func:`end_with_snakemake`."""
-    os.environ[SNAKEMAKE] = json.dumps(this_process())
+    if hasattr(os, "pidfd_open"):
+        os.environ[SNAKEMAKE] = f"{os.getpid()}:{_start(os.getpid())}"
 
 
 def end_with_snakemake() -> None:
     """In a job: get SIGTERM when the local Snakemake behind it is gone, even by SIGKILL; the shell between them would go on.
 
     Nothing happens where no Snakemake is named, where it is not to be seen (a container with process ids of its own), and without Linux.
+    Standard library only: a job's conda environment may have no psutil.
     """
-    snakemake = json.loads(os.environ.pop(SNAKEMAKE, "null"))  # for this process only: it passes the signal to those that it starts
-    if not snakemake or not hasattr(os, "pidfd_open") or not is_running(snakemake):
+    pid, _, start = os.environ.pop(SNAKEMAKE, "").partition(":")  # for this process only: it passes the signal to those that it starts
+    if not pid:
         return
     try:
-        descriptor = os.pidfd_open(snakemake["pid"])
+        descriptor = os.pidfd_open(int(pid))
+        seen = _start(int(pid)) == start
     except OSError:  # gone meanwhile, or a kernel before 5.3
         return
-    threading.Thread(target=_end_after, args=(descriptor,), daemon=True).start()
+    if seen:
+        threading.Thread(target=_end_after, args=(descriptor,), daemon=True).start()
+
+
+def _start(pid: int) -> str:
+    """When a process started, in ticks since the machine did (proc(5), field 22); FileNotFoundError if it is gone."""
+    with open(f"/proc/{pid}/stat") as stat:
+        return stat.read().rpartition(")")[2].split()[19]
 
 
 def _end_after(descriptor: int) -> None:
