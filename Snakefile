@@ -97,7 +97,8 @@ onstart:
         and workflow.local_exec
         and not workflow.deployment_settings.deployment_method
     ):
-        interrupts.server = warm.start(".snakemake", ".snakemake/warm.log")
+        rules_to_run = {job.rule.name for job in workflow.dag.needrun_jobs()}
+        interrupts.server = warm.start(".snakemake", ".snakemake/warm.log", rules_to_run)
     interrupts.handle(workflow.scheduler, workflow.local_exec)
     if site and workflow.executor_plugin.name == "slurm" and not graph.only_watches(workflow):
         wait_for_earlier_jobs()

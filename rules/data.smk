@@ -35,7 +35,7 @@ rule pretrain_demo_model:
         paths.log("pretrain_demo_model", "{model}"),
     wildcard_constraints:
         model=any_of(data.pretrained),
-    priority: 100
+    priority: 80  # after the data, during which the warm server imports what this needs
     conda:
         "../envs/train.yaml"
     threads: study.file.threads

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -24,13 +25,13 @@ def listening(address):
 
 
 @contextlib.contextmanager
-def serving(scripts, folder, *modules, path=""):
+def serving(scripts, folder, *modules, path="", when=warm.WHEN_ASKED):
     """A running warm server: (its process, its address)."""
     address = folder / "warm.sock"
     with open(folder / "warm.log", "w") as log, warm.listen(str(address)) as listener:
         streams = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log, "pass_fds": [listener.fileno()]}
         environment = {"SECRET": "of the server", "PYTHONPATH": f"{scripts}:{path}"}
-        with started("-m", "sft_atlas.core.warm", listener.fileno(), *modules, env=environment, **streams) as server:
+        with started("-m", "sft_atlas.core.warm", listener.fileno(), when, *modules, env=environment, **streams) as server:
             listener.close()
             yield server, address
 
@@ -162,6 +163,23 @@ def test_a_server_that_must_not_fork_lets_jobs_run_cold(scripts, run, tmp_path):
         assert run(address, "warm").stdout == "False False\n"
         assert "warm start is off: 2 threads after the imports" in (tmp_path / "warm.log").read_text()
         assert server.poll() is None
+
+
+@linux
+def test_a_server_that_will_be_asked_imports_at_once(scripts, run, tmp_path):
+    with serving(scripts, tmp_path, MARK, when=warm.AT_ONCE) as (_, address):
+        until(lambda: "Beautiful is better than ugly" in (tmp_path / "warm.log").read_text())
+        assert run(address, "warm").stdout == "True False\n"
+
+
+@linux
+@pytest.mark.parametrize(("rules", "when"), [(["collect", "train_full"], warm.AT_ONCE), (["plot", "all"], warm.WHEN_ASKED)])
+def test_a_server_is_told_whether_it_will_be_asked(tmp_path, monkeypatch, rules, when):
+    calls = []
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **_: calls.append(command) or types.SimpleNamespace(pid=1, kill=lambda: None))
+    monkeypatch.setenv(warm.VARIABLE, "")
+    warm.start(str(tmp_path), str(tmp_path / "warm.log"), rules)
+    assert calls[0][-1] == when
 
 
 @linux

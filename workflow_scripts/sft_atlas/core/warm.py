@@ -4,7 +4,7 @@ Under a local Snakemake the Snakefile starts a server (see :func:`start`), and t
 imports cost, which is most of a job in a small study. Without a server, or with SFT_ATLAS_WARM=0, a job runs in a new Python. Either way
 each job is a process with its own memory, environment, directory, output streams and exit code, and it dies with its client.
 
-The server imports nothing before the first job asks; it forks only while it has a single thread, uses no accelerator,
+The server imports nothing unless a job will ask; it forks only while it has a single thread, uses no accelerator,
 and ends with the Snakemake process that started it, even when that process is killed.
 
 Standard library only: every job imports this first.
@@ -17,7 +17,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 VARIABLE = "SFT_ATLAS_WARM"
 RULES = (
@@ -29,6 +29,7 @@ RULES = (
     "pretrain_demo_model",
     "train",
 )
+AT_ONCE, WHEN_ASKED = "at once", "when asked"  # when the server imports
 # One thread per library, and no background threads: a process with several threads must not be forked.
 SINGLE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
 # Not polars, which starts threads when it is imported.
@@ -51,8 +52,11 @@ PRELOAD = (
 PRELOAD += tuple(f"transformers.models.{name}.modeling_{name}" for name in ("llama", "qwen3", "gemma3"))
 
 
-def start(folder: str, log: str) -> int:
-    """Start the server beside this process and name it in the environment; it ends when this process does. Returns its process id."""
+def start(folder: str, log: str, rules: Iterable[str] = ()) -> int:
+    """Start the server beside this process and name it in the environment; it ends when this process does. Returns its process id.
+
+    If jobs of ``rules`` will ask it, it imports at once, while jobs run that do not; else when it is asked.
+    """
     import atexit
     import subprocess
 
@@ -61,7 +65,8 @@ def start(folder: str, log: str) -> int:
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     with open(log, "a") as handle, listen(address) as listener:  # at once: no job comes before the server can be asked
         environment = os.environ | {"PYTHONHASHSEED": "0", "PYTHONPATH": package}
-        command = [sys.executable, "-m", "sft_atlas.core.warm", str(listener.fileno())]
+        when = AT_ONCE if any(name.startswith(RULES) for name in rules) else WHEN_ASKED
+        command = [sys.executable, "-m", "sft_atlas.core.warm", str(listener.fileno()), when]
         streams = {"stdin": subprocess.PIPE, "stdout": handle, "stderr": handle}
         server = subprocess.Popen(command, pass_fds=[listener.fileno()], env=environment, **streams)
     os.environ[VARIABLE] = address
@@ -146,11 +151,11 @@ def _pass_on(number: int, process: int) -> None:
 # ---------------------------------------------------------------- server
 
 
-def serve(listener: socket.socket, modules: Sequence[str]) -> None:
+def serve(listener: socket.socket, when: str, modules: Sequence[str]) -> None:
     """Answer jobs that ask at ``listener`` until standard input ends; the first job waits for the ``modules`` to be imported."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the jobs themselves
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
-    ready = None
+    ready = _preload(modules) if when == AT_ONCE else None
     while True:
         readable, _, _ = select.select([listener, 0], [], [])
         if 0 in readable:
@@ -232,6 +237,6 @@ def _die_with(connection: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:] or PRELOAD)
+    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2], sys.argv[3:] or PRELOAD)
     sys.stdout.flush()
     os._exit(0)  # at once: tearing down every imported module can take 20 seconds
