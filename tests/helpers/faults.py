@@ -101,6 +101,17 @@ def damage(path: Path, kind: str, rng: random.Random) -> None:
 # ---------------------------------------------------------------- a study under faults
 
 
+def interrupted_imports(text: str) -> bool:
+    """Whether the one traceback is of Ctrl-C while Snakemake imported itself, before it read the Snakefile: nothing of ours could catch that."""
+    _, *traces = text.split("Traceback (most recent call last)")
+    return (
+        len(traces) == 1
+        and "\nKeyboardInterrupt" in traces[0]
+        and "from snakemake.cli import" in traces[0]
+        and "Snakefile" not in traces[0]
+    )
+
+
 @dataclass
 class Report:
     """What was tried, and what went wrong."""
@@ -253,7 +264,7 @@ class Faults:
 
     def _look(self, text: str, code: int) -> bool:
         """Follow the remedies of the errors in what a call printed; returns whether there was one."""
-        if "Traceback (most recent call last)" in text:
+        if "Traceback (most recent call last)" in text and not interrupted_imports(text):
             self.report.unclear.append(f"traceback after {self.done}: {text[text.index('Traceback') :][:3000]}")
         followed = False
         for line in text.splitlines():
