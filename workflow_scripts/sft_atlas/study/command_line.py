@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from sft_atlas.core.errors import ConfigError
-from sft_atlas.study.messages import UNFIT, strict_yaml, syntax
+from sft_atlas.study.messages import UNFIT, YTE, strict_yaml, syntax, unusable_value
 
 KEY = r"[a-zA-Z_][\w-]*\w"  # what Snakemake accepts
 
@@ -44,7 +44,7 @@ def _readable(file: Path) -> None:
         read = yaml.load(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, RecursionError, yaml.YAMLError, *UNFIT):
         read = None
-    if not isinstance(read, dict):
+    if not isinstance(read, dict) or YTE in read or unusable_value(read):
         strict_yaml(file)  # slower, and says what is wrong
 
 
