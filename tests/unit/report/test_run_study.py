@@ -74,11 +74,14 @@ def test_the_time_left_comes_from_measured_durations_and_the_demos_ratios(progre
 
 def test_without_the_demos_models_no_time_is_invented():
     progress = run_study.Progress()
-    progress.see(event("run_info", 0.0, stats={"fetch_model": 1, "train_full": 2, "total": 3}))
+    progress.see(event("run_info", 0.0, stats={"fetch_model": 1, "train_full": 2, "plot": 1, "total": 4}))
     job_of(progress, 1, "fetch_model", 0.0, 5.0)
     assert progress.seconds_left(5.0) is None and "time left: not known yet" in run_study.whole(progress, 5.0)
     job_of(progress, 2, "train_full", 5.0, 105.0)
-    assert progress.seconds_left(105.0) == pytest.approx(100.0)
+    pace = 105 / (run_study.OTHERWISE + run_study.DEMO_SECONDS["train"])
+    assert progress.seconds_left(105.0) == pytest.approx(
+        100.0 + pace * run_study.DEMO_SECONDS["plot"]
+    )  # of other models, but the same figures
 
 
 def test_a_failed_job_is_shown_with_its_whole_log_and_path(progress, tmp_path):

@@ -41,9 +41,20 @@ STAGES = {
     "atlas": "Atlas",
 }
 OTHER = "Other jobs"
-# Seconds of a job of the demo, until one of its kind has finished here: benchmarks/README.md, by measure_demo.py. Only their ratios count.
-DEMO_SECONDS = {"pretrain_demo_model": 100.0, "train": 12.7, "evaluate": 6.5, "measure_representation": 2.9, "plot": 5.2}
-OTHERWISE = 0.7
+# Seconds of a job of the demo with its start, until one of its kind has finished here: means of the run in benchmarks/README.md, from the
+# times in its logs/events.jsonl. Only their ratios count.
+DEMO_SECONDS = {
+    "pretrain_demo_model": 21.0,
+    "train": 2.6,
+    "evaluate": 1.2,
+    "measure_representation": 0.6,
+    "plot": 1.7,
+    "fetch_benchmark": 3.2,
+    "fetch_dataset": 2.2,
+    "write_atlas": 5.7,
+}
+OTHERWISE = 0.3
+OF_MODELS = ("train", "evaluate", "measure_representation")  # whose seconds depend on the size of the models
 EVERY = 30  # seconds between lines of progress where output is no terminal
 CONTINUE = "Finished jobs are kept, and training resumes from its last saved epoch. Go on with: {command}"
 
@@ -112,9 +123,7 @@ class Progress:
         pace = sum(sum(values) for values in self.seconds.values()) / sum(
             len(values) * DEMO_SECONDS.get(name, OTHERWISE) for name, values in self.seconds.items()
         )
-        if "pretrain_demo_model" not in self.planned and any(
-            kind(rule) in DEMO_SECONDS and kind(rule) not in known for rule in self.planned
-        ):
+        if "pretrain_demo_model" not in self.planned and any(kind(rule) in OF_MODELS and kind(rule) not in known for rule in self.planned):
             return None  # models of another size: the demo's seconds say nothing
         expected = {rule: known.get(kind(rule), pace * DEMO_SECONDS.get(kind(rule), OTHERWISE)) for rule in self.planned}
         left = sum((count - self.done[rule]) * expected[rule] for rule, count in self.planned.items())
