@@ -114,7 +114,8 @@ def test_a_harmful_program_does_not_succeed_or_stall(name, monkeypatch, port, ow
 def test_nothing_is_left_running():
     for name in ("fork bomb that swallows", "threads", "infinite loop that swallows"):
         run(HARMFUL[name], limits=QUICK)
-    assert not [process for process in psutil.Process().children() if "jail.main" in " ".join(process.cmdline())]
+    listed = [each.info for each in psutil.process_iter(["ppid", "cmdline"])]  # no command: has ended, and waits to be reaped
+    assert not [each for each in listed if each["ppid"] == os.getpid() and "jail.main" in " ".join(each["cmdline"] or [])]
 
 
 @WHOLE
