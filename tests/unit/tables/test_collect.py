@@ -10,25 +10,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from helpers import synthetic
 from sft_atlas.core.errors import AtlasError
 from sft_atlas.core.provenance import ROOT
 from sft_atlas.evaluate.scores import standard_error
 from sft_atlas.study import paths
 from sft_atlas.tables import collect as tables
-
-
-@pytest.fixture(scope="module")
-def small():
-    """A study of two models and two sets, with LoRA, nothing else."""
-    return synthetic.study_json(models=2, datasets=2, trajectories=False, leave_one_out=False, merged=True)
-
-
-@pytest.fixture(scope="module")
-def written(small, tmp_path_factory):
-    root = tmp_path_factory.mktemp("written")
-    synthetic.write(root, small)
-    return root
 
 
 @pytest.fixture

@@ -23,18 +23,6 @@ OURS = {"model": "alder-1b", "dataset": "arith", "recipe": "full-256", "epoch": 
 
 
 @pytest.fixture(scope="module")
-def small():
-    return synthetic.study_json(models=2, datasets=2, trajectories=False, leave_one_out=False, merged=True)
-
-
-@pytest.fixture(scope="module")
-def written(small, tmp_path_factory):
-    root = tmp_path_factory.mktemp("written")
-    synthetic.write(root, small)
-    return root
-
-
-@pytest.fixture(scope="module")
 def own(small, written):
     """Table of our scores without imports, and items of a base model by benchmark: prompt and score."""
     where = paths.Paths(written)

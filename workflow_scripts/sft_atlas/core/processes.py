@@ -40,7 +40,7 @@ def end_with_snakemake() -> None:
     Nothing happens where no Snakemake is named, where it is not to be seen (a container with process ids of its own), and without Linux.
     Standard library only: a job's conda environment may have no psutil.
     """
-    pid, _, start = os.environ.pop(SNAKEMAKE, "").partition(":")  # for this process only: it passes the signal to those that it starts
+    pid, _, start = os.environ.pop(SNAKEMAKE, "").partition(":")  # this process passes the signal to those that it starts
     if not pid:
         return
     try:
